@@ -1,0 +1,163 @@
+// Package redistest runs redis-server processes for tests: private sockets and
+// ports, ended with the test whatever happens.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Server is one redis-server process. It can be killed, stopped, continued and
+// started again on its port; what it saved is in Dir.
+type Server struct {
+	Addr   string // 127.0.0.1:port
+	Port   int
+	Dir    string
+	Client *redis.Client
+
+	tb   testing.TB
+	args []string
+	cmd  *exec.Cmd
+}
+
+// Start runs a server with further arguments ("--replicaof", …). The test is
+// skipped where there is no redis-server, unless RAZOR_TEST_REQUIRE is set.
+func Start(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
+			tb.Fatal("redis-server is required here:", err)
+		}
+		tb.Skip("needs redis-server (Debian: redis-server)")
+	}
+	s := &Server{tb: tb, Dir: tb.TempDir(), args: args, Port: freePort(tb)}
+	s.Addr = "127.0.0.1:" + strconv.Itoa(s.Port)
+	s.Client = redis.NewClient(&redis.Options{Addr: s.Addr, ReadTimeout: 30 * time.Second, MaxRetries: -1})
+	tb.Cleanup(func() {
+		_ = s.Client.Close()
+		s.Kill()
+	})
+	s.Restart()
+	return s
+}
+
+// Replica runs a replica of s and waits until it has all of it.
+func (s *Server) Replica(args ...string) *Server {
+	s.tb.Helper()
+	r := Start(s.tb, append([]string{"--replicaof", "127.0.0.1 " + strconv.Itoa(s.Port)}, args...)...)
+	r.WaitReplica()
+	return r
+}
+
+// WaitReplica waits for the link to the primary.
+func (s *Server) WaitReplica() {
+	s.tb.Helper()
+	s.wait("replication link", func() bool {
+		info, err := s.Client.Info(context.Background(), "replication").Result()
+		return err == nil && strings.Contains(info, "master_link_status:up") && !strings.Contains(info, "master_sync_in_progress:1")
+	})
+}
+
+// Restart starts the process (again) and waits until it answers.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.cmd = exec.Command("redis-server", append([]string{
+		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.Dir, "--save", "",
+		"--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes", "--loglevel", "warning",
+	}, s.args...)...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	logFile, err := os.Create(filepath.Join(s.Dir, "log"))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer logFile.Close()
+	s.cmd.Stdout, s.cmd.Stderr = logFile, logFile
+	if err := s.cmd.Start(); err != nil {
+		s.tb.Fatal(err)
+	}
+	s.wait("redis-server to answer", func() bool { return s.Client.Ping(context.Background()).Err() == nil })
+}
+
+// Kill ends the process at once (SIGKILL).
+func (s *Server) Kill() {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	s.cmd = nil
+}
+
+// Stop halts the process (SIGSTOP): connections stay, nothing is answered.
+func (s *Server) Stop() { _ = s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Continue ends Stop.
+func (s *Server) Continue() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Do runs one command line as redis-cli takes it, words separated by spaces,
+// and fails the test on an error.
+func (s *Server) Do(line string) any {
+	s.tb.Helper()
+	var args []any
+	for _, w := range strings.Fields(line) {
+		args = append(args, w)
+	}
+	return s.DoArgs(args...)
+}
+
+// DoArgs is Do for words with spaces in them.
+func (s *Server) DoArgs(args ...any) any {
+	s.tb.Helper()
+	v, err := s.Client.Do(context.Background(), args...).Result()
+	if err != nil && err != redis.Nil {
+		s.tb.Fatalf("%v: %v", args, err)
+	}
+	return v
+}
+
+func (s *Server) wait(what string, ok func() bool) {
+	s.tb.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
+			s.tb.Fatalf("waiting for %s: timed out\n%s", what, log)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func freePort(tb testing.TB) int {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Members are n addresses of a documentation or benchmark block, IPv4 or IPv6,
+// as SADD takes them.
+func Members(v6 bool, from, n int) []any {
+	out := make([]any, n)
+	for i := range out {
+		if x := from + i; v6 {
+			out[i] = fmt.Sprintf("2001:db8::%x:%x", x>>16, x&0xffff)
+		} else {
+			out[i] = fmt.Sprintf("198.%d.%d.%d", 18+x>>16, x>>8&255, x&255)
+		}
+	}
+	return out
+}

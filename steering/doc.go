@@ -1,0 +1,21 @@
+// Package steering decides which addresses a client is given, and does nothing
+// else: no input or output, no goroutines, no clock, and no randomness but the
+// one that the caller hands in. Whatever it decides can therefore be tested
+// against a slow model, and repeated.
+//
+// A [Pool] holds the members behind a route, for one [Family]. A [SkipList]
+// takes members, and parts of members, away from it ([Pool.Without]). From what
+// is left an answer is made in one of three ways:
+//
+//   - [Pool.Draw]: at random, every member with the same chance;
+//   - [Pool.Hash]: by the client's subnet, moving as few clients as possible
+//     when a member comes or goes;
+//   - [Pool.HashLegacy]: by the client's subnet with the formula of pdns-razor,
+//     for a fleet in which both run.
+//
+// [Groups] chooses among named groups in the latter two ways, and [Place]
+// names the keys under which a route for a part of the world is looked up.
+//
+// Pools, skip lists and groups are immutable and safe for concurrent use; a nil
+// pointer to one is an empty one. A [Sampler] belongs to one goroutine.
+package steering

@@ -1,0 +1,111 @@
+package upstreams
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Config is the `redis:` section: the edge's own replica. The zero value is
+// filled by Defaults.
+type Config struct {
+	// Address is host:port, or unix:///path of a socket.
+	Address string `yaml:"address"`
+	// User and Password authenticate (ACL user, or the password alone).
+	User     string `yaml:"user"`
+	Password string `yaml:"password"`
+	// TLS is used where it is given.
+	TLS *TLSConfig `yaml:"tls"`
+}
+
+// TLSConfig says how the Redis server is recognised. Its zero value verifies
+// the server against the system's authorities.
+type TLSConfig struct {
+	CA         string `yaml:"ca"`          // PEM file of the authorities; the system's when empty
+	Cert       string `yaml:"cert"`        // PEM file of the client certificate, optional
+	Key        string `yaml:"key"`         // PEM file of its key
+	ServerName string `yaml:"server_name"` // name in the server's certificate; the host of the address when empty
+}
+
+// Defaults fills what the operator left out.
+func (c *Config) Defaults() {
+	if c.Address == "" {
+		c.Address = "127.0.0.1:6379"
+	}
+}
+
+// Check lists what is wrong with the section; keys are paths below prefix.
+func (c *Config) Check(prefix string) []Defect {
+	var out []Defect
+	bad := func(key, member, reason, want string) {
+		out = append(out, Defect{Key: prefix + "." + key, Member: member, Reason: reason, Want: want})
+	}
+	if network, addr := c.endpoint(); network == "unix" {
+		if !filepath.IsAbs(addr) {
+			bad("address", c.Address, "not an absolute path", `"unix:///run/redis/redis.sock"`)
+		}
+	} else if !validHostPort(addr) {
+		bad("address", c.Address, "not a host and port", `"127.0.0.1:6379", "[::1]:6379" or "unix:///run/redis/redis.sock"`)
+	}
+	if c.User != "" && c.Password == "" {
+		bad("user", c.User, "has no password", "redis.password beside it")
+	}
+	if c.TLS != nil {
+		if _, err := c.tlsConfig(); err != nil {
+			bad("tls", "", err.Error(), "readable PEM files: ca, and cert with its key")
+		}
+	}
+	return out
+}
+
+// endpoint is the address as net.Dial takes it.
+func (c *Config) endpoint() (network, addr string) {
+	if path, ok := strings.CutPrefix(c.Address, "unix://"); ok {
+		return "unix", path
+	}
+	return "tcp", c.Address
+}
+
+func validHostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// tlsConfig is nil where TLS is not configured.
+func (c *Config) tlsConfig() (*tls.Config, error) {
+	if c.TLS == nil {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
+	if out.ServerName == "" {
+		if host, _, err := net.SplitHostPort(c.Address); err == nil {
+			out.ServerName = host
+		}
+	}
+	if c.TLS.CA != "" {
+		pem, err := os.ReadFile(c.TLS.CA)
+		if err != nil {
+			return nil, err
+		}
+		out.RootCAs = x509.NewCertPool()
+		if !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, &os.PathError{Op: "parse", Path: c.TLS.CA, Err: os.ErrInvalid}
+		}
+	}
+	if c.TLS.Cert != "" || c.TLS.Key != "" {
+		pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+		if err != nil {
+			return nil, err
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}

@@ -1,0 +1,140 @@
+package upstreams
+
+import (
+	"fmt"
+	"maps"
+	"time"
+)
+
+// Loss is what a wholesale event in Redis would take from the lists: how much
+// is missing, and of how much.
+type Loss struct {
+	Zones              []string // zones whose CONFIG is missing, presentation form
+	Names, NamesOf     int
+	Members, MembersOf int
+}
+
+const (
+	holdShare = 20 // per cent of names or members whose loss starts a hold
+	backShare = 10 // per cent that may still be missing when it ends
+)
+
+// serious tells whether the loss is not obeyed.
+func (l Loss) serious() bool { return l.exceeds(holdShare) }
+
+// healed tells whether enough is back for a hold to end.
+func (l Loss) healed() bool { return !l.exceeds(backShare) }
+
+func (l Loss) exceeds(percent int) bool {
+	return len(l.Zones) > 0 || l.Names*100 > l.NamesOf*percent || l.Members*100 > l.MembersOf*percent
+}
+
+// String is the loss in a few words.
+func (l Loss) String() string {
+	return fmt.Sprintf("%d zones, %d of %d names, %d of %d members missing", len(l.Zones), l.Names, l.NamesOf, l.Members, l.MembersOf)
+}
+
+// lossOf compares the values before with those in Redis now. A name is lost
+// when none of its keys is left.
+func lossOf(before, now map[keyID]*value, isZone func(string) bool) Loss {
+	var l Loss
+	left := map[string]bool{} // names before, and whether a key is left
+	for id, old := range before {
+		v := now[id]
+		switch id.kind {
+		case kindSkip, kindGeo:
+			continue
+		case kindPool:
+			l.MembersOf += old.pool.Len()
+			l.Members += missing(old, v)
+		case kindConfig:
+			if v == nil && isZone(id.name) {
+				l.Zones = append(l.Zones, NameText(id.name))
+			}
+		}
+		left[id.name] = left[id.name] || v != nil
+	}
+	l.NamesOf = len(left)
+	for _, ok := range left {
+		if !ok {
+			l.Names++
+		}
+	}
+	return l
+}
+
+// missing counts the members of an old pool that the new one lacks.
+func missing(old, v *value) int {
+	if v == nil {
+		return old.pool.Len()
+	}
+	if v == old {
+		return 0
+	}
+	n := 0
+	for m := range old.pool.Members() {
+		if !v.pool.Contains(m) {
+			n++
+		}
+	}
+	return n
+}
+
+// hold is the state in which a mass loss in Redis is not obeyed: what is there
+// overrides, what is missing keeps its last value.
+type hold struct {
+	since   time.Time
+	cause   string
+	before  map[keyID]*value // the lists when the loss came
+	present map[keyID]*value // what is in Redis now
+	loss    Loss
+}
+
+// merge lays a scan over the values. It returns the changes to make, and the
+// hold that is on then: a new one, the old one, or nil.
+func merge(h *hold, values, scan map[keyID]*value, cause string, now time.Time, isZone func(string) bool) ([]change, *hold) {
+	if h == nil {
+		if loss := lossOf(values, scan, isZone); loss.serious() {
+			h = &hold{since: now, cause: cause, before: maps.Clone(values), loss: loss}
+		}
+	}
+	if h != nil {
+		h.present = scan
+	}
+	var out []change
+	for id, v := range scan {
+		if values[id] != v {
+			out = append(out, change{id, v})
+		}
+	}
+	if h != nil {
+		return out, h
+	}
+	for id := range values {
+		if scan[id] == nil {
+			out = append(out, change{id, nil})
+		}
+	}
+	return out, nil
+}
+
+// edit notes an edit during the hold: it is obeyed, also a removal.
+func (h *hold) edit(c change) {
+	if c.value == nil {
+		delete(h.present, c.id)
+		delete(h.before, c.id)
+		return
+	}
+	h.present[c.id] = c.value
+}
+
+// release is what ends the hold: what is still missing goes.
+func (h *hold) release(values map[keyID]*value) []change {
+	var out []change
+	for id := range values {
+		if h.present[id] == nil {
+			out = append(out, change{id, nil})
+		}
+	}
+	return out
+}

@@ -1,0 +1,137 @@
+package upstreams
+
+import (
+	"strings"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// kind is what a key is for.
+type kind uint8
+
+const (
+	kindForeign kind = iota // not a key of ours
+	kindConfig              // <name>:CONFIG, hash
+	kindPool                // <route>:A, <route>:AAAA, set
+	kindSkip                // <zone>:A:SKIPLIST, <zone>:AAAA:SKIPLIST, set
+	kindGroups              // <route>:GROUPS, set
+	kindGeo                 // geoip:<continent>[:<country>[:<subdivision>]], string
+	kindSticky              // <name>, string
+	kindKnown               // a key of ours that this version does not read
+)
+
+// redisType is the type that a key of the kind has in Redis.
+func (k kind) redisType() string {
+	switch k {
+	case kindConfig:
+		return "hash"
+	case kindPool, kindSkip, kindGroups:
+		return "set"
+	default:
+		return "string"
+	}
+}
+
+// keyID is a key as the schema understands it: two spellings of one name are
+// the same key.
+type keyID struct {
+	kind   kind
+	family steering.Family // of pools and skip lists
+	name   string          // wire form; of geoip the place, "eu:lt"
+}
+
+// A suffix is what stands behind the first colon of a key.
+type suffixKind struct {
+	kind   kind
+	family steering.Family
+}
+
+// suffixes is the schema: the words behind a name.
+var suffixes = map[string]suffixKind{
+	"CONFIG":         {kind: kindConfig},
+	"A":              {kindPool, steering.IPv4},
+	"AAAA":           {kindPool, steering.IPv6},
+	"A:SKIPLIST":     {kindSkip, steering.IPv4},
+	"AAAA:SKIPLIST":  {kindSkip, steering.IPv6},
+	"GROUPS":         {kind: kindGroups},
+	"A:BLACKHOLE":    {kind: kindKnown},
+	"AAAA:BLACKHOLE": {kind: kindKnown},
+	"EDGES":          {kind: kindKnown},
+	"STATE":          {kind: kindKnown},
+	"UPSTREAMS":      {kind: kindKnown},
+	"UPSTREAMS:META": {kind: kindKnown},
+}
+
+const (
+	geoPrefix    = "geoip:"
+	subnetPrefix = "prefix:"
+)
+
+// parseKey says which key of the schema a key in Redis is. A defect is
+// returned for a key that has the form of ours and a part that cannot be used;
+// its kind is then foreign. An unknown suffix behind a name is foreign without
+// a defect: only who knows the zones can tell a slip from another's key.
+func parseKey(key string) (keyID, *Defect) {
+	if place, ok := strings.CutPrefix(key, geoPrefix); ok {
+		return parseGeoKey(key, place)
+	}
+	if strings.HasPrefix(key, subnetPrefix) {
+		return keyID{kind: kindKnown}, nil
+	}
+	name, suffix, colon := strings.Cut(key, ":")
+	s := suffixKind{kind: kindSticky}
+	if colon {
+		s = suffixes[suffix]
+	}
+	if s.kind == kindForeign {
+		return keyID{}, nil
+	}
+	wire, err := WireName(name)
+	switch {
+	case err == nil:
+		return keyID{kind: s.kind, family: s.family, name: wire}, nil
+	case s.kind == kindSticky:
+		return keyID{}, nil // any string key of another program
+	default:
+		return keyID{}, &Defect{Key: key, Reason: err.Error(), Want: "a name in lower case without the final dot before :" + suffix}
+	}
+}
+
+func parseGeoKey(key, place string) (keyID, *Defect) {
+	place = strings.ToLower(place)
+	parts := strings.Split(place, ":")
+	ok := len(parts) <= 3
+	for _, p := range parts {
+		ok = ok && p != "" && strings.Trim(p, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+	}
+	if !ok {
+		return keyID{}, &Defect{Key: key, Reason: "not a place", Want: "geoip:<continent>[:<country>[:<state>]], such as geoip:eu:lt"}
+	}
+	return keyID{kind: kindGeo, name: place}, nil
+}
+
+// spelling is how the key is written by the book.
+func (id keyID) spelling() string {
+	switch id.kind {
+	case kindGeo:
+		return geoPrefix + id.name
+	case kindSticky:
+		return NameText(id.name)
+	}
+	for suffix, s := range suffixes {
+		if s.kind == id.kind && s.family == id.family && s.kind != kindKnown {
+			return NameText(id.name) + ":" + suffix
+		}
+	}
+	return NameText(id.name)
+}
+
+// slip is the defect of a key with an unknown suffix behind a name of a zone.
+func slip(key string) Defect {
+	_, suffix, _ := strings.Cut(key, ":")
+	want := "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, GROUPS behind the name"
+	if _, ok := suffixes[strings.ToUpper(suffix)]; ok {
+		want = strings.ToUpper(suffix) + " in upper case"
+	}
+	return Defect{Key: key, Member: suffix, Reason: "unknown kind of key", Want: want}
+}

@@ -1,0 +1,128 @@
+package upstreams
+
+import (
+	"net/netip"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// Snapshot is what the lists say at one moment. It is immutable and safe for
+// concurrent use; names in it are in wire form and lower case, rdata in wire
+// form. A new one shares with the old one all that did not change.
+type Snapshot struct {
+	zones  map[string]*Zone
+	depths [128]bool // label counts at which there is a zone
+	names  table[*Name]
+	places map[string]string // geoip place to route
+
+	// Size of the lists, for metrics.
+	NameCount, MemberCount int
+	// Emptied counts pools of zones that the skip list leaves no address of.
+	Emptied int
+}
+
+// Zone is a name that the server is authoritative for, with its CONFIG.
+type Zone struct {
+	Name   string   // wire form
+	Text   string   // presentation form, for logs and metric labels
+	SOA    []byte   // RDATA
+	NS     []string // names in wire form, may be empty
+	TTL    uint32   // seconds, of every positive answer
+	Answer Answer
+	Count  int // addresses in an answer, at least 1
+
+	skip [2]*steering.SkipList
+	// without has what the skip lists leave of the pools that they touch. A
+	// pool that is not in it may be answered whole.
+	without map[*steering.Pool]*steering.Pool
+}
+
+// NegativeTTL is the TTL of the SOA in a negative answer, in seconds: the
+// smaller of the SOA's own TTL and its MINIMUM (RFC 2308 §5).
+func (z *Zone) NegativeTTL() uint32 { return min(z.TTL, soaMinimum(z.SOA)) }
+
+// Eligible is what the zone's skip list leaves of a pool.
+func (z *Zone) Eligible(p *steering.Pool) *steering.Pool {
+	if left, ok := z.without[p]; ok {
+		return left
+	}
+	return p
+}
+
+// Name is what is known of one name, be it of a zone, a route elsewhere or a
+// group. A nil *Name has nothing.
+type Name struct {
+	pools  [2]*steering.Pool // whole, before any skip list
+	Groups *Groups           // of group_consistent_hash; nil without
+	Route  string            // the route that the name is stuck to, wire form; "" without
+	Count  int               // COUNT of the name's own CONFIG; 0 without
+	below  int               // names that exist strictly below
+	keys   int               // keys of this name
+}
+
+// Pool is the name's own pool of a family, before any skip list; nil without.
+func (n *Name) Pool(f steering.Family) *steering.Pool {
+	if n == nil {
+		return nil
+	}
+	return n.pools[f]
+}
+
+// Exists tells whether the name has data or is an empty non-terminal (RFC 8020).
+func (n *Name) Exists() bool { return n != nil && (n.keys > 0 || n.below > 0) }
+
+// Groups are the groups of a route.
+type Groups struct {
+	*steering.Groups
+	routes []string // the name of each group, wire form, in the order of Names
+}
+
+// Route is the name of group i in wire form: its pools are that name's.
+func (g *Groups) Route(i int) string { return g.routes[i] }
+
+// Zone is the zone that a name belongs to: the longest one that is the name or
+// above it. The name is in wire form and lower case. nil where there is none.
+func (s *Snapshot) Zone(name []byte) *Zone {
+	n := 0
+	for i := 0; i < len(name) && name[i] != 0; i += 1 + int(name[i]) {
+		n++
+	}
+	for len(name) > 1 {
+		if n < len(s.depths) && s.depths[n] {
+			if z := s.zones[string(name)]; z != nil {
+				return z
+			}
+		}
+		name = name[1+int(name[0]):]
+		n--
+	}
+	return nil
+}
+
+// Name is what is known of a name in wire form and lower case, nil if nothing.
+func (s *Snapshot) Name(name []byte) *Name {
+	n, _ := s.names.get(name)
+	return n
+}
+
+// Route is Name for a name that the snapshot itself gave.
+func (s *Snapshot) Route(name string) *Name {
+	n, _ := s.names.getString(name)
+	return n
+}
+
+// Place is the route for clients of a place ("eu:lt:vl"), in wire form.
+func (s *Snapshot) Place(key string) (route string, ok bool) {
+	route, ok = s.places[key]
+	return route, ok
+}
+
+// ZoneCount is the number of zones.
+func (s *Snapshot) ZoneCount() int { return len(s.zones) }
+
+// Route is a name with pools, as `razor upstreams list` shows it.
+type Route struct {
+	Name string         `json:"name"`
+	A    []netip.Prefix `json:"a,omitempty"` // addresses are full-length prefixes
+	AAAA []netip.Prefix `json:"aaaa,omitempty"`
+}

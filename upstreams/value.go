@@ -1,0 +1,260 @@
+package upstreams
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// value is what one key says, parsed. It is immutable.
+type value struct {
+	pool   *steering.Pool     // kindPool
+	skip   *steering.SkipList // kindSkip
+	config *config            // kindConfig
+	groups *Groups            // kindGroups
+	route  string             // kindGeo, kindSticky: a route in wire form
+}
+
+// config is a CONFIG hash.
+type config struct {
+	soa    []byte // RDATA in wire form; nil where it is missing or bad
+	badSOA bool   // it is there and cannot be used
+	ns     []string
+	ttl    uint32
+	answer Answer
+	count  int               // 0 where it is not set
+	fields map[string]string // the usable fields as they were written
+}
+
+const (
+	defaultTTL = 60
+	maxTTL     = 1<<31 - 1 // RFC 2181 §8
+	maxCount   = 255
+)
+
+// Answer is how a zone picks addresses from a pool.
+type Answer uint8
+
+// The values of ANSWER.
+const (
+	AnswerRandom    Answer = iota // uniformly at random
+	AnswerHash                    // by the client's subnet
+	AnswerGroupHash               // group by the client's subnet, member at random
+	AnswerGeography               // route by the client's place, member at random
+)
+
+var answerWords = [...]string{"random", "consistent_hash", "group_consistent_hash", "geoip"}
+
+// String is the word in Redis.
+func (a Answer) String() string { return answerWords[a] }
+
+// raw is a key's content as Redis gave it.
+type raw struct {
+	exists bool
+	wrong  bool // the key is there with another type
+	text   string
+	set    []string
+	hash   map[string]string
+}
+
+// parseValue reads the content of a key. What cannot be used is left out and
+// becomes a defect. The result is nil when nothing usable is there.
+func parseValue(id keyID, key string, r raw) (*value, []Defect) {
+	if r.wrong {
+		return nil, []Defect{{Key: key, Reason: "wrong type", Want: "a " + id.kind.redisType()}}
+	}
+	p := parser{key: key}
+	v := &value{}
+	ok := false
+	switch id.kind {
+	case kindPool:
+		members := p.members(id.family, r.set)
+		v.pool = steering.NewPool(id.family, members)
+		if v.pool.Len() < len(members) {
+			p.duplicates(id.family, r.set)
+		}
+		ok = v.pool.Len() > 0
+	case kindSkip:
+		v.skip = steering.NewSkipList(id.family, p.members(id.family, r.set))
+		ok = v.skip.Len() > 0
+	case kindGroups:
+		v.groups = p.groups(r.set)
+		ok = v.groups != nil
+	case kindConfig:
+		v.config = p.config(r.hash)
+		ok = len(v.config.fields) > 0
+	case kindGeo, kindSticky:
+		v.route, ok = p.name(r.text, "the name of a route")
+	}
+	if !ok {
+		return nil, p.defects
+	}
+	return v, p.defects
+}
+
+// equal tells whether two values of one key say the same.
+func (v *value) equal(w *value) bool {
+	switch {
+	case v.pool != nil:
+		return v.pool.Len() == w.pool.Len() && missing(v, w) == 0
+	case v.skip != nil:
+		return slices.Equal(slices.Collect(v.skip.Entries()), slices.Collect(w.skip.Entries()))
+	case v.config != nil:
+		return v.config.badSOA == w.config.badSOA && maps.Equal(v.config.fields, w.config.fields)
+	case v.groups != nil:
+		return slices.Equal(v.groups.Names(), w.groups.Names())
+	}
+	return v.route == w.route
+}
+
+// parser collects the defects of one key.
+type parser struct {
+	key     string
+	defects []Defect
+}
+
+func (p *parser) bad(member, reason, want string) {
+	p.defects = append(p.defects, Defect{Key: p.key, Member: member, Reason: reason, Want: want})
+}
+
+func (p *parser) members(f steering.Family, set []string) []netip.Prefix {
+	want := "an IPv4 address or prefix such as 192.0.2.1 or 192.0.2.0/24"
+	if f == steering.IPv6 {
+		want = "an IPv6 address or prefix such as 2001:db8::1 or 2001:db8::/64"
+	}
+	out := make([]netip.Prefix, 0, len(set))
+	for _, text := range set {
+		m, err := ParseMember(f, text)
+		if err != nil {
+			p.bad(text, err.Error(), want)
+			continue
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// duplicates reports members that are one address in two spellings: SREM of
+// one would leave the other.
+func (p *parser) duplicates(f steering.Family, set []string) {
+	spelled := make(map[netip.Prefix]string, len(set))
+	for _, text := range slices.Sorted(slices.Values(set)) {
+		m, err := ParseMember(f, text)
+		if err != nil {
+			continue
+		}
+		if first, ok := spelled[m]; ok {
+			p.bad(text, "the same as "+first, "one spelling of it")
+			continue
+		}
+		spelled[m] = text
+	}
+}
+
+func (p *parser) groups(set []string) *Groups {
+	var names []string
+	for _, text := range set {
+		if _, ok := p.name(text, "the name of a group"); ok {
+			names = append(names, text)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	g := &Groups{Groups: steering.NewGroups(names)}
+	for _, text := range g.Names() {
+		wire, _ := WireName(text)
+		g.routes = append(g.routes, wire)
+	}
+	return g
+}
+
+func (p *parser) name(text, want string) (string, bool) {
+	wire, err := WireName(trimDot(text))
+	if err != nil {
+		p.bad(text, err.Error(), want)
+		return "", false
+	}
+	return wire, true
+}
+
+// config reads a CONFIG hash: a field that cannot be used counts as missing.
+func (p *parser) config(hash map[string]string) *config {
+	c := &config{ttl: defaultTTL, fields: map[string]string{}}
+	for _, field := range slices.Sorted(maps.Keys(hash)) {
+		text := hash[field]
+		ok := true
+		switch field {
+		case "SOA":
+			c.soa, ok = p.soa(text)
+			c.badSOA = !ok
+		case "NS":
+			c.ns, ok = p.nameServers(text)
+		case "TTL":
+			var n int
+			if n, ok = p.number("TTL", text, 0, maxTTL); ok {
+				c.ttl = uint32(n)
+			}
+		case "COUNT":
+			c.count, ok = p.number("COUNT", text, 1, maxCount)
+		case "ANSWER":
+			i := slices.Index(answerWords[:], text)
+			if ok = i >= 0; ok {
+				c.answer = Answer(i)
+			} else {
+				p.bad("ANSWER "+text, "unknown", strings.Join(answerWords[:], ", "))
+			}
+		case "FLOOR", "ON_EMPTY", "ECS", "SHARD", "ALPN", "PORT":
+			// Of the schema, and not read by this version.
+		default:
+			ok = false
+			p.bad(field, "unknown field", "SOA, NS, TTL, ANSWER or COUNT")
+		}
+		if ok {
+			c.fields[field] = text
+		}
+	}
+	return c
+}
+
+func (p *parser) number(field, text string, from, to int) (int, bool) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || n < uint64(from) || n > uint64(to) {
+		p.bad(field+" "+text, "not a usable number", fmt.Sprintf("%d to %d", from, to))
+		return 0, false
+	}
+	return int(n), true
+}
+
+func (p *parser) nameServers(text string) ([]string, bool) {
+	var out []string
+	for part := range strings.SplitSeq(text, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		wire, err := WireName(trimDot(part))
+		if err != nil {
+			p.bad("NS "+part, err.Error(), "names separated by commas")
+			continue
+		}
+		if !slices.Contains(out, wire) {
+			out = append(out, wire)
+		}
+	}
+	return out, len(out) > 0
+}
+
+func (p *parser) soa(text string) ([]byte, bool) {
+	rdata, err := soaRDATA(text)
+	if err != nil {
+		p.bad("SOA "+text, err.Error(), "ns1.example.org. hostmaster.example.org. SERIAL REFRESH RETRY EXPIRE MINIMUM")
+		return nil, false
+	}
+	return rdata, true
+}

@@ -1,0 +1,122 @@
+package upstreams
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// scanLive reads all lists of a Redis server once.
+func scanLive(ctx context.Context, cfg Config, zones []string) (*scanned, error) {
+	m := newModel(nil)
+	for _, z := range zones {
+		wire, err := WireName(trimDot(z))
+		if err != nil {
+			return nil, err
+		}
+		m.configured = append(m.configured, wire)
+	}
+	client, err := newClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	return newReader(client).scan(ctx, m.configured)
+}
+
+// CheckLive lists every key, field and member in Redis that cannot be used,
+// sorted by key. zones are those of the configuration.
+func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error) {
+	got, err := scanLive(ctx, cfg, zones)
+	if err != nil {
+		return nil, err
+	}
+	var out []Defect
+	for _, d := range got.defects {
+		out = append(out, d...)
+	}
+	for _, z := range zones {
+		wire, _ := WireName(trimDot(z))
+		if v := got.values[keyID{kind: kindConfig, name: wire}]; v == nil || v.config.soa == nil && !v.config.badSOA {
+			out = append(out, Defect{Key: z + ":CONFIG", Reason: "the zone has no SOA and is refused", Want: "HSET " + z + ":CONFIG SOA …"})
+		}
+	}
+	slices.SortFunc(out, func(a, b Defect) int { return strings.Compare(a.String(), b.String()) })
+	return out, nil
+}
+
+// ListLive writes the routes in Redis: a table of all, or every member of those
+// that are named. As JSON it always has the members.
+func ListLive(ctx context.Context, cfg Config, zones, only []string, asJSON bool, w io.Writer) error {
+	got, err := scanLive(ctx, cfg, zones)
+	if err != nil {
+		return err
+	}
+	routes, err := routesOf(got.values, only)
+	if err != nil {
+		return err
+	}
+	switch {
+	case asJSON:
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(routes)
+	case len(only) > 0:
+		for _, r := range routes {
+			for _, m := range slices.Concat(r.A, r.AAAA) {
+				fmt.Fprintf(w, "%s\t%s\n", r.Name, MemberText(m))
+			}
+		}
+		return nil
+	}
+	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "ROUTE\tA\tAAAA")
+	for _, r := range routes {
+		fmt.Fprintf(table, "%s\t%d\t%d\n", r.Name, len(r.A), len(r.AAAA))
+	}
+	return table.Flush()
+}
+
+// routesOf are the names with pools, sorted.
+func routesOf(values map[keyID]*value, only []string) ([]Route, error) {
+	byName := map[string]*Route{}
+	for id, v := range values {
+		if id.kind != kindPool {
+			continue
+		}
+		name := NameText(id.name)
+		r := byName[name]
+		if r == nil {
+			r = &Route{Name: name}
+			byName[name] = r
+		}
+		members := slices.Collect(v.pool.Members())
+		if id.family == steering.IPv4 {
+			r.A = members
+		} else {
+			r.AAAA = members
+		}
+	}
+	names := only
+	if len(only) == 0 {
+		for name := range byName {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+	}
+	out := make([]Route, 0, len(names))
+	for _, name := range names {
+		r := byName[strings.ToLower(trimDot(name))]
+		if r == nil {
+			return nil, Defect{Key: name, Reason: "no such route in Redis"}
+		}
+		out = append(out, *r)
+	}
+	return out, nil
+}
