@@ -24,7 +24,7 @@ func (d Defect) String() string {
 	if d.Member != "" {
 		b.WriteString(`"` + Printable(d.Member) + `": `)
 	}
-	b.WriteString(d.Reason)
+	b.WriteString(Printable(d.Reason))
 	if d.Want != "" {
 		b.WriteString("; want " + d.Want)
 	}

@@ -328,7 +328,7 @@ func (s *session) invalidated(ctx context.Context) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	if _, err := s.edit(ctx, keys); err != nil {
+	if err := s.edit(ctx, keys); err != nil {
 		return err
 	}
 	s.metrics.edit.Observe(time.Since(start).Seconds())
@@ -363,9 +363,19 @@ func (s *session) tidy(ctx context.Context) error {
 	return s.wholesale(ctx, "rescan")
 }
 
-// edit reads the named keys again, and obeys them at once. It returns the keys
-// of the schema among them.
-func (s *session) edit(ctx context.Context, keys []string) ([]keyID, error) {
+// edit obeys the named keys at once.
+func (s *session) edit(ctx context.Context, keys []string) error {
+	changes, err := s.reread(ctx, keys)
+	if err != nil {
+		return err
+	}
+	s.publish(changes)
+	s.sync()
+	return nil
+}
+
+// reread reads the named keys again, each as a whole.
+func (s *session) reread(ctx context.Context, keys []string) ([]change, error) {
 	var ids []keyID
 	seen := map[keyID]bool{}
 	for _, key := range keys {
@@ -396,12 +406,7 @@ func (s *session) edit(ctx context.Context, keys []string) ([]keyID, error) {
 		}
 		changes = append(changes, c)
 	})
-	if err != nil {
-		return nil, err
-	}
-	s.publish(changes)
-	s.sync()
-	return ids, nil
+	return changes, err
 }
 
 func (s *session) isApex(name string) bool {
@@ -491,15 +496,22 @@ func (s *session) editsDuring(ctx context.Context, got *scanned) error {
 	if flushed {
 		return errFlushed
 	}
-	ids, err := s.edit(ctx, keys)
-	for _, id := range ids {
-		if v := s.model.values[id]; v != nil {
-			got.values[id] = v
+	changes, err := s.reread(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if c.value != nil {
+			got.values[c.id] = c.value
 		} else {
-			delete(got.values, id)
+			delete(got.values, c.id)
 		}
 	}
-	return err
+	// A first snapshot has to be whole: it is made of the scan alone.
+	if s.Snapshot() != nil {
+		s.publish(changes)
+	}
+	return nil
 }
 
 // evaluate ends the hold when enough is back.

@@ -148,4 +148,12 @@ func labels(wire string) int {
 	return n
 }
 
-func trimDot(s string) string { return strings.TrimSuffix(s, ".") }
+// trimDot takes the final dot off a name in presentation form, unless the dot is
+// escaped and so belongs to the last label.
+func trimDot(s string) string {
+	cut := strings.TrimSuffix(s, ".")
+	if escapes := len(cut) - len(strings.TrimRight(cut, `\\`)); escapes%2 == 1 {
+		return s
+	}
+	return cut
+}
