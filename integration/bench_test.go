@@ -1,0 +1,107 @@
+package integration
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/razor-steering/razor/integration/redistest"
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// BenchmarkEditToAnswer is the time from an edit on the primary, through a
+// replica, to the answer that has it.
+func BenchmarkEditToAnswer(b *testing.B) {
+	primary := redistest.Start(b)
+	config(primary, "z.example")
+	for i := range 100 {
+		primary.DoArgs(append([]any{"SADD", route(i) + ":A"}, redistest.Members(false, 1000*i, 1000)...)...)
+	}
+	n := startReady(b, primary.Replica().Addr, zones("z.example"))
+	conn := n.dial(question("probe.z.example", "A"))
+	var took []time.Duration
+	for i := 0; b.Loop(); i++ {
+		want := addr(fmt.Sprintf("192.0.2.%d", i%250+1))
+		start := time.Now()
+		primary.Do("DEL probe.z.example:A")
+		primary.Do("SADD probe.z.example:A " + want.String())
+		for conn.ask() != want {
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2])/1e6, "ms-p50")
+	b.ReportMetric(float64(took[len(took)*99/100])/1e6, "ms-p99")
+	b.ReportMetric(float64(took[len(took)-1])/1e6, "ms-max")
+}
+
+// million fills a server with 1,000 pools of 1,000 members, half of each family.
+func million(b *testing.B) *redistest.Server {
+	s := redistest.Start(b)
+	config(s, "z.example")
+	pipe := s.Client.Pipeline()
+	for i := range 500 {
+		pipe.SAdd(b.Context(), route(i)+":A", redistest.Members(false, 1000*i, 1000)...)
+		pipe.SAdd(b.Context(), route(i)+":AAAA", redistest.Members(true, 1000*i, 1000)...)
+	}
+	if _, err := pipe.Exec(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+// BenchmarkLoadMillion is a start with a million members in a thousand pools:
+// time until the snapshot, and heap that it keeps.
+func BenchmarkLoadMillion(b *testing.B) {
+	s := million(b)
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	var f *upstreams.Follower
+	for b.Loop() {
+		f = follow(b, upstreams.Config{Address: s.Addr}, upstreams.Options{})
+	}
+	kept := heap() - before
+	if got := f.Snapshot().MemberCount; got != 1_000_000 {
+		b.Fatal(got, "members")
+	}
+	b.ReportMetric(float64(kept)/1e6/float64(max(b.N, 1)), "B/member")
+}
+
+// BenchmarkEditInMillion is one edit in them: from SADD to the snapshot.
+func BenchmarkEditInMillion(b *testing.B) {
+	s := million(b)
+	f := follow(b, upstreams.Config{Address: s.Addr}, upstreams.Options{})
+	for i := 0; b.Loop(); i++ {
+		s.Do(fmt.Sprintf("SADD n7.z.example:A 10.%d.%d.%d", i>>16, i>>8&255, i&255))
+		for poolLen(f, route(7), steering.IPv4) != 1001+i {
+			runtime.Gosched()
+		}
+	}
+}
+
+// BenchmarkStartFromDisk is a start while Redis is away.
+func BenchmarkStartFromDisk(b *testing.B) {
+	s := million(b)
+	dir := b.TempDir()
+	f := follow(b, upstreams.Config{Address: s.Addr}, upstreams.Options{StateDir: dir})
+	await(b, "the snapshot on disk", func() bool {
+		g, err := upstreams.NewFollower(upstreams.Config{}, upstreams.Options{StateDir: dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		return err == nil && g.Snapshot() != nil && g.Snapshot().MemberCount == f.Snapshot().MemberCount
+	})
+	for b.Loop() {
+		if _, err := upstreams.NewFollower(upstreams.Config{}, upstreams.Options{StateDir: dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/razor-steering/razor/integration/redistest"
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// follow runs a follower alone until the test ends, and waits for its lists.
+func follow(tb testing.TB, cfg upstreams.Config, opt upstreams.Options) *upstreams.Follower {
+	tb.Helper()
+	cfg.Defaults()
+	f, err := upstreams.NewFollower(cfg, opt, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			tb.Error(err)
+		}
+	})
+	await(tb, "lists", func() bool { return !f.Health().InSync.IsZero() })
+	return f
+}
+
+func await(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waiting for %s: timed out", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// poolLen is the number of members of a route.
+func poolLen(f *upstreams.Follower, name string, family steering.Family) int {
+	wire, _ := upstreams.WireName(name)
+	return f.Snapshot().Name([]byte(wire)).Pool(family).Len()
+}
+
+// SWAPDB is announced by nothing: the rescan finds it, and it is wholesale.
+func TestSwapDB(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	fill(s)
+	f := follow(t, upstreams.Config{Address: s.Addr}, upstreams.Options{Rescan: 100 * time.Millisecond})
+	s.Do("SWAPDB 0 1")
+	await(t, "hold", func() bool { return f.Health().Hold != "" })
+	if poolLen(f, route(3), steering.IPv4) != 10 {
+		t.Error("the snapshot was emptied")
+	}
+	s.Do("SWAPDB 0 1")
+	await(t, "end of the hold", func() bool { return f.Health().Hold == "" })
+}
+
+// Removals while scans run all the time are edits, not losses.
+func TestEditsDuringRescans(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	config(s, "z.example")
+	const names = 2000
+	pipe := s.Client.Pipeline()
+	for i := range names {
+		pipe.SAdd(t.Context(), route(i)+":A", redistest.Members(false, i, 3)...)
+	}
+	if _, err := pipe.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f := follow(t, upstreams.Config{Address: s.Addr}, upstreams.Options{Rescan: time.Millisecond})
+	for i := range names {
+		if err := s.Client.Del(t.Context(), route(i)+":A").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if h := f.Health().Hold; h != "" {
+			t.Fatalf("held after %d removals: %s", i, h)
+		}
+	}
+	await(t, "all removed", func() bool { return f.Snapshot().NameCount == 1 })
+	if h := f.Health().Hold; h != "" {
+		t.Fatalf("held: %s", h)
+	}
+}
+
+// One edit reads one key again.
+func TestOneEditReadsOneKey(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	fill(s)
+	f := follow(t, upstreams.Config{Address: s.Addr}, upstreams.Options{})
+	s.Do("CONFIG RESETSTAT")
+	s.Do("SADD n3.z.example:A 192.0.2.1")
+	await(t, "the edit", func() bool { return poolLen(f, route(3), steering.IPv4) == 11 })
+	stats := fmt.Sprint(s.Do("INFO commandstats"))
+	for cmd, want := range map[string]int{"smembers": 1, "scan": 0, "hgetall": 0, "get": 0} {
+		got := 0
+		if m := regexp.MustCompile(`cmdstat_` + cmd + `:calls=(\d+)`).FindStringSubmatch(stats); m != nil {
+			got, _ = strconv.Atoi(m[1])
+		}
+		if got != want {
+			t.Errorf("%d calls of %s, want %d", got, cmd, want)
+		}
+	}
+}
+
+// Expiry, RENAME, transactions and scripts are edits.
+func TestKindsOfEdits(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	fill(s)
+	f := follow(t, upstreams.Config{Address: s.Addr}, upstreams.Options{})
+	want := func(i, n int) {
+		t.Helper()
+		await(t, fmt.Sprintf("%d members of route %d", n, i), func() bool { return poolLen(f, route(i), steering.IPv4) == n })
+	}
+	s.Do("PEXPIRE n0.z.example:A 50")
+	want(0, 0)
+	s.Do("RENAME n1.z.example:A n0.z.example:A")
+	want(0, 10)
+	want(1, 0)
+	tx := s.Client.TxPipeline()
+	tx.SRem(t.Context(), "n2.z.example:A", redistest.Members(false, 200, 1)...)
+	tx.SAdd(t.Context(), "n2.z.example:A", "192.0.2.1", "192.0.2.2")
+	if _, err := tx.Exec(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want(2, 11)
+	if err := s.Client.Eval(t.Context(), "return redis.call('SPOP', KEYS[1])", []string{"n3.z.example:A"}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	want(3, 9)
+	if f.Health().Hold != "" {
+		t.Error("held")
+	}
+}
+
+// A Unix socket, a password, a user who may only read.
+func TestWaysToRedis(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "redis.sock")
+	s := redistest.Start(t, "--unixsocket", socket)
+	fill(s)
+	s.Do("ACL SETUSER reader on >secret ~* +@read +@connection +info +client|tracking")
+	s.Do("CONFIG SET requirepass other")
+	for name, cfg := range map[string]upstreams.Config{
+		"unix socket": {Address: "unix://" + socket, Password: "other"},
+		"password":    {Address: s.Addr, Password: "other"},
+		"reader":      {Address: s.Addr, User: "reader", Password: "secret"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := follow(t, cfg, upstreams.Options{})
+			if h := f.Health(); h.Link != upstreams.LinkTracking || f.Snapshot().NameCount != routes+1 {
+				t.Errorf("link %s, %d names", h.Link, f.Snapshot().NameCount)
+			}
+		})
+	}
+}
