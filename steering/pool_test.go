@@ -168,13 +168,13 @@ func FuzzPoolOfAnything(f *testing.F) {
 func TestNewPoolTidiesUp(t *testing.T) {
 	p := NewPool(IPv6, append(prefixes(
 		"2001:db8::2", "2001:db8::1", "2001:db8::2", "2001:db8::ffff/64", "2001:db8::/64", "2001:db8::/48",
-		"2001:db8::", "192.0.2.1", "192.0.2.0/24",
+		"2001:db8::", "2001:db8::8/126", "192.0.2.1", "192.0.2.0/24",
 	), netip.Prefix{}, netip.PrefixFrom(netip.MustParseAddr("2001:db8::"), 129)))
-	want := "[2001:db8::/48 2001:db8::/64 2001:db8::/128 2001:db8::1/128 2001:db8::2/128]"
+	want := "[2001:db8::/48 2001:db8::/64 2001:db8::/128 2001:db8::1/128 2001:db8::2/128 2001:db8::8/126]"
 	if got := fmt.Sprint(slices.Collect(p.Members())); got != want {
 		t.Errorf("members %s, want %s", got, want)
 	}
-	if p.Len() != 5 || p.Family() != IPv6 {
+	if p.Len() != 6 || p.Family() != IPv6 {
 		t.Errorf("%d members of %v", p.Len(), p.Family())
 	}
 	for text, want := range map[string]bool{
@@ -188,8 +188,16 @@ func TestNewPoolTidiesUp(t *testing.T) {
 	if p.Contains(netip.Prefix{}) {
 		t.Error("contains the zero prefix")
 	}
-	for range p.Members() { // a loop that is left early
-		break
+	for n := range p.Len() { // loops that are left early
+		var some []netip.Prefix
+		for m := range p.Members() {
+			if some = append(some, m); len(some) == n+1 {
+				break
+			}
+		}
+		if all := slices.Collect(p.Members()); !slices.Equal(some, all[:n+1]) {
+			t.Errorf("the first %d are %v of %v", n+1, some, all)
+		}
 	}
 }
 
@@ -227,6 +235,27 @@ func TestEmptyPools(t *testing.T) {
 	}
 	if got := p.Draw([]byte("kept"), 1, s); string(got) != "kept\xc0\x00\x02\x01" {
 		t.Errorf("appended to %q", got)
+	}
+}
+
+// TestWithoutEverySmallSkipList tries every skip list of up to three of the 31
+// prefixes in sixteen addresses on a pool of them all: entries that touch become
+// one run, which may begin and end anywhere in a member.
+func TestWithoutEverySmallSkipList(t *testing.T) {
+	var every []netip.Prefix
+	for bits := 28; bits <= 32; bits++ {
+		for host := 0; host < 16; host += 1 << (32 - bits) {
+			every = append(every, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, 16 + byte(host)}), bits))
+		}
+	}
+	whole := NewPool(IPv4, every)
+	for i := range every {
+		for j := range i + 1 {
+			for k := range j + 1 {
+				entries := []netip.Prefix{every[i], every[j], every[k]}
+				newModel(IPv4, every, entries).check(t, whole.Without(NewSkipList(IPv4, entries)))
+			}
+		}
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 // Transactions on Networking 6, 1998). So subnets spread evenly over members, a
 // new member takes its share evenly from all others, and only the subnets of a
 // member that goes are moved. The address out of a prefix is fixed by subnet and
-// prefix; it changes only when the skip list takes that address or brings back
-// one that comes before it.
+// prefix; until the skip list takes most of the prefix it changes only when that
+// very address is taken, or one that it stood in for is brought back.
 //
 // The family of the subnet need not be that of the pool. Its address and family
 // count, its length does not; make it with [ClientSubnet]. An invalid subnet is

@@ -10,8 +10,8 @@ import (
 // answer. It is not safe for concurrent use: one per goroutine. The zero value
 // has no source and cannot draw.
 //
-// How hard the answers are to predict is the source's affair; Razor's workers
-// use rand.ChaCha8 with a seed from the operating system.
+// How hard its numbers are to predict is the source's affair: answers that
+// nobody should guess want a rand.ChaCha8 with a secret seed.
 type Sampler struct {
 	src     rand.Source
 	scratch scratch

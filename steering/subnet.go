@@ -25,9 +25,6 @@ func ClientSubnet(a netip.Addr, bits int) netip.Prefix {
 	if a = a.Unmap(); a.Is4() {
 		limit = subnetBits4
 	}
-	p, err := a.Prefix(min(max(bits, 0), limit))
-	if err != nil {
-		return netip.Prefix{} // the zero Addr has no length that fits
-	}
+	p, _ := a.Prefix(min(max(bits, 0), limit)) // no error: the length fits, and zero gives zero
 	return p
 }
