@@ -162,8 +162,11 @@ func (a *answerer) addresses(r *reply, f steering.Family) {
 
 // scope notes how much of the client's subnet the answer depends on.
 func (a *answerer) scope(r *reply, p pick) {
-	if p.client && a.resolver.asker.ecs {
-		r.scope = a.resolver.asker.subnet.Bits()
+	if k := &a.resolver.asker; p.client && k.ecs {
+		r.scope = k.subnet.Bits()
+		if k.address.Is4In6() {
+			r.scope += 96 // the IPv4 address stands at the end of the IPv6 one
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func (c *counters) count(r *reply, via transport) {
 	}
 	n := c.queries[key]
 	if n == nil {
-		n = c.metrics.queries.WithLabelValues(key.zone, typeWord(key.qtype), dns.RcodeToString[key.rcode], transportWords[via])
+		n = c.metrics.queries.WithLabelValues(key.zone, typeWord(key.qtype), rcodeWord(key.rcode), transportWords[via])
 		c.queries[key] = n
 	}
 	n.Inc()
@@ -118,4 +118,12 @@ func typeWord(t uint16) string {
 		return "other"
 	}
 	return dns.TypeToString[t]
+}
+
+// rcodeWord is the name of an rcode that we send.
+func rcodeWord(rcode int) string {
+	if rcode == dns.RcodeBadVers {
+		return "BADVERS" // the library has the name that the number has with TSIG
+	}
+	return dns.RcodeToString[rcode]
 }

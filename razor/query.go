@@ -8,6 +8,9 @@ const (
 	rrFixed   = 10 // type, class, TTL, RDLENGTH
 	maxName   = 255
 	maxLabel  = 63
+	// maxPointers is more than a name of 255 octets has use for. A chain of
+	// pointers to pointers adds nothing to a name but work.
+	maxPointers = maxName/2 - 1
 
 	typeOPT = 41
 
@@ -55,7 +58,8 @@ type query struct {
 }
 
 // parse reads a message. Work is bounded by its length: a compression pointer
-// has to point strictly backwards, and a name ends at 255 octets (RFC 9267).
+// has to point strictly backwards, and a name ends at 255 octets and may not have
+// more pointers than that needs (RFC 9267).
 func (q *query) parse(msg []byte) verdict {
 	if len(msg) < headerLen {
 		return verdictDrop
@@ -155,6 +159,7 @@ func (q *query) records(msg []byte, off int) bool {
 func skipName(msg []byte, off int) int {
 	end := -1 // behind the first pointer
 	total := 0
+	pointers := 0
 	limit := len(msg) // a pointer has to point before this
 	for {
 		if off >= len(msg) {
@@ -171,7 +176,7 @@ func skipName(msg []byte, off int) int {
 				limit = off
 			}
 			to := int(binary.BigEndian.Uint16(msg[off:]) & 0x3fff)
-			if to >= limit || to < headerLen {
+			if pointers++; to >= limit || to < headerLen || pointers > maxPointers {
 				return -1
 			}
 			off, limit = to, to

@@ -20,6 +20,7 @@ const (
 	tcpWrite    = 5 * time.Second  // for an answer to be taken
 	tcpTotal    = 4096             // connections
 	tcpPerBlock = 128              // of one IPv4 address, or one IPv6 /64
+	tcpBuffer   = 4096             // octets of a connection, for each direction
 )
 
 // tcpServer answers over TCP. A connection's queries are answered in order as
@@ -28,6 +29,9 @@ type tcpServer struct {
 	*server
 	total    int
 	perBlock int
+	idle     time.Duration
+	message  time.Duration
+	write    time.Duration
 	workers  sync.Pool
 
 	mu    sync.Mutex
@@ -36,7 +40,10 @@ type tcpServer struct {
 }
 
 func newTCPServer(s *server) *tcpServer {
-	t := &tcpServer{server: s, total: tcpTotal, perBlock: tcpPerBlock, open: map[net.Conn]bool{}, block: map[netip.Prefix]int{}}
+	t := &tcpServer{
+		server: s, total: tcpTotal, perBlock: tcpPerBlock, idle: tcpIdle, message: tcpMessage, write: tcpWrite,
+		open: map[net.Conn]bool{}, block: map[netip.Prefix]int{},
+	}
 	t.workers.New = func() any { return s.newAnswerer() }
 	return t
 }
@@ -137,38 +144,50 @@ func (t *tcpServer) release(c net.Conn, from netip.Addr) {
 }
 
 // converse answers the queries of one connection until it is idle, slow, closed
-// or says something that is no query.
+// or says something that is no query. What was answered until then goes out.
 func (t *tcpServer) converse(ctx context.Context, c net.Conn, from netip.Addr) {
-	r, w := bufio.NewReaderSize(c, 4096), bufio.NewWriterSize(c, 4096)
-	for ctx.Err() == nil {
-		msg, err := readMessage(c, r)
+	r, w := bufio.NewReaderSize(c, tcpBuffer), bufio.NewWriterSize(c, tcpBuffer)
+	for ctx.Err() == nil || whole(r) {
+		msg, err := t.readMessage(ctx, c, r)
 		if err != nil {
 			return
 		}
 		// A full buffer is written out by the reply already.
-		if c.SetWriteDeadline(time.Now().Add(tcpWrite)) != nil || !t.reply(w, msg, from) {
+		if c.SetWriteDeadline(time.Now().Add(t.write)) != nil {
 			return
 		}
-		if r.Buffered() > 0 {
-			continue // more queries are here: their answers go out together
+		more := t.reply(w, msg, from)
+		if more && whole(r) {
+			continue // another query is here: their answers go out together
 		}
-		if w.Flush() != nil {
+		if w.Flush() != nil || !more {
 			return
 		}
 	}
 }
 
+// whole tells whether all of a query is here. Of one that is not, the rest may
+// never come, and answers must not wait for it.
+func whole(r *bufio.Reader) bool {
+	n := r.Buffered()
+	if n < 2 {
+		return false
+	}
+	length, _ := r.Peek(2)
+	return n >= 2+int(binary.BigEndian.Uint16(length))
+}
+
 // readMessage reads a query with the two octets of its length before it.
-func readMessage(c net.Conn, r *bufio.Reader) ([]byte, error) {
+func (t *tcpServer) readMessage(ctx context.Context, c net.Conn, r *bufio.Reader) ([]byte, error) {
 	if r.Buffered() == 0 {
-		if err := c.SetReadDeadline(time.Now().Add(tcpIdle)); err != nil {
+		if err := readWithin(ctx, c, t.idle); err != nil {
 			return nil, err
 		}
 		if _, err := r.Peek(1); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.SetReadDeadline(time.Now().Add(tcpMessage)); err != nil {
+	if err := readWithin(ctx, c, t.message); err != nil {
 		return nil, err
 	}
 	var length [2]byte
@@ -178,6 +197,17 @@ func readMessage(c net.Conn, r *bufio.Reader) ([]byte, error) {
 	msg := make([]byte, binary.BigEndian.Uint16(length[:]))
 	_, err := io.ReadFull(r, msg)
 	return msg, err
+}
+
+// readWithin sets the time for what is read next, which is short once the server
+// stops: also where it stops at this very moment, and the short time that it set
+// was overwritten here.
+func readWithin(ctx context.Context, c net.Conn, d time.Duration) error {
+	err := c.SetReadDeadline(time.Now().Add(d))
+	if err == nil && ctx.Err() != nil {
+		err = c.SetReadDeadline(time.Now().Add(drain))
+	}
+	return err
 }
 
 // reply writes the answer to one query.

@@ -20,6 +20,37 @@ func newModel(zones []string) *model {
 	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, snapshot: &Snapshot{}}
 }
 
+// isApex tells whether sticky names below a name are of interest: it is a zone of
+// the configuration or, without any there, has a CONFIG.
+func (m *model) isApex(name string) bool {
+	if len(m.configured) > 0 {
+		return slices.Contains(m.configured, name)
+	}
+	return m.values[keyID{kind: kindConfig, name: name}] != nil
+}
+
+// strays are the changes that take out sticky names which no zone has any more.
+// A scan would not read them, and must not find them lost.
+func (m *model) strays() []change {
+	var out []change
+	for id := range m.values {
+		if id.kind == kindSticky && !below(id.name, m.isApex) {
+			out = append(out, change{id, nil})
+		}
+	}
+	return out
+}
+
+// below tells whether a name is or is below one that apex is true for.
+func below(name string, apex func(string) bool) bool {
+	for up := name; len(up) > 1; up = parent(up) {
+		if apex(up) {
+			return true
+		}
+	}
+	return false
+}
+
 // change is the new content of one key; nil removes it.
 type change struct {
 	id    keyID
@@ -46,7 +77,7 @@ func (m *model) apply(changes []change) *Snapshot {
 
 // touched is what a batch of changes concerns.
 type touched struct {
-	names     map[string]bool // whose keys changed, or that are now referred to
+	names     map[string]bool // whose keys changed, or that are now or no longer referred to
 	zones     map[string]bool // whose CONFIG or skip list changed
 	geography bool
 }
@@ -82,6 +113,7 @@ func (m *model) store(c change, s *Snapshot, t *touched) {
 	for name := range old.leadsTo() {
 		if m.refs[name]--; m.refs[name] == 0 {
 			delete(m.refs, name)
+			t.names[name] = true
 		}
 	}
 }
@@ -201,11 +233,12 @@ func (m *model) buildZones(s *Snapshot, t *touched) {
 	}
 	renewed := map[*Zone]bool{}
 	for name := range t.zones {
-		_, was := s.zones[name]
+		// Asked of the last snapshot: as the zone around another one it may be
+		// gone already.
+		_, was := m.snapshot.zones[name]
 		z := m.renew(s, name, renewed)
 		if was != (z != nil) { // names pass between it and the zone around it
 			if around := s.Zone([]byte(parent(name))); around != nil {
-				delete(renewed, around)
 				m.renew(s, around.Name, renewed)
 			}
 		}
@@ -222,6 +255,8 @@ func (m *model) buildZones(s *Snapshot, t *touched) {
 			m.withoutTouched(s, z, t.names)
 		}
 	}
+	slices.Sort(m.emptied) // one zone's skip list is enough to be named
+	m.emptied = slices.Compact(m.emptied)
 	s.Emptied = 0
 	for _, z := range s.zones {
 		for _, left := range z.without {
@@ -234,6 +269,7 @@ func (m *model) buildZones(s *Snapshot, t *touched) {
 
 // renew makes a zone anew from its keys, or takes it out.
 func (m *model) renew(s *Snapshot, name string, renewed map[*Zone]bool) *Zone {
+	delete(renewed, s.zones[name])
 	z := m.zone(name)
 	if z == nil {
 		delete(s.zones, name)
@@ -292,8 +328,11 @@ func (m *model) withoutAll(s *Snapshot, zones map[*Zone]bool) {
 func (m *model) withoutTouched(s *Snapshot, z *Zone, names map[string]bool) {
 	var next *Zone
 	for name := range names {
+		old, n := m.snapshot.Route(name), s.Route(name)
 		if m.refs[name] == 0 && s.Zone([]byte(name)) != s.zones[z.Name] {
-			continue
+			if n = nil; !z.touches(old) {
+				continue
+			}
 		}
 		if next == nil {
 			c := *z
@@ -301,16 +340,29 @@ func (m *model) withoutTouched(s *Snapshot, z *Zone, names map[string]bool) {
 			next.without = maps.Clone(z.without)
 			s.zones[z.Name] = next
 		}
-		// What the last snapshot's pools left is of no more use.
-		if old := m.snapshot.Route(name); old != nil {
+		// What is left of the last snapshot's pools is of no more use.
+		if old != nil {
 			for _, p := range old.pools {
 				delete(next.without, p)
 			}
 		}
-		if n := s.Route(name); n != nil {
+		if n != nil {
 			m.take(next, name, n)
 		}
 	}
+}
+
+// touches tells whether the skip lists take something from a pool of the name.
+func (z *Zone) touches(n *Name) bool {
+	if n == nil {
+		return false
+	}
+	for _, p := range n.pools {
+		if _, ok := z.without[p]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // take keeps what the zone's skip lists leave of a name's pools, where they

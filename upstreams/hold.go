@@ -34,9 +34,9 @@ func (l Loss) String() string {
 	return fmt.Sprintf("%d zones, %d of %d names, %d of %d members missing", len(l.Zones), l.Names, l.NamesOf, l.Members, l.MembersOf)
 }
 
-// lossOf compares the values before with those in Redis now. A name is lost
-// when none of its keys is left.
-func lossOf(before, now map[keyID]*value, isZone func(string) bool) Loss {
+// lossOf compares the values before, which made zones, with those in Redis now.
+// A name is lost when none of its keys is left.
+func lossOf(before, now map[keyID]*value, zones map[string]*Zone) Loss {
 	var l Loss
 	left := map[string]bool{} // names before, and whether a key is left
 	for id, old := range before {
@@ -48,7 +48,7 @@ func lossOf(before, now map[keyID]*value, isZone func(string) bool) Loss {
 			l.MembersOf += old.pool.Len()
 			l.Members += missing(old, v)
 		case kindConfig:
-			if v == nil && isZone(id.name) {
+			if v == nil && zones[id.name] != nil {
 				l.Zones = append(l.Zones, NameText(id.name))
 			}
 		}
@@ -86,16 +86,17 @@ type hold struct {
 	since   time.Time
 	cause   string
 	before  map[keyID]*value // the lists when the loss came
+	zones   map[string]*Zone // that were answered for then
 	present map[keyID]*value // what is in Redis now
 	loss    Loss
 }
 
 // merge lays a scan over the values. It returns the changes to make, and the
 // hold that is on then: a new one, the old one, or nil.
-func merge(h *hold, values, scan map[keyID]*value, cause string, now time.Time, isZone func(string) bool) ([]change, *hold) {
+func merge(h *hold, values, scan map[keyID]*value, cause string, now time.Time, zones map[string]*Zone) ([]change, *hold) {
 	if h == nil {
-		if loss := lossOf(values, scan, isZone); loss.serious() {
-			h = &hold{since: now, cause: cause, before: maps.Clone(values), loss: loss}
+		if loss := lossOf(values, scan, zones); loss.serious() {
+			h = &hold{since: now, cause: cause, before: maps.Clone(values), zones: zones, loss: loss}
 		}
 	}
 	if h != nil {

@@ -152,7 +152,7 @@ func labels(wire string) int {
 // escaped and so belongs to the last label.
 func trimDot(s string) string {
 	cut := strings.TrimSuffix(s, ".")
-	if escapes := len(cut) - len(strings.TrimRight(cut, `\\`)); escapes%2 == 1 {
+	if escapes := len(cut) - len(strings.TrimRight(cut, `\`)); escapes%2 == 1 {
 		return s
 	}
 	return cut

@@ -117,8 +117,8 @@ func TestTrimDot(t *testing.T) {
 		{".", ""},
 		{"", ""},
 		{"a..", "a."},
-		{`a\.`, `a\.`},    // the dot belongs to the label
-		{`a\\.`, `a\\`},   // the backslash does
+		{`a\.`, `a\.`},     // the dot belongs to the label
+		{`a\\.`, `a\\`},    // the backslash does
 		{`a\\\.`, `a\\\.`}, // both do
 		{`a\..`, `a\.`},
 	} {

@@ -257,12 +257,8 @@ func inZone(key string, apex func(name string) bool) (keyID, *Defect) {
 	if err != nil {
 		return keyID{}, nil
 	}
-	in := false
-	for up := wire; len(up) > 1 && !in; up = parent(up) {
-		in = apex(up)
-	}
 	switch {
-	case !in:
+	case !below(wire, apex):
 		return keyID{}, nil
 	case colon:
 		d := slip(key)

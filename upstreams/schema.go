@@ -110,20 +110,19 @@ func parseGeoKey(key, place string) (keyID, *Defect) {
 	return keyID{kind: kindGeo, name: place}, nil
 }
 
-// spelling is how the key is written by the book.
+// spelling is how the key is written by the book. A colon in the name is escaped,
+// as the suffix begins at the first one.
 func (id keyID) spelling() string {
-	switch id.kind {
-	case kindGeo:
+	if id.kind == kindGeo {
 		return geoPrefix + id.name
-	case kindSticky:
-		return NameText(id.name)
 	}
+	name := strings.ReplaceAll(NameText(id.name), ":", octetEscape(':'))
 	for suffix, s := range suffixes {
 		if s.kind == id.kind && s.family == id.family && s.kind != kindKnown {
-			return NameText(id.name) + ":" + suffix
+			return name + ":" + suffix
 		}
 	}
-	return NameText(id.name)
+	return name
 }
 
 // slip is the defect of a key with an unknown suffix behind a name of a zone.

@@ -168,7 +168,7 @@ func (p *parser) groups(set []string) *Groups {
 	}
 	g := &Groups{Groups: steering.NewGroups(names)}
 	for _, text := range g.Names() {
-		wire, _ := WireName(text)
+		wire, _ := WireName(trimDot(text))
 		g.routes = append(g.routes, wire)
 	}
 	return g

@@ -1,0 +1,84 @@
+# Razor: build, try, test. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+# Go as it is on PATH, or where its installer puts it.
+GO ?= $(shell command -v go || echo /usr/local/go/bin/go)
+export PATH := $(dir $(GO)):$(PATH)
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
+
+ARGS     ?=
+BENCH    ?= .
+FUZZTIME ?= 30s
+
+# With CI=true a test that cannot run has failed.
+ifeq ($(CI),true)
+export RAZOR_TEST_REQUIRE := 1
+endif
+
+# The race detector needs a C compiler; looked for after .ci/deps has run.
+RACE = $(shell command -v gcc >/dev/null && echo -race)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: build ## Build and start the demonstration (ARGS="--dns-port 5301")
+	@bin/razor demo $(ARGS)
+
+.PHONY: build
+build: ## Build bin/razor
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/razor .
+
+.PHONY: test
+test: deps-test ## Run the tests, and install what they need
+	$(GO) test $(RACE) -shuffle=on -timeout 10m ./...
+
+.PHONY: test-long
+test-long: deps-test ## Run the long tests, then every fuzz target for 60 s
+	RAZOR_LONG=1 $(GO) test $(RACE) -shuffle=on -timeout 2h ./...
+	$(MAKE) fuzz FUZZTIME=60s
+
+.PHONY: lint
+lint: $(GOLANGCI) ## Run the linters and check the formatting
+	$(GOLANGCI) run ./...
+	$(GO) mod tidy -diff
+
+.PHONY: generate
+generate: ## Make the generated files again
+	$(GO) generate ./...
+
+.PHONY: bench
+bench: ## Run the benchmarks (BENCH=Answer)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+# One after another: each takes all cores.
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (30s)
+	@$(GO) test -list '^Fuzz' ./... | \
+	awk '/^Fuzz/ { name[++n] = $$1 } /^ok/ { for (i = 1; i <= n; i++) print $$2, name[i]; n = 0 }' | \
+	while read -r package name; do \
+		echo "=== $$name ($$package)"; \
+		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s "$$package" || exit 1; \
+	done
+
+.PHONY: deps
+deps: deps-test $(GOLANGCI) ## Install what tests and linters need
+
+.PHONY: deps-test
+deps-test:
+	@.ci/deps
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
+
+# The version is in the name, so that a new pin is a new file.
+$(GOLANGCI):
+	CGO_ENABLED=0 GOFLAGS= GOBIN=$(CURDIR)/bin/tools $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv bin/tools/golangci-lint $@

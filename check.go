@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// liveTimeout bounds one reading of all of Redis.
+const liveTimeout = time.Minute
+
+// check says everything that would be wrong about `razor dns`, without it.
+func (c *cli) check(cmd *cobra.Command, _ []string) error {
+	ctx := cmd.Context()
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	bad := false
+	for _, d := range c.tryPorts(ctx, cfg) {
+		bad = true
+		fmt.Fprintln(c.stderr, cfg.file.explain(d))
+	}
+	defects, err := checkLive(ctx, cfg)
+	if d, ok := errors.AsType[upstreams.Defect](err); ok {
+		bad = true
+		fmt.Fprintln(c.stderr, cfg.file.explain(d))
+	} else if err != nil {
+		fmt.Fprintf(c.stderr, "razor: lists not checked, no answer from redis at %s: %v\n", cfg.Redis.Address, err)
+	}
+	for _, d := range defects {
+		bad = true
+		fmt.Fprintln(c.stderr, "redis:", d)
+	}
+	if bad {
+		return errReported
+	}
+	_, err = fmt.Fprintf(c.stdout, "%s: good\n", c.config)
+	return err
+}
+
+// checkLive lists what is wrong in Redis. An error is that there is no answer,
+// or a Defect of the configuration where Redis does not let razor in.
+func checkLive(ctx context.Context, cfg *config) ([]upstreams.Defect, error) {
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
+	defer cancel()
+	defects, err := upstreams.CheckLive(ctx, cfg.Redis, cfg.DNS.Zones)
+	if err == nil {
+		return defects, nil
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return nil, upstreams.Defect{Key: "redis.tls", Reason: err.Error(), Want: "the authority in redis.tls.ca, the name in redis.tls.server_name"}
+	}
+	for _, code := range []string{"NOAUTH", "WRONGPASS", "NOPERM"} {
+		if strings.HasPrefix(err.Error(), code) {
+			return nil, upstreams.Defect{Key: "redis.password", Reason: err.Error(), Want: "redis.user and redis.password of an account that may read"}
+		}
+	}
+	return nil, err
+}

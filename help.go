@@ -1,0 +1,57 @@
+package main
+
+// Help texts of the commands. They are data of the command table in main.go.
+
+const (
+	rootLong = `Razor answers the names that customers' domains are CNAMEs of, with addresses
+drawn at random from pools that operators edit in Redis.`
+
+	rootExample = `  razor demo                                    try it, nothing else is needed
+  razor check --config /etc/razor/razor.yaml    find mistakes before they are live
+  razor dns --config /etc/razor/razor.yaml      serve`
+
+	dnsLong = `Serve DNS over UDP and TCP until SIGINT or SIGTERM.
+
+The lists are followed in Redis: an edit is in the answers within milliseconds.
+While Redis is away the last good snapshot answers, also over a restart.
+Metrics are at /metrics of http.listen, beside /healthz and /readyz.`
+
+	dnsExample = `  razor dns
+  razor dns --config ./razor.yaml`
+
+	demoLong = `Serve a sample zone of 4 edges with 512 IPv4 and 512 IPv6 addresses each, from a
+Redis that is built in and that redis-cli can edit. Needs no configuration, no
+privilege and no network. The lines to try are printed. Ctrl-C ends it, and
+nothing of it is kept.`
+
+	demoExample = `  razor demo
+  razor demo --dns-port 5301 --redis-port 6391 --http-port 8054`
+
+	checkLong = `Say what razor dns would refuse, without starting it: mistakes in the
+configuration, and ports that are taken (those of a running razor with the same
+state_dir are not). Then, if Redis answers, name every key and member there that
+is left out.
+
+One line per problem. The exit status is 1 if there is any, else 0.`
+
+	checkExample = `  razor check --config /etc/razor/razor.yaml`
+
+	listLong = `Show the routes in Redis and how many members each has, or, of the routes that
+are named, every member. With --json, always every member.`
+
+	listExample = `  razor upstreams list
+  razor upstreams list node1.route.example.net
+  razor upstreams list --json | jq .`
+
+	upstreamsCheckLong = `Name every key and member in Redis that is left out of the answers, with the
+reason and what would be right. The exit status is 1 if there is any.`
+
+	upstreamsCheckExample = `  razor upstreams check --config /etc/razor/razor.yaml`
+
+	acceptLong = `Tell the running razor that what Redis has now is right, also what is missing.
+
+After a wholesale loss in Redis (a flush, a resync with an empty primary) razor
+keeps answering from what it had. This ends that hold. Edits never need it.`
+
+	acceptExample = `  razor upstreams accept --config /etc/razor/razor.yaml`
+)

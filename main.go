@@ -1,0 +1,105 @@
+// Razor steers traffic: it answers DNS from pools of addresses that operators
+// keep in Redis. One binary holds all roles, a subcommand each.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the first signal ends cleanly, the second at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run executes one command line until it is done or ctx ends, and returns the
+// exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c := &cli{stdout: stdout, stderr: stderr}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if _, ok := errors.AsType[fileError](err); ok {
+		fmt.Fprintln(stderr, err) // begins with file and line, as editors like it
+	} else if !errors.Is(err, errReported) {
+		fmt.Fprintln(stderr, "razor:", err)
+	}
+	return 1
+}
+
+// errReported ends a command that has written already what is wrong.
+var errReported = errors.New("problems were found")
+
+// cli is one execution of the command line.
+type cli struct {
+	stdout, stderr io.Writer
+	config         string // --config
+}
+
+// root is the command line: one row per subcommand.
+func (c *cli) root() *cobra.Command {
+	root := noun("razor", "Authoritative DNS from pools of addresses in Redis",
+		&cobra.Command{
+			Use: "dns", Short: "Answer DNS queries", Long: dnsLong, Example: dnsExample,
+			Args: cobra.NoArgs, RunE: c.dns,
+		},
+		c.demoCommand(),
+		&cobra.Command{
+			Use: "check", Short: "Say what is wrong with the configuration and the lists in Redis", Long: checkLong, Example: checkExample,
+			Args: cobra.NoArgs, RunE: c.check,
+		},
+		noun("upstreams", "Look after the lists in Redis",
+			jsonFlag(&cobra.Command{
+				Use: "list [ROUTE...]", Short: "Show the routes in Redis, or the members of some", Long: listLong, Example: listExample,
+				RunE: c.upstreamsList,
+			}),
+			jsonFlag(&cobra.Command{
+				Use: "check", Short: "Name every key and member that is left out", Long: upstreamsCheckLong, Example: upstreamsCheckExample,
+				Args: cobra.NoArgs, RunE: c.upstreamsCheck,
+			}),
+			&cobra.Command{
+				Use: "accept", Short: "End a hold: what Redis has now is right", Long: acceptLong, Example: acceptExample,
+				Args: cobra.NoArgs, RunE: c.upstreamsAccept,
+			},
+		),
+		&cobra.Command{
+			Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: c.version,
+		},
+	)
+	root.Long, root.Example = rootLong, rootExample
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentFlags().StringVar(&c.config, "config", defaultConfig, "configuration `file`")
+	return root
+}
+
+// noun is a command that only has others below it: it shows its help, and
+// refuses a verb that it does not have.
+func noun(use, short string, verbs ...*cobra.Command) *cobra.Command {
+	n := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return cmd.Help()
+	}}
+	n.AddCommand(verbs...)
+	return n
+}
+
+func (c *cli) version(*cobra.Command, []string) error {
+	_, err := fmt.Fprintf(c.stdout, "razor %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/razor-steering/razor/razor"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// dns serves until the context of the command ends.
+func (c *cli) dns(cmd *cobra.Command, _ []string) error {
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	log := cfg.Log.logger(c.stderr)
+	log.Info("starting", "version", version, "config", c.config)
+	return cfg.file.explain(serve(cmd.Context(), cfg.HTTP, log, func(ctx context.Context, p process) error {
+		return razor.Run(ctx, cfg.DNS, cfg.Redis, p.log, p.registry, p.ready.set)
+	}))
+}
+
+// demoCommand is `razor demo`.
+func (c *cli) demoCommand() *cobra.Command {
+	var cfg razor.DemoConfig
+	cmd := &cobra.Command{
+		Use: "demo", Short: "Try razor: a sample zone and a Redis of its own", Long: demoLong, Example: demoExample,
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.demo(cmd.Context(), cfg) },
+	}
+	cmd.Flags().IntVar(&cfg.DNSPort, "dns-port", 5300, "`port` for DNS, on 127.0.0.1 and [::1]")
+	cmd.Flags().IntVar(&cfg.RedisPort, "redis-port", 6390, "`port` for redis-cli, on 127.0.0.1")
+	cmd.Flags().IntVar(&cfg.HTTPPort, "http-port", 8053, "`port` for metrics, on 127.0.0.1")
+	return cmd
+}
+
+func (c *cli) demo(ctx context.Context, cfg razor.DemoConfig) error {
+	logs := logConfig{Level: "info", Format: "text"}
+	web := httpConfig{Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.HTTPPort))}
+	err := serve(ctx, web, logs.logger(c.stderr), func(ctx context.Context, p process) error {
+		return razor.Demo(ctx, cfg, p.log, p.registry, p.ready.set, c.stdout)
+	})
+	if d, ok := errors.AsType[upstreams.Defect](err); ok && d.Key == "http.listen" {
+		d.Key = "--http-port" // there is no file to point into
+		return d
+	}
+	return err
+}
+
+// A process is what a role shares with whoever watches it.
+type process struct {
+	log      *slog.Logger
+	registry *prometheus.Registry
+	ready    *readiness
+}
+
+// serve runs one role, with the HTTP server and systemd's notices beside it,
+// until ctx ends or one of them fails.
+func serve(ctx context.Context, cfg httpConfig, log *slog.Logger, role func(context.Context, process) error) error {
+	p := process{log: log, registry: newRegistry(), ready: newReadiness()}
+	web, err := listenHTTP(ctx, cfg, p)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return web.serve(ctx) })
+	g.Go(func() error { notifySystemd(ctx, p.ready, log); return nil })
+	g.Go(func() error { return role(ctx, p) })
+	return g.Wait()
+}
+
+// jsonFlag makes cmd take --json.
+func jsonFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().Bool("json", false, "write JSON")
+	return cmd
+}
+
+func (c *cli) upstreamsList(cmd *cobra.Command, routes []string) error {
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), liveTimeout)
+	defer cancel()
+	asJSON, _ := cmd.Flags().GetBool("json")
+	return upstreams.ListLive(ctx, cfg.Redis, cfg.DNS.Zones, routes, asJSON, c.stdout)
+}
+
+func (c *cli) upstreamsCheck(cmd *cobra.Command, _ []string) error {
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	defects, err := checkLive(cmd.Context(), cfg)
+	if err != nil {
+		return cfg.file.explain(err)
+	}
+	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+		err = writeJSON(c.stdout, defects)
+	} else {
+		for _, d := range defects {
+			fmt.Fprintln(c.stdout, d)
+		}
+	}
+	if err == nil && len(defects) > 0 {
+		return errReported
+	}
+	return err
+}
+
+// writeJSON writes a list; an empty one is [], not null.
+func writeJSON[T any](w io.Writer, list []T) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(append([]T{}, list...))
+}
+
+func (c *cli) upstreamsAccept(cmd *cobra.Command, _ []string) error {
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	said, err := upstreams.AcceptLive(cmd.Context(), cfg.DNS.StateDir)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.stdout, said)
+	return err
+}

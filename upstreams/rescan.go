@@ -1,0 +1,132 @@
+package upstreams
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// errFlushed is a scan during which everything changed.
+var errFlushed = errors.New("flushed while it was read")
+
+// wholesale rescans, once more where the database is flushed meanwhile.
+func (s *session) wholesale(ctx context.Context, cause string) error {
+	for {
+		err := s.rescan(ctx, cause)
+		if !errors.Is(err, errFlushed) {
+			return err
+		}
+		cause = "flush or full resync"
+	}
+}
+
+// tidy rescans without a cause: SWAPDB is not announced.
+func (s *session) tidy(ctx context.Context) error {
+	if err := s.tracker.barrier(ctx); err != nil {
+		return err
+	}
+	if err := s.invalidated(ctx); err != nil { // edits first, that the scan finds no loss in them
+		return err
+	}
+	return s.wholesale(ctx, "rescan")
+}
+
+// rescan reads everything. A loss that it finds and no edit explains is
+// wholesale, and may be held.
+func (s *session) rescan(ctx context.Context, cause string) error {
+	start := time.Now()
+	if s.tracker != nil {
+		_, _ = s.tracker.take() // what was named before is read now
+	}
+	got, err := s.reader.scan(ctx, s.model.configured)
+	if err != nil {
+		return err
+	}
+	for id := range got.exists {
+		if v := s.keepGood(found{id: id, exists: true, value: got.values[id]}); v != nil {
+			got.values[id] = v
+		}
+	}
+	s.reportAll(got.defects)
+	if err := s.editsDuring(ctx, got); err != nil {
+		return err
+	}
+	held := s.hold != nil
+	var changes []change
+	changes, s.hold = merge(s.hold, s.model.values, got.values, cause, time.Now(), s.model.snapshot.zones)
+	s.publish(changes)
+	s.newZone = false
+	if s.hold != nil && !held {
+		s.log.Error("mass loss in redis is not obeyed: hold", "cause", cause, "loss", s.hold.loss.String(),
+			"ends", "when 90% are back, or by: razor upstreams accept")
+	}
+	s.evaluate()
+	s.sync()
+	s.metrics.rescan.Observe(time.Since(start).Seconds())
+	return nil
+}
+
+// editsDuring obeys what was edited while a scan ran, and corrects the scan: a
+// key that an operator removed is not lost.
+func (s *session) editsDuring(ctx context.Context, got *scanned) error {
+	if s.tracker == nil {
+		return nil
+	}
+	if err := s.tracker.barrier(ctx); err != nil {
+		return err
+	}
+	keys, flushed := s.tracker.take()
+	if flushed {
+		return errFlushed
+	}
+	changes, err := s.reread(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if c.value != nil {
+			got.values[c.id] = c.value
+		} else {
+			delete(got.values, c.id)
+		}
+	}
+	// A first snapshot has to be whole: it is made of the scan alone.
+	if s.Snapshot() != nil {
+		s.publish(changes)
+	}
+	return nil
+}
+
+// evaluate ends the hold when enough is back.
+func (s *session) evaluate() {
+	if s.hold == nil {
+		return
+	}
+	s.hold.loss = lossOf(s.hold.before, s.hold.present, s.hold.zones)
+	if s.hold.loss.healed() {
+		s.release("the lists are back")
+	}
+}
+
+func (s *session) release(why string) {
+	changes := s.hold.release(s.model.values)
+	s.log.Info("hold ended", "why", why, "loss", s.hold.loss.String(), "held", time.Since(s.hold.since).Round(time.Second).String())
+	s.hold = nil
+	s.publish(changes)
+	s.setHealth(func(*Health) {})
+}
+
+// accept ends the hold by the operator's will.
+func (s *session) accept(ctx context.Context, reply chan<- error) error {
+	if s.hold == nil {
+		reply <- errors.New("nothing is on hold")
+		return nil
+	}
+	err := s.wholesale(ctx, s.hold.cause) // what Redis has at this moment is accepted
+	if err == nil && s.hold != nil {
+		s.release("accepted by the operator")
+	}
+	s.sync()
+	reply <- err
+	return err
+}
