@@ -1,6 +1,7 @@
 package razor
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -36,6 +37,7 @@ type answerer struct {
 	query    query
 	resolver resolver
 	out      []byte
+	soas     soaCache
 	counters counters
 }
 
@@ -56,7 +58,7 @@ func (a *answerer) answer(msg []byte, source netip.Addr, via transport) []byte {
 		a.counters.drop()
 		return nil
 	}
-	r := reply{query: &a.query, zone: nil}
+	r := reply{query: &a.query, soas: &a.soas}
 	switch v {
 	case verdictFormErr:
 		r.rcode = dns.RcodeFormatError
@@ -80,6 +82,7 @@ type reply struct {
 	authority []dns.RR
 	scope     int // bits of the client subnet that the answer depends on
 	name      string
+	soas      *soaCache
 }
 
 // ask answers a well-formed query.
@@ -220,19 +223,28 @@ func (r *reply) address(f steering.Family, rdata []byte) dns.RR {
 
 // soa is the zone's SOA. Its owner is the end of the query's name, in its case.
 func (r *reply) soa(ttl uint32) *dns.SOA {
-	q := r.query
-	owner := presentation(q.name[len(q.name)-len(r.zone.Name):])
-	rdata := r.zone.SOA
-	mname, off, _ := dns.UnpackDomainName(rdata, 0)
-	rname, off, _ := dns.UnpackDomainName(rdata, off)
-	number := func(i int) uint32 {
-		b := rdata[off+4*i:]
-		return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	out := r.soas.of(r.zone)
+	owner := presentation(r.query.name[len(r.query.name)-len(r.zone.Name):])
+	out.Hdr = dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl}
+	return &out
+}
+
+// soaCache has the SOA of the zone that was asked for last, so that a flood of
+// names that do not exist costs no more than names that do.
+type soaCache struct {
+	zone *upstreams.Zone
+	soa  dns.SOA
+}
+
+func (c *soaCache) of(z *upstreams.Zone) dns.SOA {
+	if c.zone != z {
+		mname, off, _ := dns.UnpackDomainName(z.SOA, 0)
+		rname, off, _ := dns.UnpackDomainName(z.SOA, off)
+		number := func(i int) uint32 { return binary.BigEndian.Uint32(z.SOA[off+4*i:]) }
+		c.zone = z
+		c.soa = dns.SOA{Ns: mname, Mbox: rname, Serial: number(0), Refresh: number(1), Retry: number(2), Expire: number(3), Minttl: number(4)}
 	}
-	return &dns.SOA{
-		Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl},
-		Ns:  mname, Mbox: rname, Serial: number(0), Refresh: number(1), Retry: number(2), Expire: number(3), Minttl: number(4),
-	}
+	return c.soa
 }
 
 // presentation is the text of a name in wire form.

@@ -36,6 +36,7 @@ func kinds(tb testing.TB) fill {
 		zoneConfig(s, "zero.test", "TTL", "0")
 		set(tb, s, "zero.test:A", "192.0.2.20")
 		s.HSet("bare.test:CONFIG", "SOA", soaText)
+		s.HSet("other.test:CONFIG", "SOA", "m.other.test r.other.test 1 2 3 4 5", "TTL", "9")
 
 		zoneConfig(s, "inner.z.test", "TTL", "5")
 		set(tb, s, "x.inner.z.test:A", "192.0.2.30")
@@ -102,6 +103,11 @@ func TestAnswer(t *testing.T) {
 		// A CONFIG with an SOA alone, and TTL 60.
 		{"bare.test", dns.TypeSOA, "NOERROR aa " + soaOf("bare.test", "60")},
 		{"bare.test", dns.TypeNS, "NOERROR aa (" + soaOf("bare.test", "30") + ")"},
+
+		// Each zone has an SOA of its own, also one written without final dots.
+		{"no.other.test", dns.TypeA, "NXDOMAIN aa (other.test. 5 SOA m.other.test. r.other.test. 1 2 3 4 5)"},
+		{"no.bare.test", dns.TypeA, "NXDOMAIN aa (" + soaOf("bare.test", "30") + ")"},
+		{"other.test", dns.TypeSOA, "NOERROR aa other.test. 9 SOA m.other.test. r.other.test. 1 2 3 4 5"},
 
 		// The longest zone has the name.
 		{"x.inner.z.test", dns.TypeA, "NOERROR aa x.inner.z.test. 5 A 192.0.2.30"},

@@ -62,7 +62,7 @@ func Demo(ctx context.Context, cfg DemoConfig, log *slog.Logger, reg prometheus.
 	var once sync.Once
 	err = Run(ctx, dns, upstreams.Config{Address: addr}, log, reg, func(ok bool, state string) {
 		if ready(ok, state); ok {
-			once.Do(func() { demoHelp(w, cfg) })
+			once.Do(func() { demoHelp(w, cfg, dir) })
 		}
 	})
 	var d upstreams.Defect
@@ -92,7 +92,7 @@ func fillDemo(store *upstreams.Embedded) error {
 	return store.Set("shop.example.com."+demoZone, "node1."+demoZone)
 }
 
-func demoHelp(w io.Writer, c DemoConfig) {
+func demoHelp(w io.Writer, c DemoConfig, dir string) {
 	fmt.Fprintf(w, `
 Razor answers for %[1]s: %[2]d edges of %[3]d IPv4 and %[3]d IPv6 addresses each.
 
@@ -107,10 +107,15 @@ Edit, and ask again:
   redis-cli -p %[5]d HSET %[1]s:CONFIG COUNT 4
   redis-cli -p %[5]d SET www.example.net.%[1]s node2.%[1]s
 
+Lose everything: the last good lists answer, until you accept the loss:
+  redis-cli -p %[5]d FLUSHALL
+  bin/razor upstreams accept --state-dir %[7]s
+
 Watch:
+  curl http://127.0.0.1:%[6]d/readyz
   curl http://127.0.0.1:%[6]d/metrics
 
 Ctrl-C ends it; nothing is kept.
 
-`, demoZone, demoEdges, demoPool, c.DNSPort, c.RedisPort, c.HTTPPort)
+`, demoZone, demoEdges, demoPool, c.DNSPort, c.RedisPort, c.HTTPPort, dir)
 }

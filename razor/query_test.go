@@ -177,6 +177,7 @@ func refused() []queryFixture {
 		{name: "owners point at each other", msg: header(0, 1, 0, 0, 2) + q + resource(pointer(12+len(q)+12), 1, 1, "") + resource(pointer(12+len(q)), 1, 1, ""), verdict: verdictFormErr, want: a},
 		{name: "owner points into itself", msg: header(0, 1, 0, 0, 1) + q + resource(label("abc")+pointer(12+len(q)), 1, 1, ""), verdict: verdictFormErr, want: a},
 		{name: "owner points at the header", msg: header(0, 1, 0, 0, 1) + q + resource(pointer(0), 1, 1, ""), verdict: verdictFormErr, want: a},
+		{name: "owner points at a zero in the header", msg: header(0, 1, 0, 0, 1) + q + resource(pointer(6), 1, 1, ""), verdict: verdictFormErr, want: a},
 		{name: "owner points at the header's last octet", msg: header(0, 1, 0, 0, 1) + q + resource(pointer(11), 1, 1, ""), verdict: verdictFormErr, want: a},
 		{name: "owner points beyond the end", msg: header(0, 1, 0, 0, 1) + q + resource(pointer(0x3fff), 1, 1, ""), verdict: verdictFormErr, want: a},
 		{name: "half a pointer", msg: header(0, 1, 0, 0, 1) + q + "\xc0", verdict: verdictFormErr, want: a},
