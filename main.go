@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -20,7 +21,9 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the first signal ends cleanly, the second at once
+	// The first signal ends cleanly, a later one at once. Some senders tell the
+	// process and its group: that is one wish.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -74,10 +77,7 @@ func (c *cli) root() *cobra.Command {
 				Use: "check", Short: "Name every key and member that is left out", Long: upstreamsCheckLong, Example: upstreamsCheckExample,
 				Args: cobra.NoArgs, RunE: c.upstreamsCheck,
 			}),
-			&cobra.Command{
-				Use: "accept", Short: "End a hold: what Redis has now is right", Long: acceptLong, Example: acceptExample,
-				Args: cobra.NoArgs, RunE: c.upstreamsAccept,
-			},
+			c.acceptCommand(),
 		),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs, RunE: c.version,

@@ -125,12 +125,26 @@ func writeJSON[T any](w io.Writer, list []T) error {
 	return enc.Encode(append([]T{}, list...))
 }
 
-func (c *cli) upstreamsAccept(cmd *cobra.Command, _ []string) error {
-	cfg, err := loadConfig(c.config)
-	if err != nil {
-		return err
+// acceptCommand is `razor upstreams accept`.
+func (c *cli) acceptCommand() *cobra.Command {
+	var stateDir string
+	cmd := &cobra.Command{
+		Use: "accept", Short: "End a hold: what Redis has now is right", Long: acceptLong, Example: acceptExample,
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.accept(cmd.Context(), stateDir) },
 	}
-	said, err := upstreams.AcceptLive(cmd.Context(), cfg.DNS.StateDir)
+	cmd.Flags().StringVar(&stateDir, "state-dir", "", "state `directory` of the server, instead of the configuration's")
+	return cmd
+}
+
+func (c *cli) accept(ctx context.Context, stateDir string) error {
+	if stateDir == "" {
+		cfg, err := loadConfig(c.config)
+		if err != nil {
+			return err
+		}
+		stateDir = cfg.DNS.StateDir
+	}
+	said, err := upstreams.AcceptLive(ctx, stateDir)
 	if err != nil {
 		return err
 	}

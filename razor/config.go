@@ -54,7 +54,7 @@ func (c *Config) Check() []upstreams.Defect {
 	for i, l := range c.Listen {
 		ap, err := netip.ParseAddrPort(l)
 		switch {
-		case err != nil || ap.Port() == 0:
+		case err != nil || ap.Port() == 0 || ap.Addr().Is4In6():
 			bad(index("listen", i), l, "not an address and port", `"192.0.2.1:53" or "[2001:db8::1]:53"`)
 		case seen[ap.String()]:
 			bad(index("listen", i), l, "listed twice", "each address once")

@@ -3,9 +3,9 @@ package razor
 import (
 	"encoding/binary"
 	"net/netip"
-
-	"github.com/miekg/dns"
 )
+
+const codeECS = 8
 
 // Address families of EDNS client subnet (RFC 7871 §6).
 const (
@@ -53,15 +53,15 @@ func (s *clientSubnet) parse(data []byte) bool {
 	return netip.PrefixFrom(s.addr, int(s.source)).Masked().Addr() == s.addr
 }
 
-// echo is the option for the answer. scope is how much of the address the
-// answer depends on, never more than the client gave.
-func (s *clientSubnet) echo(scope int) *dns.EDNS0_SUBNET {
-	addr := s.addr
-	if s.family == ecsNone {
-		addr = netip.IPv4Unspecified()
-	}
-	return &dns.EDNS0_SUBNET{
-		Code: dns.EDNS0SUBNET, Family: s.family, SourceNetmask: s.source,
-		SourceScope: uint8(min(scope, int(s.source))), Address: addr.AsSlice(),
-	}
+// optionLen is the length of the option in an answer, in octets.
+func (s *clientSubnet) optionLen() int { return 4 + 4 + (int(s.source)+7)/8 }
+
+// appendOption adds the option for an answer. scope is how much of the address
+// the answer depends on, never more than the client gave.
+func (s *clientSubnet) appendOption(dst []byte, scope int) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, codeECS)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(s.optionLen()-4))
+	dst = binary.BigEndian.AppendUint16(dst, s.family)
+	dst = append(dst, s.source, byte(min(scope, int(s.source))))
+	return append(dst, s.addr.AsSlice()[:(int(s.source)+7)/8]...)
 }

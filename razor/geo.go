@@ -2,9 +2,11 @@ package razor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +46,9 @@ func (g *geo) load() error {
 	r, err := maxminddb.OpenBytes(data)
 	if err != nil {
 		return err
+	}
+	if kind := r.Metadata.DatabaseType; !strings.Contains(kind, "Country") && !strings.Contains(kind, "City") {
+		return errors.New("a database of " + kind + ", not of countries or cities")
 	}
 	g.reader.Store(r)
 	return nil

@@ -210,7 +210,7 @@ func wellFormed(tb testing.TB, query, out []byte) *dns.Msg {
 	if err != nil {
 		tb.Fatalf("answer does not pack again: %v\n%v", err, m)
 	}
-	if len(again) != len(out) {
+	if len(again) > len(out) { // the library compresses names in rdata too
 		tb.Errorf("%d octets, packed again %d", len(out), len(again))
 	}
 	second := new(dns.Msg)

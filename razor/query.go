@@ -101,14 +101,6 @@ func (q *query) question(msg []byte) (off int, ok bool) {
 		if l > maxLabel || off+1+l > len(msg) || n+1+l > maxName {
 			return 0, false
 		}
-		copy(q.nameBuf[n:], msg[off:off+1+l])
-		q.lowerBuf[n] = byte(l)
-		for i, c := range msg[off+1 : off+1+l] {
-			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			q.lowerBuf[n+1+i] = c
-		}
 		n += 1 + l
 		off += 1 + l
 		if l == 0 {
@@ -119,6 +111,13 @@ func (q *query) question(msg []byte) (off int, ok bool) {
 		return 0, false
 	}
 	q.name, q.lower = q.nameBuf[:n], q.lowerBuf[:n]
+	copy(q.name, msg[headerLen:])
+	for i, c := range q.name { // a label's length is below 'A'
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		q.lower[i] = c
+	}
 	q.qtype = binary.BigEndian.Uint16(msg[off:])
 	q.qclass = binary.BigEndian.Uint16(msg[off+2:])
 	q.asked = true
@@ -200,11 +199,13 @@ func skipName(msg []byte, off int) int {
 // opt reads the OPT record and its options; unknown ones are stepped over
 // (RFC 6891 §6.1.2).
 func (q *query) opt(fixed, rdata []byte) bool {
-	const codeECS = 8
 	q.edns = true
 	q.udpSize = binary.BigEndian.Uint16(fixed[2:])
 	q.version = fixed[5]
 	q.do = binary.BigEndian.Uint16(fixed[6:])&optDO != 0
+	if q.version != ednsOK {
+		return true // its options may look otherwise
+	}
 	for len(rdata) > 0 {
 		if len(rdata) < 4 {
 			return false
@@ -215,7 +216,7 @@ func (q *query) opt(fixed, rdata []byte) bool {
 		}
 		data := rdata[4 : 4+n]
 		rdata = rdata[4+n:]
-		if code != codeECS || q.version != ednsOK {
+		if code != codeECS {
 			continue
 		}
 		if q.hasECS || !q.ecs.parse(data) {

@@ -2,6 +2,7 @@ package razor
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -194,9 +195,10 @@ func (t *tcpServer) readMessage(ctx context.Context, c net.Conn, r *bufio.Reader
 	if _, err := io.ReadFull(r, length[:]); err != nil {
 		return nil, err
 	}
-	msg := make([]byte, binary.BigEndian.Uint16(length[:]))
-	_, err := io.ReadFull(r, msg)
-	return msg, err
+	// What is announced costs memory only as it comes.
+	var msg bytes.Buffer
+	_, err := io.CopyN(&msg, r, int64(binary.BigEndian.Uint16(length[:])))
+	return msg.Bytes(), err
 }
 
 // readWithin sets the time for what is read next, which is short once the server

@@ -93,6 +93,7 @@ func (s *server) serveUDP(ctx context.Context, c *udpSocket) error {
 				return nil
 			}
 			s.log.Debug("read error on a UDP socket", "err", err)
+			time.Sleep(time.Millisecond) // one that stays must not take the core
 			continue
 		}
 		if flags&unix.MSG_TRUNC != 0 {

@@ -108,3 +108,12 @@ func nameOf(octets int) string {
 	}
 	return b.String() + "\x00"
 }
+
+// presentation is the text of a name in wire form, as the library has it.
+func presentation(wire []byte) string {
+	s, _, err := dns.UnpackDomainName(wire, 0)
+	if err != nil {
+		return err.Error()
+	}
+	return s
+}
