@@ -218,7 +218,7 @@ func TestSchema(t *testing.T) {
 					}
 					for _, line := range row.lists {
 						var args []any
-						for _, w := range strings.Fields(line) {
+						for w := range strings.FieldsSeq(line) {
 							args = append(args, strings.ReplaceAll(w, "SOATEXT", soa))
 						}
 						s.DoArgs(args...)

@@ -65,8 +65,7 @@ func Demo(ctx context.Context, cfg DemoConfig, log *slog.Logger, reg prometheus.
 			once.Do(func() { demoHelp(w, cfg, dir) })
 		}
 	})
-	var d upstreams.Defect
-	if errors.As(err, &d) && d.Reason == "port in use" {
+	if d, ok := errors.AsType[upstreams.Defect](err); ok && d.Reason == "port in use" {
 		return upstreams.Defect{Key: "--dns-port", Member: d.Member, Reason: d.Reason, Want: "a free port"}
 	}
 	return err

@@ -198,8 +198,7 @@ func (s *sockets) add(ctx context.Context, text string) error {
 func listenDefect(i int, text string, err error) upstreams.Defect {
 	d := upstreams.Defect{Key: index("listen", i), Member: text, Reason: err.Error(), Want: "an address of this host and a free port"}
 	d.Key = "dns." + d.Key
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		d.Reason = errno.Error()
 	}
 	switch {

@@ -3,6 +3,7 @@ package upstreams
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/razor-steering/razor/steering"
@@ -22,16 +23,20 @@ func ParseMember(f steering.Family, text string) (netip.Prefix, error) {
 	a, err := netip.ParseAddr(addr)
 	switch {
 	case err != nil:
-		return netip.Prefix{}, errors.New(reasonOf(err))
+		return netip.Prefix{}, errors.New(reasonOf(err, addr))
 	case a.Zone() != "":
 		return netip.Prefix{}, errors.New("zone identifier")
 	}
 	bits := a.BitLen()
 	if isPrefix {
+		if strings.Contains(length, "/") {
+			return netip.Prefix{}, errors.New("more than one slash")
+		}
 		// ParsePrefix knows which lengths are well written.
-		p, err := netip.ParsePrefix(a.String() + "/" + length)
+		whole := a.String() + "/" + length
+		p, err := netip.ParsePrefix(whole)
 		if err != nil {
-			return netip.Prefix{}, errors.New(reasonOf(err))
+			return netip.Prefix{}, errors.New(reasonOf(err, whole))
 		}
 		bits = p.Bits()
 	}
@@ -69,15 +74,13 @@ func inFamily(f steering.Family, a netip.Addr, bits int) (netip.Prefix, error) {
 }
 
 // reasonOf is what a netip error says after the quotation of its input.
-func reasonOf(err error) string {
+func reasonOf(err error, input string) string {
 	s := err.Error()
-	if i := strings.LastIndex(s, "): "); i >= 0 {
-		s = s[i+len("): "):]
+	if _, reason, ok := strings.Cut(s, strconv.Quote(input)+"): "); ok {
+		s = reason
 	}
 	// The position's rest is quoted input, which the reader of the error has.
-	if i := strings.Index(s, " (at "); i >= 0 {
-		s = s[:i]
-	}
+	s, _, _ = strings.Cut(s, ` (at "`)
 	return s
 }
 

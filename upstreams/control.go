@@ -100,8 +100,7 @@ func controlCall(ctx context.Context, dir, method, path string) (string, error) 
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		var dial *net.OpError
-		if errors.As(err, &dial) {
+		if dial, ok := errors.AsType[*net.OpError](err); ok {
 			return "", fmt.Errorf("%s: no razor answers there: %w", socket, dial.Err)
 		}
 		return "", err

@@ -35,7 +35,7 @@ func (s *session) reread(ctx context.Context, keys []string) ([]change, error) {
 	seen := map[keyID]bool{}
 	for _, key := range keys {
 		id, defect := parseKey(key)
-		if id.kind == kindForeign || id.kind == kindSticky {
+		if defect == nil && (id.kind == kindForeign || id.kind == kindSticky) {
 			id, defect = inZone(key, s.model.isApex)
 		}
 		if defect != nil {
@@ -54,6 +54,11 @@ func (s *session) reread(ctx context.Context, keys []string) ([]change, error) {
 	}
 	var changes []change
 	err := s.reader.read(ctx, ids, func(f found) {
+		for _, key := range f.tried {
+			if key != f.key {
+				s.report(key, nil) // another spelling is used now
+			}
+		}
 		s.report(f.key, f.defects)
 		changes = append(changes, change{f.id, s.keepGood(f)})
 	})
@@ -90,7 +95,10 @@ func (s *session) keepGood(f found) *value {
 		c := *f.value.config
 		c.soa = old.config.soa
 		c.fields["SOA"] = old.config.fields["SOA"]
-		return &value{config: &c}
+		if kept := (&value{config: &c}); !kept.equal(old) {
+			return kept
+		}
+		return old
 	case f.value.equal(old):
 		return old
 	}

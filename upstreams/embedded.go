@@ -17,7 +17,7 @@ type Embedded struct {
 	mu       sync.Mutex
 	trackers map[*server.Peer]bool     // want to be told of changes
 	inside   map[*server.Peer]bool     // whose command is being carried out
-	queued   map[*server.Peer][]string // arguments of a transaction's commands
+	queued   map[*server.Peer][]string // arguments of a transaction's commands; nil outside of one
 }
 
 // StartEmbedded listens on an address; port 0 takes a free one.
@@ -29,6 +29,7 @@ func StartEmbedded(addr string) (*Embedded, error) {
 	if err := e.store.StartAddr(addr); err != nil {
 		return nil, err
 	}
+	e.store.ClockTTL(true) // EXPIRE works; the next rescan sees it
 	e.store.Server().SetPreHook(e.before)
 	return e, nil
 }
@@ -51,6 +52,9 @@ func (e *Embedded) Set(key, text string) error { return e.store.Set(key, text) }
 // Close ends it.
 func (e *Embedded) Close() { e.store.Close() }
 
+// ofConnection are commands that write no key, some with a password.
+var ofConnection = map[string]bool{"AUTH": true, "HELLO": true, "CLIENT": true, "PING": true, "SELECT": true, "QUIT": true}
+
 // before sees every command first. The library has no CLIENT TRACKING and no
 // call after a command, so a writing command is carried out here, and what it
 // names is told to those who track: too much rather than too little, as a key
@@ -61,7 +65,7 @@ func (e *Embedded) before(c *server.Peer, cmd string, args ...string) bool {
 		return true
 	}
 	e.mu.Lock()
-	if e.inside[c] || e.store.IsReadOnlyCommand(cmd) {
+	if e.inside[c] || e.store.IsReadOnlyCommand(cmd) || ofConnection[cmd] {
 		e.mu.Unlock()
 		return false
 	}
@@ -74,16 +78,19 @@ func (e *Embedded) before(c *server.Peer, cmd string, args ...string) bool {
 	defer e.mu.Unlock()
 	delete(e.inside, c)
 	changed := append([]string{cmd}, args...)
-	before, multi := e.queued[c]
+	before, known := e.queued[c]
 	switch {
-	case cmd == "MULTI":
+	case cmd == "MULTI" && before == nil: // they cannot be nested
+		if !known {
+			c.OnDisconnect(func() { e.forget(c) })
+		}
 		e.queued[c] = []string{}
-	case cmd == "EXEC":
-		delete(e.queued, c)
+	case cmd == "EXEC" && known:
+		e.queued[c] = nil
 		e.tell(before)
-	case cmd == "DISCARD":
-		delete(e.queued, c)
-	case multi:
+	case cmd == "DISCARD" && known:
+		e.queued[c] = nil
+	case before != nil:
 		e.queued[c] = append(before, changed...)
 	default:
 		e.tell(changed)
@@ -99,13 +106,15 @@ func (e *Embedded) track(c *server.Peer, args []string) {
 	e.mu.Lock()
 	e.trackers[c] = true
 	e.mu.Unlock()
-	c.OnDisconnect(func() {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		delete(e.trackers, c)
-		delete(e.queued, c)
-	})
+	c.OnDisconnect(func() { e.forget(c) })
 	c.WriteOK()
+}
+
+func (e *Embedded) forget(c *server.Peer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.trackers, c)
+	delete(e.queued, c)
 }
 
 // tell sends an invalidation message: the words of the commands, or null for

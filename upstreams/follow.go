@@ -12,13 +12,14 @@ import (
 )
 
 const (
-	pingEvery     = time.Second
-	silenceLimit  = 3 * time.Second // a link that says nothing for so long is down
-	rescanEvery   = 30 * time.Second
-	rescanPolling = 250 * time.Millisecond // of servers without tracking
-	retryFirst    = 50 * time.Millisecond
-	retryLast     = 2 * time.Second
-	saveAfter     = time.Second
+	pingEvery        = time.Second
+	silenceLimit     = 3 * time.Second // a link that says nothing for so long is down
+	rescanEvery      = 30 * time.Second
+	rescanPolling    = 250 * time.Millisecond // of servers without tracking
+	rescanPollingMax = 5 * time.Second
+	retryFirst       = 50 * time.Millisecond
+	retryLast        = 2 * time.Second
+	saveAfter        = time.Second
 )
 
 // Options are a follower's settings beside the server's address.
@@ -44,6 +45,7 @@ type Follower struct {
 	model   *model
 	hold    *hold
 	defects map[string][]Defect
+	emptied map[string]bool // keys of pools that were said to be emptied
 	replid  string
 	unsaved bool
 	newZone bool // an edit made a zone: what is below it has to be read
@@ -85,7 +87,7 @@ func NewFollower(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regis
 	}
 	f := &Follower{
 		cfg: cfg, opt: opt, log: log, model: newModel(zones),
-		defects: map[string][]Defect{}, accepts: make(chan chan error),
+		defects: map[string][]Defect{}, emptied: map[string]bool{}, accepts: make(chan chan error),
 	}
 	f.health.Store(&Health{Link: LinkDown})
 	f.metrics = newMetrics(reg, f)
@@ -187,12 +189,27 @@ func (f *Follower) publish(changes []change) {
 	if len(changes) == 0 && f.snapshot.Load() != nil {
 		return
 	}
-	zones := f.model.snapshot.ZoneCount()
+	before := f.model.snapshot
 	s := f.model.apply(changes)
-	f.newZone = f.newZone || s.ZoneCount() > zones
+	for name := range s.zones {
+		f.newZone = f.newZone || before.zones[name] == nil
+	}
 	f.snapshot.Store(s)
 	f.unsaved = true
-	for _, pool := range f.model.emptied {
-		f.log.Warn("skip list leaves nothing of a pool, answering no data", "key", Printable(pool))
+	f.sayEmptied(s)
+}
+
+// sayEmptied logs the pools of which skip lists leave nothing, each once.
+func (f *Follower) sayEmptied(s *Snapshot) {
+	for key := range f.emptied {
+		if id, _ := parseKey(key); !s.leavesNothing(id) {
+			delete(f.emptied, key)
+		}
+	}
+	for _, key := range f.model.emptied {
+		if !f.emptied[key] {
+			f.emptied[key] = true
+			f.log.Warn("skip list leaves nothing of a pool, answering no data", "key", Printable(key))
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -26,13 +27,22 @@ func newClient(cfg Config) (*redis.Client, error) {
 		return nil, err
 	}
 	network, addr := cfg.endpoint()
+	silenceLibrary()
 	return redis.NewClient(&redis.Options{
 		Network: network, Addr: addr, Username: cfg.User, Password: cfg.Password,
 		TLSConfig: tlsConfig, DialTimeout: dialTimeout, ReadTimeout: readTimeout,
-		MaxRetries: -1, PoolSize: 4, DisableIdentity: true, ContextTimeoutEnabled: true,
+		MaxRetries: -1, DialerRetries: 1, PoolSize: 4, DisableIdentity: true, ContextTimeoutEnabled: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}), nil
 }
+
+// silenceLibrary keeps the library from writing to standard error by itself: we
+// have its errors.
+var silenceLibrary = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // reader reads keys of the schema from one server.
 type reader struct {
@@ -47,7 +57,8 @@ func newReader(c *redis.Client) *reader { return &reader{client: c, odd: map[key
 // found is the outcome of reading one key of the schema.
 type found struct {
 	id      keyID
-	key     string // the spelling that was read
+	tried   []string // the spellings that were read
+	key     string   // the one that is used
 	exists  bool
 	value   *value // nil where nothing usable is there
 	defects []Defect
@@ -107,7 +118,7 @@ func (r *reader) read(ctx context.Context, ids []keyID, visit func(found)) error
 
 // choose takes the first spelling that exists; the others are defects.
 func (r *reader) choose(id keyID, keys []string, raws []raw) found {
-	out := found{id: id, key: keys[0]}
+	out := found{id: id, tried: keys, key: keys[0]}
 	var odd []string
 	for i, key := range keys {
 		if !raws[i].exists {

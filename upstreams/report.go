@@ -7,14 +7,18 @@ const maxReports = 20
 
 // report logs the defects of a key when they have changed.
 func (f *Follower) report(key string, defects []Defect) {
+	old := f.defects[key]
 	if len(defects) == 0 {
 		delete(f.defects, key)
-	} else if !slices.Equal(f.defects[key], defects) {
-		old := f.defects[key]
+	} else if !slices.Equal(old, defects) {
 		f.defects[key] = defects
+		told := make(map[Defect]bool, len(old))
+		for _, d := range old {
+			told[d] = true
+		}
 		n := 0
 		for _, d := range defects {
-			if slices.Contains(old, d) {
+			if told[d] {
 				continue
 			}
 			if n++; n > maxReports {
@@ -24,11 +28,7 @@ func (f *Follower) report(key string, defects []Defect) {
 			f.log.Warn("left out", "key", Printable(d.Key), "member", Printable(d.Member), "reason", Printable(d.Reason), "want", d.Want)
 		}
 	}
-	total := 0
-	for _, d := range f.defects {
-		total += len(d)
-	}
-	f.metrics.rejected.Set(float64(total))
+	f.metrics.rejected.Add(float64(len(defects) - len(old)))
 }
 
 // reportAll reports what a scan found, and forgets what it did not find.

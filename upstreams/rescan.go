@@ -9,14 +9,19 @@ import (
 // errFlushed is a scan during which everything changed.
 var errFlushed = errors.New("flushed while it was read")
 
-// wholesale rescans, once more where the database is flushed meanwhile.
+// wholesale rescans, once more where the database is flushed or a zone made
+// meanwhile.
 func (s *session) wholesale(ctx context.Context, cause string) error {
 	for {
 		err := s.rescan(ctx, cause)
-		if !errors.Is(err, errFlushed) {
+		switch {
+		case errors.Is(err, errFlushed):
+			cause = "flush or full resync"
+		case err == nil && s.newZone:
+			cause = "new zone"
+		default:
 			return err
 		}
-		cause = "flush or full resync"
 	}
 }
 
@@ -35,8 +40,12 @@ func (s *session) tidy(ctx context.Context) error {
 // wholesale, and may be held.
 func (s *session) rescan(ctx context.Context, cause string) error {
 	start := time.Now()
+	var named []string // before the scan, and not yet looked at
 	if s.tracker != nil {
-		_, _ = s.tracker.take() // what was named before is read now
+		var flushed bool
+		if named, flushed = s.tracker.take(); flushed {
+			named = nil // all is read now
+		}
 	}
 	got, err := s.reader.scan(ctx, s.model.configured)
 	if err != nil {
@@ -48,14 +57,19 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 		}
 	}
 	s.reportAll(got.defects)
-	if err := s.editsDuring(ctx, got); err != nil {
+	s.newZone = false
+	if err := s.editsDuring(ctx, named, got); err != nil {
 		return err
 	}
+	if strays := s.obeyed(s.model.strays()); len(strays) > 0 {
+		s.publish(strays)
+	}
+	newZone := s.newZone // the scan does not have all of it
 	held := s.hold != nil
 	var changes []change
 	changes, s.hold = merge(s.hold, s.model.values, got.values, cause, time.Now(), s.model.snapshot.zones)
 	s.publish(changes)
-	s.newZone = false
+	s.newZone = newZone
 	if s.hold != nil && !held {
 		s.log.Error("mass loss in redis is not obeyed: hold", "cause", cause, "loss", s.hold.loss.String(),
 			"ends", "when 90% are back, or by: razor upstreams accept")
@@ -66,9 +80,9 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 	return nil
 }
 
-// editsDuring obeys what was edited while a scan ran, and corrects the scan: a
-// key that an operator removed is not lost.
-func (s *session) editsDuring(ctx context.Context, got *scanned) error {
+// editsDuring obeys what was edited while a scan ran, or was named before and not
+// yet looked at, and corrects the scan: a key that an operator removed is not lost.
+func (s *session) editsDuring(ctx context.Context, named []string, got *scanned) error {
 	if s.tracker == nil {
 		return nil
 	}
@@ -79,12 +93,13 @@ func (s *session) editsDuring(ctx context.Context, got *scanned) error {
 	if flushed {
 		return errFlushed
 	}
-	changes, err := s.reread(ctx, keys)
+	changes, err := s.reread(ctx, append(named, keys...))
 	if err != nil {
 		return err
 	}
 	for _, c := range changes {
 		if c.value != nil {
+			s.newZone = s.newZone || c.id.kind == kindConfig && !got.exists[c.id]
 			got.values[c.id] = c.value
 		} else {
 			delete(got.values, c.id)

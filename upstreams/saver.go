@@ -3,6 +3,8 @@ package upstreams
 import (
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -22,6 +24,9 @@ func newSaver(dir string, log *slog.Logger, m *metrics) *saver {
 	s := &saver{dir: dir, log: log, metrics: m, work: make(chan map[keyID]*value), done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
+		if dir != "" {
+			s.tidy()
+		}
 		for values := range s.work {
 			s.save(values)
 		}
@@ -53,6 +58,14 @@ func (s *saver) stop(unsaved bool, values map[keyID]*value) {
 	<-s.done
 	if unsaved && s.dir != "" {
 		s.save(values)
+	}
+}
+
+// tidy removes what a save left behind that was killed.
+func (s *saver) tidy() {
+	left, _ := filepath.Glob(filepath.Join(s.dir, SnapshotFile+".*"))
+	for _, file := range left {
+		_ = os.Remove(file)
 	}
 }
 

@@ -91,7 +91,7 @@ func (s *session) poll(ctx context.Context) error {
 			start := time.Now()
 			err = s.rescan(ctx, "rescan")
 			// Large lists shall not keep the server busy.
-			wait = max(rescanPolling, 10*time.Since(start))
+			wait = min(max(rescanPolling, 10*time.Since(start)), rescanPollingMax)
 		}
 		if err != nil {
 			return err

@@ -117,6 +117,17 @@ func (s *Snapshot) Place(key string) (route string, ok bool) {
 	return route, ok
 }
 
+// leavesNothing tells whether a zone's skip list takes all of a pool.
+func (s *Snapshot) leavesNothing(pool keyID) bool {
+	p := s.Route(pool.name).Pool(pool.family)
+	for _, z := range s.zones {
+		if left, ok := z.without[p]; ok && left.Len() == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // ZoneCount is the number of zones.
 func (s *Snapshot) ZoneCount() int { return len(s.zones) }
 

@@ -1,6 +1,7 @@
 package upstreams
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -47,17 +48,11 @@ func said(v *value) string {
 		}
 		return strings.Join(out, " ")
 	case v.config != nil:
-		out := []string{"config"}
-		for _, f := range slices.Sorted(func(yield func(string) bool) {
-			for f, text := range v.config.fields {
-				if !yield(f + "=" + text) {
-					return
-				}
-			}
-		}) {
-			out = append(out, f)
+		out := "config"
+		for _, f := range slices.Sorted(maps.Keys(v.config.fields)) {
+			out += " " + f + "=" + v.config.fields[f]
 		}
-		return strings.Join(out, " ")
+		return out
 	}
 	return "route " + NameText(v.route)
 }

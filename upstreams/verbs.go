@@ -38,12 +38,18 @@ func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error
 		return nil, err
 	}
 	var out []Defect
-	for _, d := range got.defects {
-		out = append(out, d...)
+	badSOA := map[keyID]bool{} // told already
+	for key, defects := range got.defects {
+		out = append(out, defects...)
+		if slices.ContainsFunc(defects, func(d Defect) bool { return strings.HasPrefix(d.Member, "SOA ") }) {
+			id, _ := parseKey(key)
+			badSOA[id] = true
+		}
 	}
 	for _, z := range zones {
 		wire, _ := WireName(trimDot(z))
-		if v := got.values[keyID{kind: kindConfig, name: wire}]; v == nil || v.config.soa == nil && !v.config.badSOA {
+		id := keyID{kind: kindConfig, name: wire}
+		if v := got.values[id]; !badSOA[id] && (v == nil || v.config.soa == nil) {
 			out = append(out, Defect{Key: z + ":CONFIG", Reason: "the zone has no SOA and is refused", Want: "HSET " + z + ":CONFIG SOA …"})
 		}
 	}

@@ -4,6 +4,7 @@ package redistest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -110,7 +111,7 @@ func (s *Server) Continue() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 func (s *Server) Do(line string) any {
 	s.tb.Helper()
 	var args []any
-	for _, w := range strings.Fields(line) {
+	for w := range strings.FieldsSeq(line) {
 		args = append(args, w)
 	}
 	return s.DoArgs(args...)
@@ -120,7 +121,7 @@ func (s *Server) Do(line string) any {
 func (s *Server) DoArgs(args ...any) any {
 	s.tb.Helper()
 	v, err := s.Client.Do(context.Background(), args...).Result()
-	if err != nil && err != redis.Nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		s.tb.Fatalf("%v: %v", args, err)
 	}
 	return v

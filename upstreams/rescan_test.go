@@ -1,0 +1,249 @@
+package upstreams
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// stepped is a session whose steps the test takes itself, so that it says what
+// happens between them.
+type stepped struct {
+	*following
+	*session
+	hook *afterScan
+}
+
+// afterScan runs a function once, behind the next SCAN of the session.
+type afterScan struct {
+	mu  sync.Mutex
+	run func()
+}
+
+func (h *afterScan) do(run func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.run = run
+}
+
+func (h *afterScan) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+func (h *afterScan) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *afterScan) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		h.mu.Lock()
+		run := h.run
+		if cmd.Name() == "scan" {
+			h.run = nil
+		}
+		h.mu.Unlock()
+		if cmd.Name() == "scan" && run != nil {
+			run()
+		}
+		return err
+	}
+}
+
+func step(t *testing.T) *stepped {
+	t.Helper()
+	cfg := Config{Address: startEmbedded(t).Addr()}
+	f, err := NewFollower(cfg, Options{}, quiet(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := newClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := track(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stepped{
+		following: &following{Follower: f, tb: t, log: &logLines{}, client: redis.NewClient(&redis.Options{Addr: cfg.Address, DisableIdentity: true})},
+		session:   &session{Follower: f, reader: newReader(client), tracker: tr, saver: newSaver("", quiet(), f.metrics)},
+		hook:      &afterScan{},
+	}
+	client.AddHook(s.hook)
+	t.Cleanup(func() {
+		tr.close()
+		s.saver.stop(false, nil)
+		_ = client.Close()
+		_ = s.client.Close()
+	})
+	return s
+}
+
+// named waits until Redis has named a key, which stays untaken.
+func (s *stepped) named(key string) {
+	s.tb.Helper()
+	s.wait(key+" is named", func() bool {
+		s.tracker.mu.Lock()
+		defer s.tracker.mu.Unlock()
+		return s.tracker.keys[key]
+	})
+}
+
+func (s *stepped) rescanned(cause string) {
+	s.tb.Helper()
+	if err := s.wholesale(s.tb.Context(), cause); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+func (s *stepped) notHeld() {
+	s.tb.Helper()
+	if h := s.session.Health().Hold; h != "" {
+		s.tb.Fatalf("hold: %s", h)
+	}
+}
+
+// TestEditsBeforeARescan checks that keys whose removal was named and not yet
+// looked at when a rescan begins are not taken for lost.
+func TestEditsBeforeARescan(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(10)
+	s.rescanned("start")
+	s.waitFilled(10)
+	args := []any{"DEL"}
+	for i := range 9 {
+		args = append(args, "n"+strconv.Itoa(i)+".r.example:A")
+	}
+	s.doArgs(args...)
+	s.named("n8.r.example:A")
+	s.rescanned("new zone")
+	s.notHeld()
+	if n := s.following.Snapshot().MemberCount; n != 2 {
+		t.Errorf("%d members; want 2", n)
+	}
+}
+
+// TestEditsDuringARescan checks that keys removed behind the listing of all keys
+// are not taken for lost, and that new ones are there.
+func TestEditsDuringARescan(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(10)
+	s.rescanned("start")
+	s.hook.do(func() {
+		args := []any{"DEL"}
+		for i := range 9 {
+			args = append(args, "n"+strconv.Itoa(i)+".r.example:A")
+		}
+		s.doArgs(args...)
+		s.do("SADD new.r.example:A 192.0.2.200")
+		s.do("SET shop.r.example new.r.example")
+	})
+	s.rescanned("rescan")
+	s.notHeld()
+	if n := s.following.Snapshot().MemberCount; n != 3 || s.sticky("shop.r.example") != "new.r.example" {
+		t.Errorf("%d members, sticky %q", n, s.sticky("shop.r.example"))
+	}
+}
+
+// TestFlushDuringARescan checks that a flush behind the listing of all keys is a
+// flush, and none of what was named before it an edit.
+func TestFlushDuringARescan(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(10)
+	s.rescanned("start")
+	s.hook.do(func() {
+		s.do("SADD n1.r.example:A 192.0.2.200")
+		s.do("FLUSHALL")
+	})
+	s.rescanned("rescan")
+	if h := s.session.Health().Hold; h != "flush or full resync: 1 zones, 11 of 11 names, 20 of 20 members missing" {
+		t.Errorf("hold %q", h)
+	}
+	s.waitFilled(10)
+}
+
+// TestFlushBeforeARescan is the same for what came before the rescan.
+func TestFlushBeforeARescan(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(10)
+	s.rescanned("start")
+	s.do("SADD n1.r.example:A 192.0.2.200")
+	s.do("FLUSHALL")
+	s.wait("the flush is named", func() bool {
+		s.tracker.mu.Lock()
+		defer s.tracker.mu.Unlock()
+		return s.tracker.flushed
+	})
+	s.rescanned("rescan")
+	if s.session.Health().Hold == "" {
+		t.Error("no hold")
+	}
+	s.waitFilled(10)
+}
+
+// TestZoneMadeDuringARescan checks that the sticky names of a zone are there at
+// once, also of one that was made behind the listing of all keys.
+func TestZoneMadeDuringARescan(t *testing.T) {
+	t.Parallel()
+	for _, first := range []bool{true, false} {
+		s := step(t)
+		s.zone("a.example")
+		s.do("SET s.b.example a.example")
+		if !first {
+			s.rescanned("start")
+		}
+		s.hook.do(func() { s.zone("b.example") })
+		s.rescanned("rescan")
+		s.notHeld()
+		if s.zoneOf("b.example") == nil || s.sticky("s.b.example") != "a.example" {
+			t.Errorf("at the first rescan %v: sticky %q", first, s.sticky("s.b.example"))
+		}
+	}
+}
+
+// TestZoneRemovedDuringARescan checks that the sticky names of a zone that was
+// removed behind the listing of all keys are never taken for lost.
+func TestZoneRemovedDuringARescan(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.zone("a.example")
+	s.zone("b.example")
+	for i := range 10 {
+		s.do("SET s" + strconv.Itoa(i) + ".a.example b.example")
+	}
+	s.rescanned("start")
+	s.hook.do(func() { s.do("DEL a.example:CONFIG") })
+	s.rescanned("rescan")
+	s.notHeld()
+	s.rescanned("rescan")
+	s.notHeld()
+	if n := s.following.Snapshot().NameCount; n != 1 {
+		t.Errorf("%d names; want 1", n)
+	}
+}
+
+// TestSilenceIsALostLink checks that a server that says nothing is given up.
+func TestSilenceIsALostLink(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.rescanned("start")
+	if err := s.alive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.tracker.mu.Lock()
+	s.tracker.heard = time.Now().Add(-silenceLimit - time.Second)
+	s.tracker.mu.Unlock()
+	if err := s.alive(t.Context()); err == nil || err.Error() != "redis does not answer" {
+		t.Errorf("%v", err)
+	}
+}
