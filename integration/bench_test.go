@@ -78,15 +78,40 @@ func BenchmarkLoadMillion(b *testing.B) {
 	b.ReportMetric(float64(kept)/1e6/float64(max(b.N, 1)), "B/member")
 }
 
-// BenchmarkEditInMillion is one edit in them: from SADD to the snapshot.
+// BenchmarkEditInMillion is one edit in them: from SADD or SREM to the snapshot.
 func BenchmarkEditInMillion(b *testing.B) {
 	s := million(b)
 	f := follow(b, upstreams.Config{Address: s.Addr}, upstreams.Options{})
 	for i := 0; b.Loop(); i++ {
-		s.Do(fmt.Sprintf("SADD n7.z.example:A 10.%d.%d.%d", i>>16, i>>8&255, i&255))
-		for poolLen(f, route(7), steering.IPv4) != 1001+i {
+		s.Do([]string{"SADD", "SREM"}[i%2] + " n7.z.example:A 192.0.2.1")
+		for poolLen(f, route(7), steering.IPv4) != 1001-i%2 {
 			runtime.Gosched()
 		}
+	}
+}
+
+// BenchmarkServe asks over UDP, with a window of queries under way, for names
+// that are known and for others. The time is that of client and server together.
+func BenchmarkServe(b *testing.B) {
+	s := redistest.Start(b)
+	config(s, "z.example")
+	s.DoArgs(append([]any{"SADD", "n1.z.example:A"}, redistest.Members(false, 0, 512)...)...)
+	n := startReady(b, s.Addr, zones("z.example"))
+	for name, q := range map[string]string{"known": "n1.z.example", "unknown": "x1.z.example"} {
+		b.Run(name, func(b *testing.B) {
+			const window = 64
+			w := n.dial(question(q, "A"))
+			for range window {
+				w.send()
+			}
+			for b.Loop() {
+				w.receive()
+				w.send()
+			}
+			for range window {
+				w.receive()
+			}
+		})
 	}
 }
 
