@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/razor-steering/razor/integration/redistest"
 	"github.com/razor-steering/razor/steering"
@@ -169,5 +170,48 @@ func TestWaysToRedis(t *testing.T) {
 				t.Errorf("link %s, %d names", h.Link, f.Snapshot().NameCount)
 			}
 		})
+	}
+}
+
+// A key that was edited just before everything was lost is lost with it, and
+// held: its absence is no edit.
+func TestFlushRightAfterEdit(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	other := redis.NewClient(&redis.Options{Addr: s.Addr})
+	t.Cleanup(func() { other.Close() })
+	fill(s)
+	f := follow(t, upstreams.Config{Address: s.Addr}, upstreams.Options{})
+	for i := range rounds(6, 300) {
+		ctx := t.Context()
+		switch i % 3 {
+		case 0: // in one transaction
+			tx := s.Client.TxPipeline()
+			tx.SAdd(ctx, "n0.z.example:A", "192.0.2.1")
+			tx.FlushAll(ctx)
+			if _, err := tx.Exec(ctx); err != nil {
+				t.Fatal(err)
+			}
+		case 1: // in one turn of the server
+			pipe := s.Client.Pipeline()
+			pipe.SAdd(ctx, "n0.z.example:A", "192.0.2.1")
+			pipe.FlushAll(ctx)
+			if _, err := pipe.Exec(ctx); err != nil {
+				t.Fatal(err)
+			}
+		default: // a moment later
+			s.Do("SADD n0.z.example:A 192.0.2.1")
+			time.Sleep(time.Duration(10*i) * time.Microsecond)
+			if err := other.FlushAll(ctx).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		await(t, "hold", func() bool { return f.Health().Hold != "" })
+		if n := poolLen(f, route(0), steering.IPv4); n < 10 {
+			t.Fatalf("round %d: %d members are held", i, n)
+		}
+		fill(s)
+		await(t, "end of the hold", func() bool { return f.Health().Hold == "" })
+		await(t, "the lists", func() bool { return poolLen(f, route(0), steering.IPv4) == 10 })
 	}
 }

@@ -1,14 +1,21 @@
 package upstreams
 
-import "context"
+import (
+	"context"
+	"errors"
+	"slices"
+)
 
 // edit obeys the named keys at once.
 func (s *session) edit(ctx context.Context, keys []string) error {
 	changes, err := s.reread(ctx, keys)
+	if errors.Is(err, errFlushed) {
+		return s.wholesale(ctx, causeFlush)
+	}
 	if err != nil {
 		return err
 	}
-	s.publish(changes)
+	s.publish(s.obeyed(changes))
 	for _, c := range changes {
 		if c.id.kind == kindConfig && c.value == nil {
 			s.publish(s.obeyed(s.model.strays()))
@@ -19,17 +26,22 @@ func (s *session) edit(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// obeyed has a hold know of edits, so that it does not wait for what they removed.
+// obeyed are the edits of some changes, which a hold is told of: it does not wait
+// for what they removed. A key that was not in Redis since the loss is removed by
+// nobody: it was named for what happened before.
 func (s *session) obeyed(changes []change) []change {
-	if s.hold != nil {
-		for _, c := range changes {
-			s.hold.edit(c)
-		}
+	if s.hold == nil {
+		return changes
+	}
+	changes = slices.DeleteFunc(changes, func(c change) bool { return c.value == nil && s.hold.present[c.id] == nil })
+	for _, c := range changes {
+		s.hold.edit(c)
 	}
 	return changes
 }
 
-// reread reads the named keys again, each as a whole.
+// reread reads the named keys again, each as a whole. A key that is gone may have
+// gone with all others: errFlushed tells that this was announced meanwhile.
 func (s *session) reread(ctx context.Context, keys []string) ([]change, error) {
 	var ids []keyID
 	seen := map[keyID]bool{}
@@ -62,10 +74,16 @@ func (s *session) reread(ctx context.Context, keys []string) ([]change, error) {
 		s.report(f.key, f.defects)
 		changes = append(changes, change{f.id, s.keepGood(f)})
 	})
-	if err != nil {
+	if err != nil || !slices.ContainsFunc(changes, func(c change) bool { return c.value == nil }) {
+		return changes, err
+	}
+	if err := s.tracker.barrier(ctx); err != nil {
 		return nil, err
 	}
-	return s.obeyed(changes), nil
+	if s.tracker.flushPending() {
+		return nil, errFlushed
+	}
+	return changes, nil
 }
 
 // checkSlip reports a key that only looks like one of ours, as long as it is there.

@@ -3,11 +3,16 @@ package upstreams
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
-// errFlushed is a scan during which everything changed.
+// errFlushed is a reading during which everything changed.
 var errFlushed = errors.New("flushed while it was read")
+
+// causeFlush is the cause of a rescan after Redis has said that all may have
+// changed. What is missing then is lost, also where an edit named it just before.
+const causeFlush = "flush or full resync"
 
 // wholesale rescans, once more where the database is flushed or a zone made
 // meanwhile.
@@ -16,7 +21,7 @@ func (s *session) wholesale(ctx context.Context, cause string) error {
 		err := s.rescan(ctx, cause)
 		switch {
 		case errors.Is(err, errFlushed):
-			cause = "flush or full resync"
+			cause = causeFlush
 		case err == nil && s.newZone:
 			cause = "new zone"
 		default:
@@ -44,7 +49,7 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 	if s.tracker != nil {
 		var flushed bool
 		if named, flushed = s.tracker.take(); flushed {
-			named = nil // all is read now
+			cause = causeFlush
 		}
 	}
 	got, err := s.reader.scan(ctx, s.model.configured)
@@ -58,7 +63,7 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 	}
 	s.reportAll(got.defects)
 	s.newZone = false
-	if err := s.editsDuring(ctx, named, got); err != nil {
+	if err := s.editsDuring(ctx, named, got, cause == causeFlush); err != nil {
 		return err
 	}
 	if strays := s.obeyed(s.model.strays()); len(strays) > 0 {
@@ -81,22 +86,27 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 }
 
 // editsDuring obeys what was edited while a scan ran, or was named before and not
-// yet looked at, and corrects the scan: a key that an operator removed is not lost.
-func (s *session) editsDuring(ctx context.Context, named []string, got *scanned) error {
+// yet looked at, and corrects the scan: a key that an operator removed is not
+// lost. After a flush only what the scan still saw can have been removed by one.
+func (s *session) editsDuring(ctx context.Context, named []string, got *scanned, flushed bool) error {
 	if s.tracker == nil {
 		return nil
 	}
 	if err := s.tracker.barrier(ctx); err != nil {
 		return err
 	}
-	keys, flushed := s.tracker.take()
-	if flushed {
+	keys, again := s.tracker.take()
+	if again {
 		return errFlushed
 	}
 	changes, err := s.reread(ctx, append(named, keys...))
 	if err != nil {
 		return err
 	}
+	if flushed {
+		changes = slices.DeleteFunc(changes, func(c change) bool { return c.value == nil && !got.exists[c.id] })
+	}
+	changes = s.obeyed(changes)
 	for _, c := range changes {
 		if c.value != nil {
 			s.newZone = s.newZone || c.id.kind == kindConfig && !got.exists[c.id]

@@ -247,3 +247,66 @@ func TestSilenceIsALostLink(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestFlushNamedWithAnEdit checks that the absence of a key which was edited in the
+// same moment in which everything was lost is a loss and no edit, in whatever
+// order Redis names the two.
+func TestFlushNamedWithAnEdit(t *testing.T) {
+	t.Parallel()
+	const key = "n3.r.example:A"
+	for name, happens := range map[string]func(s *stepped) error{
+		"the key is named first": func(s *stepped) error {
+			s.doArgs("SADD", key, "192.0.2.1")
+			s.named(key)
+			keys, _ := s.tracker.take()
+			s.doArgs("FLUSHALL")
+			return s.edit(s.tb.Context(), keys)
+		},
+		"the flush is named first": func(s *stepped) error {
+			s.doArgs("FLUSHALL")
+			s.rescanned(causeFlush)
+			return s.edit(s.tb.Context(), []string{key})
+		},
+		"the key is named while it is read": func(s *stepped) error {
+			s.doArgs("FLUSHALL")
+			s.hook.do(func() {
+				s.tracker.mu.Lock()
+				defer s.tracker.mu.Unlock()
+				s.tracker.keys[key] = true
+			})
+			s.wait("the flush is named", s.tracker.flushPending)
+			return s.invalidated(s.tb.Context())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := step(t)
+			s.fill(10)
+			s.rescanned("start")
+			s.waitFilled(10)
+			members := s.following.Snapshot().MemberCount
+			if err := happens(s); err != nil {
+				t.Fatal(err)
+			}
+			if s.session.Health().Hold == "" {
+				t.Error("not held")
+			}
+			if n := s.following.Snapshot().MemberCount; n != members {
+				t.Errorf("%d members are held, want %d", n, members)
+			}
+			// Once it is there again, its removal is an edit.
+			s.doArgs("SADD", key, "192.0.2.1")
+			s.named(key)
+			if err := s.invalidated(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.doArgs("DEL", key)
+			s.named(key)
+			if err := s.invalidated(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n := s.following.Snapshot().MemberCount; n >= members {
+				t.Errorf("%d members after the removal, want fewer than %d", n, members)
+			}
+		})
+	}
+}

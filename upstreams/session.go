@@ -129,7 +129,7 @@ func (s *session) invalidated(ctx context.Context) error {
 	start := time.Now()
 	keys, flushed := s.tracker.take()
 	if flushed {
-		return s.wholesale(ctx, "flush or full resync")
+		return s.wholesale(ctx, causeFlush)
 	}
 	if len(keys) == 0 {
 		return nil

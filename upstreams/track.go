@@ -159,6 +159,13 @@ func (t *tracker) take() (keys []string, flushed bool) {
 	return keys, flushed
 }
 
+// flushPending tells whether the next take will say that all may have changed.
+func (t *tracker) flushPending() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.flushed
+}
+
 // barrier returns when all that Redis named before the call has been noted.
 func (t *tracker) barrier(ctx context.Context) error {
 	if err := t.ping(); err != nil {
