@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -184,6 +185,39 @@ func TestSchema(t *testing.T) {
 				{name: "shop.r.example", qtype: "AAAA", want: "NOERROR (SOA)"},
 				{name: "lost.r.example", qtype: "A", want: "NOERROR (SOA)"},
 				{name: "own.r.example", qtype: "AAAA", want: "NOERROR 2001:db8::5"}, // what the route lacks
+			},
+		},
+		{
+			name:  "EDGES: the pools of the edges, without those that are drained",
+			zones: []string{"z.example"},
+			lists: []string{
+				"SADD all.z.example:EDGES west east", "SADD west:A 192.0.2.1", "SADD east:A 192.0.2.2", "SADD east:AAAA 2001:db8::2",
+				"SET east:STATE draining", "SADD gone.z.example:EDGES east", "SET shop.z.example all.z.example", "SET west:STATE nonsense",
+			},
+			queries: []query{
+				{name: "all.z.example", qtype: "A", want: "NOERROR 192.0.2.1"},
+				{name: "all.z.example", qtype: "AAAA", want: "NOERROR (SOA)"},
+				{name: "shop.z.example", qtype: "A", want: "NOERROR 192.0.2.1"},
+				{name: "gone.z.example", qtype: "A", want: "NOERROR (SOA)"},
+			},
+		},
+		{
+			name:  "prefix: the longest one around the client, before geography; ECS off",
+			zones: []string{"g.example", "off.example"},
+			lists: []string{
+				"HSET g.example:CONFIG SOA SOATEXT ANSWER geoip", "HSET off.example:CONFIG SOA SOATEXT ANSWER geoip ECS off",
+				"SADD g.example:A 192.0.2.1", "SADD off.example:A 192.0.2.9", "SADD r1:A 192.0.2.2", "SADD r2:A 192.0.2.3", "SADD r3:AAAA 2001:db8::3",
+				"SET prefix:203.0.113.0/24 r1", "SET prefix:203.0.113.64/26 r2", "SET prefix:203.0.0.0/16 r3", "SET prefix:2001:db8:7::/48 r1",
+			},
+			queries: []query{
+				{name: "x.g.example", qtype: "A", want: "NOERROR 192.0.2.2", edit: subnet("203.0.113.0/24")},
+				{name: "x.g.example", qtype: "A", want: "NOERROR 192.0.2.3", edit: subnet("203.0.113.65/32")},
+				{name: "x.g.example", qtype: "A", want: "NOERROR 192.0.2.2", edit: subnet("203.0.113.1/32")},
+				{name: "x.g.example", qtype: "A", want: "NOERROR 192.0.2.1", edit: subnet("203.0.1.0/24")}, // what the route lacks
+				{name: "x.g.example", qtype: "AAAA", want: "NOERROR 2001:db8::3", edit: subnet("203.0.1.0/24")},
+				{name: "x.g.example", qtype: "A", want: "NOERROR 192.0.2.2", edit: subnet("2001:db8:7::/48")},
+				{name: "x.g.example", qtype: "A", want: "NOERROR 192.0.2.1", edit: subnet("198.51.100.0/24")},
+				{name: "x.off.example", qtype: "A", want: "NOERROR 192.0.2.9", edit: subnet("203.0.113.0/24")},
 			},
 		},
 		{
@@ -460,4 +494,63 @@ func TestAllSkipListed(t *testing.T) {
 	}
 	s.Do("DEL z.example:A:SKIPLIST")
 	n.until("answered again", func() bool { return len(addresses(n.ask("z.example", "A"))) == 1 })
+}
+
+// Names stuck to a route draw from a fixed few of its addresses each.
+func TestShard(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	config(s, "z.example")
+	s.DoArgs(append([]any{"SADD", "n1.z.example:A"}, redistest.Members(false, 0, 512)...)...)
+	s.Do("HSET n1.z.example:CONFIG SHARD 4")
+	s.Do("SET a.z.example n1.z.example")
+	s.Do("SET b.z.example n1.z.example")
+	n := startReady(t, s.Addr, zones("z.example"))
+	a, b := n.draws(200, "a.z.example", "A"), n.draws(200, "B.z.example", "A")
+	if len(a) != 4 || len(b) != 4 || fmt.Sprint(slices.Sorted(maps.Keys(names(a)))) == fmt.Sprint(slices.Sorted(maps.Keys(names(b)))) {
+		t.Errorf("drawn of the shards: %v, %v", a, b)
+	}
+	if got := n.draws(200, "n1.z.example", "A"); len(got) < 100 {
+		t.Errorf("the route itself draws of %d addresses", len(got))
+	}
+	// One of its addresses is attacked: the name gets one other, and keeps three.
+	for attacked := range a {
+		s.Do("SADD z.example:A:SKIPLIST " + attacked.String())
+		n.until("the skip list is obeyed", func() bool { return n.metric("razor_upstreams_edit_duration_seconds") > 0 })
+		after := n.draws(200, "a.z.example", "A")
+		kept := 0
+		for addr := range after {
+			if a[addr] > 0 {
+				kept++
+			}
+		}
+		if len(after) != 4 || kept != 3 || after[attacked] > 0 {
+			t.Errorf("%v attacked: %v, then %v", attacked, a, after)
+		}
+		break
+	}
+}
+
+func names(seen map[netip.Addr]int) map[string]int {
+	out := map[string]int{}
+	for a, n := range seen {
+		out[a.String()] = n
+	}
+	return out
+}
+
+// The scope is as fine as the prefixes tell clients apart, and no finer.
+func TestScopeOfPrefixes(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	config(s, "z.example", "ANSWER", "geoip")
+	s.Do("SADD z.example:A 192.0.2.1")
+	s.Do("SET prefix:203.0.113.64/26 z.example")
+	n := startReady(t, s.Addr, nil)
+	for client, want := range map[string]uint8{"203.0.113.64/32": 26, "203.0.113.1/32": 26, "203.0.113.0/24": 24, "203.0.114.1/32": 24, "203.0.0.0/16": 16} {
+		m := n.ask("z.example", "A", subnet(client))
+		if got := m.IsEdns0().Option[0].(*dns.EDNS0_SUBNET).SourceScope; got != want {
+			t.Errorf("%s: scope %d, want %d", client, got, want)
+		}
+	}
 }

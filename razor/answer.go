@@ -118,7 +118,8 @@ func (a *answerer) ask(r *reply, source netip.Addr) {
 		return
 	}
 	a.resolver.snapshot, a.resolver.zone, a.resolver.name = snapshot, r.zone, name
-	a.resolver.asker = askerOf(q, source, a.server.cfg.HashMethod == "edns")
+	a.resolver.asked = q.lower
+	a.resolver.asker = askerOf(q, source, a.server.cfg.HashMethod == "edns" && !r.zone.NoECS)
 	a.data(r, apex)
 	if r.answers == 0 {
 		r.deny()
@@ -164,7 +165,7 @@ func (a *answerer) addresses(r *reply, f steering.Family) {
 // scope notes how much of the client's subnet the answer depends on.
 func (a *answerer) scope(r *reply, p pick) {
 	if k := &a.resolver.asker; p.client && k.ecs {
-		r.scope = k.subnet.Bits()
+		r.scope = max(k.subnet.Bits(), p.bits)
 		if k.address.Is4In6() {
 			r.scope += 96 // the IPv4 address stands at the end of the IPv6 one
 		}

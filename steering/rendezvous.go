@@ -26,11 +26,15 @@ import (
 // It takes about a nanosecond a member, and allocates only for k above 16 and
 // for pools whose members overlap.
 func (p *Pool) Hash(dst []byte, k int, subnet netip.Prefix) []byte {
+	return p.hash(dst, k, hashSubnet(subnet))
+}
+
+// hash is Hash for the hash of a subnet, or of whatever else stands for a client.
+func (p *Pool) hash(dst []byte, k int, key uint64) []byte {
 	n := p.Len()
 	if k <= 0 || n == 0 {
 		return dst
 	}
-	key := hashSubnet(subnet)
 	hashes := p.memberHashes()
 	switch {
 	case k == 1:

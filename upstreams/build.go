@@ -2,6 +2,7 @@ package upstreams
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/razor-steering/razor/steering"
@@ -11,13 +12,15 @@ import (
 type model struct {
 	configured []string // zones of the configuration, wire form; none: every CONFIG is one
 	values     map[keyID]*value
-	refs       map[string]int // names that sticky names, places and groups lead to
+	refs       map[string]int             // names that sticky names, places, prefixes and groups lead to
+	routesOf   map[string]map[string]bool // routes that have an edge
 	snapshot   *Snapshot
 	emptied    []string // pools of which the last apply left nothing to answer
+	drained    []string // routes that the last apply found drained as a whole
 }
 
 func newModel(zones []string) *model {
-	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, snapshot: &Snapshot{}}
+	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, snapshot: &Snapshot{}}
 }
 
 // isApex tells whether sticky names below a name are of interest: it is a zone of
@@ -61,13 +64,13 @@ type change struct {
 // touch, not with the lists.
 func (m *model) apply(changes []change) *Snapshot {
 	next := *m.snapshot
-	m.emptied = nil
+	m.emptied, m.drained = nil, nil
 	t := touched{names: map[string]bool{}, zones: map[string]bool{}}
 	for _, c := range changes {
 		m.store(c, &next, &t)
 	}
 	if t.geography {
-		next.places = m.places()
+		next.places, next.subnets = m.places(), m.subnets()
 	}
 	m.buildNames(&next, t.names)
 	m.buildZones(&next, &t)
@@ -96,13 +99,21 @@ func (m *model) store(c change, s *Snapshot, t *touched) {
 	switch c.id.kind {
 	case kindSkip:
 		t.zones[c.id.name] = true
-	case kindGeo:
+	case kindGeo, kindSubnet:
 		t.geography = true
 	case kindConfig:
 		t.zones[c.id.name] = true
 		t.names[c.id.name] = true
 	default:
 		t.names[c.id.name] = true
+	}
+	switch c.id.kind {
+	case kindPool, kindState: // of an edge, perhaps
+		for route := range m.routesOf[c.id.name] {
+			t.names[route] = true
+		}
+	case kindEdges:
+		m.relink(c.id.name, old, c.value)
 	}
 	s.MemberCount += memberCount(c.value) - memberCount(old)
 	for name := range c.value.leadsTo() {
@@ -114,6 +125,25 @@ func (m *model) store(c change, s *Snapshot, t *touched) {
 		if m.refs[name]--; m.refs[name] == 0 {
 			delete(m.refs, name)
 			t.names[name] = true
+		}
+	}
+}
+
+// relink keeps which routes have an edge.
+func (m *model) relink(route string, old, v *value) {
+	if old != nil {
+		for _, e := range old.edges {
+			if delete(m.routesOf[e], route); len(m.routesOf[e]) == 0 {
+				delete(m.routesOf, e)
+			}
+		}
+	}
+	if v != nil {
+		for _, e := range v.edges {
+			if m.routesOf[e] == nil {
+				m.routesOf[e] = map[string]bool{}
+			}
+			m.routesOf[e][route] = true
 		}
 	}
 }
@@ -154,6 +184,16 @@ func (m *model) places() map[string]string {
 	return out
 }
 
+func (m *model) subnets() *subnets {
+	routes := map[netip.Prefix]string{}
+	for id, v := range m.values {
+		if id.kind == kindSubnet {
+			routes[netip.MustParsePrefix(id.name)] = v.route
+		}
+	}
+	return newSubnets(routes)
+}
+
 // buildNames renews the touched names and the counts of their ancestors.
 func (m *model) buildNames(s *Snapshot, names map[string]bool) {
 	if len(names) == 0 {
@@ -167,6 +207,10 @@ func (m *model) buildNames(s *Snapshot, names map[string]bool) {
 			n.below = old.below
 		}
 		put(edit, name, n)
+		s.Drained += count(n.drained) - count(old != nil && old.drained)
+		if n.drained && (old == nil || !old.drained) {
+			m.drained = append(m.drained, NameText(name))
+		}
 		had := old != nil && old.keys > 0
 		switch has := n.keys > 0; {
 		case has && !had:
@@ -200,15 +244,30 @@ func countBelow(edit *tableEdit[*Name], name string, by int) {
 	}
 }
 
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // name collects the keys of one name.
 func (m *model) name(name string) *Name {
-	n := &Name{}
+	n := &Name{State: m.state(name)}
+	var edges []string
+	if v := m.values[keyID{kind: kindEdges, name: name}]; v != nil {
+		edges = v.edges
+		n.keys++
+	}
+	n.drained = len(edges) > 0 || n.State != Active
 	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
-		if v := m.values[keyID{kindPool, f, name}]; v != nil {
-			n.pools[f] = v.pool
+		if m.values[keyID{kindPool, f, name}] != nil {
 			n.keys++
 		}
+		n.pools[f] = m.pool(f, name, edges)
+		n.drained = n.drained && n.pools[f] == nil
 	}
+	n.drained = n.drained && m.hasPool(append(slices.Clone(edges), name))
 	if v := m.values[keyID{kind: kindGroups, name: name}]; v != nil {
 		n.Groups = v.groups
 		n.keys++
@@ -218,10 +277,47 @@ func (m *model) name(name string) *Name {
 		n.keys++
 	}
 	if v := m.values[keyID{kind: kindConfig, name: name}]; v != nil {
-		n.Count = v.config.count
+		n.Count, n.Shard = v.config.count, v.config.shard
 		n.keys++
 	}
 	return n
+}
+
+func (m *model) state(edge string) AdminState {
+	if v := m.values[keyID{kind: kindState, name: edge}]; v != nil {
+		return v.state
+	}
+	return Active
+}
+
+// pool is the union of the pools of a name and its edges, without what is not
+// active; nil without any. Of a name without edges it is the value's own: no two
+// names share one, as what a skip list leaves is kept by pool.
+func (m *model) pool(f steering.Family, name string, edges []string) *steering.Pool {
+	var own *steering.Pool
+	if v := m.values[keyID{kindPool, f, name}]; v != nil && m.state(name) == Active {
+		own = v.pool
+	}
+	if len(edges) == 0 {
+		return own
+	}
+	members := slices.Collect(own.Members())
+	for _, e := range edges {
+		if v := m.values[keyID{kindPool, f, e}]; v != nil && m.state(e) == Active {
+			members = slices.AppendSeq(members, v.pool.Members())
+		}
+	}
+	if len(members) == 0 {
+		return nil
+	}
+	return steering.NewPool(f, members)
+}
+
+// hasPool tells whether one of the names has a pool, whatever its state.
+func (m *model) hasPool(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		return m.values[keyID{kindPool, steering.IPv4, name}] != nil || m.values[keyID{kindPool, steering.IPv6, name}] != nil
+	})
 }
 
 // buildZones renews the touched zones, and what skip lists leave of the touched
@@ -291,7 +387,7 @@ func (m *model) zone(name string) *Zone {
 		return nil
 	}
 	c := v.config
-	z := &Zone{Name: name, Text: NameText(name), SOA: c.soa, NS: c.ns, TTL: c.ttl, Answer: c.answer, Count: max(c.count, 1)}
+	z := &Zone{Name: name, Text: NameText(name), SOA: c.soa, NS: c.ns, TTL: c.ttl, Answer: c.answer, Count: max(c.count, 1), Shard: c.shard, NoECS: c.noECS}
 	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
 		if v := m.values[keyID{kindSkip, f, name}]; v != nil {
 			z.skip[f] = v.skip

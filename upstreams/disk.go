@@ -88,11 +88,18 @@ func writeValue(w io.Writer, id keyID, v *value) error {
 		}
 		_, err := w.Write(appendCommand(nil, cmd...))
 		return err
-	case kindGeo, kindSticky:
+	case kindState:
+		_, err := w.Write(appendCommand(nil, "SET", key, v.state.String()))
+		return err
+	case kindGeo, kindSticky, kindSubnet:
 		_, err := w.Write(appendCommand(nil, "SET", key, NameText(v.route)))
 		return err
 	case kindGroups:
 		members = v.groups.Names()
+	case kindEdges:
+		for _, e := range v.edges {
+			members = append(members, NameText(e))
+		}
 	case kindPool:
 		members = memberTexts(v.pool.Members(), v.pool.Len())
 	case kindSkip:

@@ -212,4 +212,7 @@ func (f *Follower) sayEmptied(s *Snapshot) {
 			f.log.Warn("skip list leaves nothing of a pool, answering no data", "key", Printable(key))
 		}
 	}
+	for _, route := range f.model.drained {
+		f.log.Warn("every edge of a route is drained, answering no data", "route", Printable(route))
+	}
 }

@@ -42,7 +42,7 @@ func lossOf(before, now map[keyID]*value, zones map[string]*Zone) Loss {
 	for id, old := range before {
 		v := now[id]
 		switch id.kind {
-		case kindSkip, kindGeo:
+		case kindSkip, kindGeo, kindSubnet:
 			continue
 		case kindPool:
 			l.MembersOf += old.pool.Len()

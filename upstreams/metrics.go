@@ -13,6 +13,7 @@ const (
 	metricNames       = "razor_upstreams_names"
 	metricMembers     = "razor_upstreams_members"
 	metricEmptied     = "razor_upstreams_pools_emptied"
+	metricDrained     = "razor_upstreams_routes_drained"
 	metricRejected    = "razor_upstreams_rejected"
 	metricLink        = "razor_upstreams_link_up"
 	metricHold        = "razor_upstreams_hold"
@@ -29,6 +30,7 @@ type metrics struct {
 	follower           *Follower
 	age, zones, names  *prometheus.Desc
 	members, emptied   *prometheus.Desc
+	drained            *prometheus.Desc
 	link, hold         *prometheus.Desc
 	replica, lag       *prometheus.Desc
 	rejected           prometheus.Gauge
@@ -50,6 +52,7 @@ func newMetrics(reg prometheus.Registerer, f *Follower) *metrics {
 		names:    desc(metricNames, "Names in the snapshot."),
 		members:  desc(metricMembers, "Pool members in the snapshot."),
 		emptied:  desc(metricEmptied, "Pools of which the skip list leaves nothing."),
+		drained:  desc(metricDrained, "Routes of which every edge is drained by hand."),
 		link:     desc(metricLink, "Whether Redis answers, by the way in which changes are followed.", "link"),
 		hold:     desc(metricHold, "1 while a mass loss in Redis is not obeyed."),
 		replica:  desc(metricReplicaLink, "Whether the Redis replica's link to its primary is up."),
@@ -70,7 +73,7 @@ func newMetrics(reg prometheus.Registerer, f *Follower) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.age, m.zones, m.names, m.members, m.emptied, m.link, m.hold, m.replica, m.lag} {
+	for _, d := range []*prometheus.Desc{m.age, m.zones, m.names, m.members, m.emptied, m.drained, m.link, m.hold, m.replica, m.lag} {
 		ch <- d
 	}
 }
@@ -97,6 +100,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.names, float64(s.NameCount))
 		gauge(m.members, float64(s.MemberCount))
 		gauge(m.emptied, float64(s.Emptied))
+		gauge(m.drained, float64(s.Drained))
 	}
 }
 

@@ -17,6 +17,9 @@ const (
 	kindGroups              // <route>:GROUPS, set
 	kindGeo                 // geoip:<continent>[:<country>[:<subdivision>]], string
 	kindSticky              // <name>, string
+	kindEdges               // <route>:EDGES, set
+	kindState               // <edge>:STATE, string
+	kindSubnet              // prefix:<cidr>, string
 	kindKnown               // a key of ours that this version does not read
 )
 
@@ -25,7 +28,7 @@ func (k kind) redisType() string {
 	switch k {
 	case kindConfig:
 		return "hash"
-	case kindPool, kindSkip, kindGroups:
+	case kindPool, kindSkip, kindGroups, kindEdges:
 		return "set"
 	default:
 		return "string"
@@ -37,7 +40,7 @@ func (k kind) redisType() string {
 type keyID struct {
 	kind   kind
 	family steering.Family // of pools and skip lists
-	name   string          // wire form; of geoip the place, "eu:lt"
+	name   string          // wire form; of geoip the place, "eu:lt", of prefix the prefix
 }
 
 // A suffix is what stands behind the first colon of a key.
@@ -56,8 +59,8 @@ var suffixes = map[string]suffixKind{
 	"GROUPS":         {kind: kindGroups},
 	"A:BLACKHOLE":    {kind: kindKnown},
 	"AAAA:BLACKHOLE": {kind: kindKnown},
-	"EDGES":          {kind: kindKnown},
-	"STATE":          {kind: kindKnown},
+	"EDGES":          {kind: kindEdges},
+	"STATE":          {kind: kindState},
 	"UPSTREAMS":      {kind: kindKnown},
 	"UPSTREAMS:META": {kind: kindKnown},
 }
@@ -75,8 +78,8 @@ func parseKey(key string) (keyID, *Defect) {
 	if place, ok := strings.CutPrefix(key, geoPrefix); ok {
 		return parseGeoKey(key, place)
 	}
-	if strings.HasPrefix(key, subnetPrefix) {
-		return keyID{kind: kindKnown}, nil
+	if cidr, ok := strings.CutPrefix(key, subnetPrefix); ok {
+		return parseSubnetKey(key, cidr)
 	}
 	name, suffix, colon := strings.Cut(key, ":")
 	s := suffixKind{kind: kindSticky}
@@ -110,11 +113,26 @@ func parseGeoKey(key, place string) (keyID, *Defect) {
 	return keyID{kind: kindGeo, name: place}, nil
 }
 
+func parseSubnetKey(key, cidr string) (keyID, *Defect) {
+	f := steering.IPv4
+	if strings.Contains(cidr, ":") {
+		f = steering.IPv6
+	}
+	p, err := ParseMember(f, cidr)
+	if err != nil {
+		return keyID{}, &Defect{Key: key, Reason: err.Error(), Want: "prefix:<prefix>, such as prefix:192.0.2.0/24 or prefix:2001:db8::/32"}
+	}
+	return keyID{kind: kindSubnet, family: f, name: p.String()}, nil
+}
+
 // spelling is how the key is written by the book. A colon in the name is escaped,
 // as the suffix begins at the first one.
 func (id keyID) spelling() string {
-	if id.kind == kindGeo {
+	switch id.kind {
+	case kindGeo:
 		return geoPrefix + id.name
+	case kindSubnet:
+		return subnetPrefix + id.name
 	}
 	name := strings.ReplaceAll(NameText(id.name), ":", octetEscape(':'))
 	for suffix, s := range suffixes {
@@ -128,7 +146,7 @@ func (id keyID) spelling() string {
 // slip is the defect of a key with an unknown suffix behind a name of a zone.
 func slip(key string) Defect {
 	_, suffix, _ := strings.Cut(key, ":")
-	want := "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, GROUPS behind the name"
+	want := "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, GROUPS, EDGES, STATE behind the name"
 	if _, ok := suffixes[strings.ToUpper(suffix)]; ok {
 		want = strings.ToUpper(suffix) + " in upper case"
 	}

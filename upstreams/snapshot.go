@@ -10,15 +10,18 @@ import (
 // concurrent use; names in it are in wire form and lower case, rdata in wire
 // form. A new one shares with the old one all that did not change.
 type Snapshot struct {
-	zones  map[string]*Zone
-	depths [128]bool // label counts at which there is a zone
-	names  table[*Name]
-	places map[string]string // geoip place to route
+	zones   map[string]*Zone
+	depths  [128]bool // label counts at which there is a zone
+	names   table[*Name]
+	places  map[string]string // geoip place to route
+	subnets *subnets          // prefix to route
 
 	// Size of the lists, for metrics.
 	NameCount, MemberCount int
 	// Emptied counts pools of zones that the skip list leaves no address of.
 	Emptied int
+	// Drained counts routes of which operators have drained every edge.
+	Drained int
 }
 
 // Zone is a name that the server is authoritative for, with its CONFIG.
@@ -29,7 +32,9 @@ type Zone struct {
 	NS     []string // names in wire form, may be empty
 	TTL    uint32   // seconds, of every positive answer
 	Answer Answer
-	Count  int // addresses in an answer, at least 1
+	Count  int  // addresses in an answer, at least 1
+	Shard  int  // SHARD of the zone's CONFIG; 0 without
+	NoECS  bool // the client subnet of queries is not used
 
 	skip [2]*steering.SkipList
 	// without has what the skip lists leave of the pools that they touch. A
@@ -52,15 +57,20 @@ func (z *Zone) Eligible(p *steering.Pool) *steering.Pool {
 // Name is what is known of one name, be it of a zone, a route elsewhere or a
 // group. A nil *Name has nothing.
 type Name struct {
-	pools  [2]*steering.Pool // whole, before any skip list
-	Groups *Groups           // of group_consistent_hash; nil without
-	Route  string            // the route that the name is stuck to, wire form; "" without
-	Count  int               // COUNT of the name's own CONFIG; 0 without
-	below  int               // names that exist strictly below
-	keys   int               // keys of this name
+	pools   [2]*steering.Pool // of the name and of its eligible edges, before any skip list
+	Groups  *Groups           // of group_consistent_hash; nil without
+	Route   string            // the route that the name is stuck to, wire form; "" without
+	Count   int               // COUNT of the name's own CONFIG; 0 without
+	Shard   int               // SHARD of it; 0 without
+	State   AdminState        // of the edge of that name
+	drained bool              // it has edges or a pool, and all are drained by hand
+	below   int               // names that exist strictly below
+	keys    int               // keys of this name
 }
 
-// Pool is the name's own pool of a family, before any skip list; nil without.
+// Pool is the pool of a family that the name is answered from, before any skip
+// list: its own members and those of its edges, without what is draining or
+// drained. nil without.
 func (n *Name) Pool(f steering.Family) *steering.Pool {
 	if n == nil {
 		return nil
@@ -126,6 +136,14 @@ func (s *Snapshot) leavesNothing(pool keyID) bool {
 		}
 	}
 	return false
+}
+
+// Subnet is the route for clients of the longest prefix around a client, of whose
+// address the first known bits are given; in wire form. bits is how many of them
+// the outcome depends on where that is more than [steering.ClientSubnet] takes,
+// also if there is no route; else 0.
+func (s *Snapshot) Subnet(client netip.Addr, known int) (route string, bits int, ok bool) {
+	return s.subnets.lookup(client, known)
 }
 
 // ZoneCount is the number of zones.

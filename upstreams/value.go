@@ -17,7 +17,9 @@ type value struct {
 	skip   *steering.SkipList // kindSkip
 	config *config            // kindConfig
 	groups *Groups            // kindGroups
-	route  string             // kindGeo, kindSticky: a route in wire form
+	route  string             // kindGeo, kindSticky, kindSubnet: a route in wire form
+	edges  []string           // kindEdges: names in wire form, sorted
+	state  AdminState         // kindState
 }
 
 // config is a CONFIG hash.
@@ -27,7 +29,9 @@ type config struct {
 	ns     []string
 	ttl    uint32
 	answer Answer
-	count  int               // 0 where it is not set
+	count  int // 0 where it is not set
+	shard  int // 0 where it is not set or off
+	noECS  bool
 	fields map[string]string // the usable fields as they were written
 }
 
@@ -88,8 +92,13 @@ func parseValue(id keyID, key string, r raw) (*value, []Defect) {
 	case kindConfig:
 		v.config = p.config(r.hash)
 		ok = len(v.config.fields) > 0
-	case kindGeo, kindSticky:
+	case kindGeo, kindSticky, kindSubnet:
 		v.route, ok = p.name(r.text, "the name of a route")
+	case kindEdges:
+		v.edges = p.edges(r.set)
+		ok = len(v.edges) > 0
+	case kindState:
+		v.state, ok = p.state(r.text)
 	}
 	if !ok {
 		return nil, p.defects
@@ -109,7 +118,7 @@ func (v *value) equal(w *value) bool {
 	case v.groups != nil:
 		return slices.Equal(v.groups.Names(), w.groups.Names())
 	}
-	return v.route == w.route
+	return v.route == w.route && v.state == w.state && slices.Equal(v.edges, w.edges)
 }
 
 // parser collects the defects of one key.
@@ -154,6 +163,41 @@ func (p *parser) duplicates(f steering.Family, set []string) {
 		}
 		spelled[m] = text
 	}
+}
+
+// AdminState is what an operator wants of an edge.
+type AdminState uint8
+
+// The values of STATE.
+const (
+	Active   AdminState = iota // as without STATE
+	Draining                   // no longer answered; what runs there may end
+	Drained                    // no longer answered
+)
+
+var stateWords = [...]string{"active", "draining", "drained"}
+
+// String is the word in Redis.
+func (a AdminState) String() string { return stateWords[a] }
+
+func (p *parser) state(text string) (AdminState, bool) {
+	i := slices.Index(stateWords[:], text)
+	if i < 0 {
+		p.bad(text, "unknown state", "active, draining or drained")
+		return Active, false
+	}
+	return AdminState(i), true
+}
+
+func (p *parser) edges(set []string) []string {
+	var out []string
+	for _, text := range set {
+		if wire, ok := p.name(text, "the name of an edge"); ok {
+			out = append(out, wire)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 func (p *parser) groups(set []string) *Groups {
@@ -209,11 +253,19 @@ func (p *parser) config(hash map[string]string) *config {
 			} else {
 				p.bad("ANSWER "+text, "unknown", strings.Join(answerWords[:], ", "))
 			}
-		case "FLOOR", "ON_EMPTY", "ECS", "SHARD", "ALPN", "PORT":
+		case "SHARD":
+			c.shard, ok = p.number("SHARD", text, 0, maxCount)
+		case "ECS":
+			if ok = text == "on" || text == "off"; ok {
+				c.noECS = text == "off"
+			} else {
+				p.bad("ECS "+text, "unknown", "on or off")
+			}
+		case "FLOOR", "ON_EMPTY", "ALPN", "PORT":
 			// Of the schema, and not read by this version.
 		default:
 			ok = false
-			p.bad(field, "unknown field", "SOA, NS, TTL, ANSWER or COUNT")
+			p.bad(field, "unknown field", "SOA, NS, TTL, ANSWER, COUNT, SHARD or ECS")
 		}
 		if ok {
 			c.fields[field] = text

@@ -143,7 +143,7 @@ func TestParseValue(t *testing.T) {
 		{"bad COUNT", "r:CONFIG", rawHash("COUNT", "0"), "nothing", []string{`r:CONFIG: "COUNT 0": not a usable number; want 1 to 255`}},
 		{"bad large COUNT", "r:CONFIG", rawHash("COUNT", "256"), "nothing", []string{`r:CONFIG: "COUNT 256": not a usable number; want 1 to 255`}},
 		{"bad ANSWER", "r:CONFIG", rawHash("ANSWER", "Random"), "nothing", []string{`r:CONFIG: "ANSWER Random": unknown; want random, consistent_hash, group_consistent_hash, geoip`}},
-		{"bad field", "r:CONFIG", rawHash("ttl", "5", "TTL", "6"), "config TTL=6", []string{`r:CONFIG: "ttl": unknown field; want SOA, NS, TTL, ANSWER or COUNT`}},
+		{"bad field", "r:CONFIG", rawHash("ttl", "5", "TTL", "6"), "config TTL=6", []string{`r:CONFIG: "ttl": unknown field; want SOA, NS, TTL, ANSWER, COUNT, SHARD or ECS`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
