@@ -33,11 +33,15 @@ func (s *session) obeyed(changes []change) []change {
 	if s.hold == nil {
 		return changes
 	}
-	changes = slices.DeleteFunc(changes, func(c change) bool { return c.value == nil && s.hold.present[c.id] == nil })
+	var out []change
 	for _, c := range changes {
+		if c.value == nil && s.hold.present[c.id] == nil {
+			continue
+		}
 		s.hold.edit(c)
+		out = append(out, change{c.id, keepZone(c.value, s.model.values[c.id])})
 	}
-	return changes
+	return out
 }
 
 // reread reads the named keys again, each as a whole. A key that is gone may have
@@ -73,7 +77,7 @@ func (s *session) reread(ctx context.Context, keys []string) ([]change, error) {
 		}
 		s.report(f.key, f.defects)
 		changes = append(changes, change{f.id, s.keepGood(f)})
-	})
+	}, nil)
 	if err != nil || !slices.ContainsFunc(changes, func(c change) bool { return c.value == nil }) {
 		return changes, err
 	}
@@ -101,24 +105,22 @@ func (s *session) checkSlip(ctx context.Context, key string, d Defect) error {
 }
 
 // keepGood is the value to serve of a key: a key that is there and has nothing
-// usable keeps its last good value, and so does an SOA that cannot be used.
-func (s *session) keepGood(f found) *value {
-	old := s.model.values[f.id]
+// usable keeps its last good value, and so does a field of a CONFIG.
+func (f *Follower) keepGood(got found) *value {
+	old := f.model.values[got.id]
+	v := got.value
 	switch {
-	case !f.exists || old == nil:
-		return f.value
-	case f.value == nil:
+	case !got.exists || old == nil:
+		return v
+	case v == nil:
 		return old
-	case f.id.kind == kindConfig && f.value.config.badSOA && old.config.soa != nil:
-		c := *f.value.config
-		c.soa = old.config.soa
-		c.fields["SOA"] = old.config.fields["SOA"]
-		if kept := (&value{config: &c}); !kept.equal(old) {
-			return kept
+	case v.config != nil:
+		if kept := v.config.keeping(old.config, v.config.bad...); kept != v.config {
+			v = &value{config: kept}
 		}
-		return old
-	case f.value.equal(old):
+	}
+	if v.equal(old) {
 		return old
 	}
-	return f.value
+	return v
 }

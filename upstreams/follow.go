@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -56,7 +58,7 @@ type Health struct {
 	Link     Link
 	Loaded   bool      // there is a snapshot with a zone in it
 	FromDisk bool      // the snapshot is the one from disk, Redis was not read yet
-	InSync   time.Time // when the snapshot was last known to be what Redis says; zero if never
+	InSync   time.Time // when the snapshot was last known to be what Redis says, or was written to disk; zero if never
 	Hold     string    // why a mass loss is not obeyed; "" when nothing is held
 	Replica  Replica
 }
@@ -127,6 +129,9 @@ func (f *Follower) loadDisk() {
 		return
 	case err != nil:
 		f.log.Error("last good snapshot cannot be read, starting without", "err", err)
+		// Whoever looks into it shall find it.
+		file := filepath.Join(f.opt.StateDir, SnapshotFile)
+		_ = os.Rename(file, file+".damaged")
 		return
 	}
 	changes := make([]change, 0, len(values))
@@ -135,7 +140,13 @@ func (f *Follower) loadDisk() {
 	}
 	f.publish(changes)
 	f.publish(f.model.strays())
-	f.setHealth(func(h *Health) { h.FromDisk = true })
+	f.unsaved = false
+	f.setHealth(func(h *Health) {
+		h.FromDisk = true
+		if info, err := os.Stat(filepath.Join(f.opt.StateDir, SnapshotFile)); err == nil {
+			h.InSync = info.ModTime()
+		}
+	})
 	s := f.Snapshot()
 	f.log.Info("last good snapshot read from disk", "zones", s.ZoneCount(), "names", s.NameCount, "members", s.MemberCount)
 }
@@ -155,7 +166,11 @@ func (f *Follower) Run(ctx context.Context) error {
 			retry, down = retryFirst, false
 		}
 		if !down {
-			f.log.Warn("redis link lost, serving the last good snapshot", "address", f.cfg.Address, "err", err)
+			if s.reached {
+				f.log.Warn("redis link lost, serving the last good snapshot", "address", f.cfg.Address, "err", err)
+			} else {
+				f.log.Warn("redis does not answer", "address", f.cfg.Address, "err", err)
+			}
 		}
 		down = true
 		f.setHealth(func(h *Health) { h.Link, h.Replica = LinkDown, Replica{} })
@@ -195,7 +210,8 @@ func (f *Follower) publish(changes []change) {
 		f.newZone = f.newZone || before.zones[name] == nil
 	}
 	f.snapshot.Store(s)
-	f.unsaved = true
+	// That there is no zone from the start is nothing worth keeping.
+	f.unsaved = f.unsaved || s.ZoneCount() > 0 || before.ZoneCount() > 0
 	f.sayEmptied(s)
 }
 

@@ -3,13 +3,16 @@ package upstreams
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"time"
+
+	"github.com/razor-steering/razor/steering"
 )
 
 // Loss is what a wholesale event in Redis would take from the lists: how much
 // is missing, and of how much.
 type Loss struct {
-	Zones              []string // zones whose CONFIG is missing, presentation form
+	Zones              []string // zones whose CONFIG is missing, or the SOA in it; presentation form
 	Names, NamesOf     int
 	Members, MembersOf int
 }
@@ -48,7 +51,7 @@ func lossOf(before, now map[keyID]*value, zones map[string]*Zone) Loss {
 			l.MembersOf += old.pool.Len()
 			l.Members += missing(old, v)
 		case kindConfig:
-			if v == nil && zones[id.name] != nil {
+			if zones[id.name] != nil && (v == nil || v.config.soa == nil) {
 				l.Zones = append(l.Zones, NameText(id.name))
 			}
 		}
@@ -104,6 +107,9 @@ func merge(h *hold, values, scan map[keyID]*value, cause string, now time.Time, 
 	}
 	var out []change
 	for id, v := range scan {
+		if h != nil {
+			v = keepZone(v, values[id])
+		}
 		if values[id] != v {
 			out = append(out, change{id, v})
 		}
@@ -119,22 +125,49 @@ func merge(h *hold, values, scan map[keyID]*value, cause string, now time.Time, 
 	return out, nil
 }
 
-// edit notes an edit during the hold: it is obeyed, also a removal.
+// keepZone is a value during a hold: a CONFIG that is being put back field by
+// field is a zone all the while, by its last SOA.
+func keepZone(v, old *value) *value {
+	if v == nil || v.config == nil || v.config.soa != nil || old == nil || old.config.soa == nil {
+		return v
+	}
+	if kept := (&value{config: v.config.keeping(old.config, "SOA")}); !kept.equal(old) {
+		return kept
+	}
+	return old
+}
+
+// edit notes an edit during the hold: it is obeyed, also a removal, and what it
+// removed is not waited for.
 func (h *hold) edit(c change) {
+	was := h.present[c.id]
 	if c.value == nil {
 		delete(h.present, c.id)
 		delete(h.before, c.id)
 		return
 	}
 	h.present[c.id] = c.value
+	before := h.before[c.id]
+	if c.id.kind != kindPool || was == nil || before == nil || was == c.value {
+		return
+	}
+	var left []netip.Prefix
+	for m := range before.pool.Members() {
+		if !was.pool.Contains(m) || c.value.pool.Contains(m) {
+			left = append(left, m)
+		}
+	}
+	if len(left) < before.pool.Len() {
+		h.before[c.id] = &value{pool: steering.NewPool(c.id.family, left)}
+	}
 }
 
-// release is what ends the hold: what is still missing goes.
+// release is what ends the hold: from now on Redis is right.
 func (h *hold) release(values map[keyID]*value) []change {
 	var out []change
-	for id := range values {
-		if h.present[id] == nil {
-			out = append(out, change{id, nil})
+	for id, v := range values {
+		if h.present[id] != v {
+			out = append(out, change{id, h.present[id]})
 		}
 	}
 	return out

@@ -50,7 +50,7 @@ func TestLossOf(t *testing.T) {
 	zone, noZone := keyID{kind: kindConfig, name: name("a")}, keyID{kind: kindConfig, name: name("n.a")}
 	sticky, groups := keyID{kind: kindSticky, name: name("s.a")}, keyID{kind: kindGroups, name: name("n.a")}
 	skip, geo := keyID{kindSkip, steering.IPv4, name("a")}, keyID{kind: kindGeo, name: "eu"}
-	config := &value{config: &config{}}
+	config := &value{config: &config{soa: []byte{0}}}
 	six := &value{pool: steering.NewPool(steering.IPv6, world6[:3])}
 	before := map[keyID]*value{
 		v4: poolOf(0, 10), v6: six, other: poolOf(0, 7), zone: config, noZone: config, sticky: {route: name("n.a")},
@@ -207,7 +207,7 @@ func TestMergeLosesZone(t *testing.T) {
 	t.Parallel()
 	apex := keyID{kind: kindConfig, name: wire(t, "a")}
 	all := lists(t, 1000, 1)
-	all[apex] = &value{config: &config{}}
+	all[apex] = &value{config: &config{soa: []byte{0}}}
 	scan := without(all, apex)
 	if _, h := lay(nil, all, maps.Clone(scan), nil); h != nil {
 		t.Error("the CONFIG of what is no zone is held")

@@ -16,7 +16,8 @@ const (
 	dialTimeout = 2 * time.Second
 	readTimeout = 5 * time.Second // of a whole reply; a stalled server is asked again later
 	scanCount   = 1000            // keys a SCAN step looks at
-	readBatch   = 200             // keys read in one pipeline
+	readBatch   = 512             // keys read in one pipeline, a set counting as setWeight
+	setWeight   = 32
 )
 
 // newClient is the connection for reading. Nothing is retried behind our back:
@@ -90,28 +91,56 @@ func (r *reader) note(id keyID, key string) {
 	}
 }
 
-// read reads whole keys, in batches. visit is called for each.
-func (r *reader) read(ctx context.Context, ids []keyID, visit func(found)) error {
-	for batch := range slices.Chunk(ids, readBatch) {
-		var keys []string
-		var of []keyID
-		for _, id := range batch {
-			for _, k := range append([]string{id.spelling()}, r.odd[id]...) {
-				keys, of = append(keys, k), append(of, id)
-			}
-		}
-		raws, err := r.readRaw(ctx, keys, of)
-		if err != nil {
+// read reads whole keys, in batches that take some milliseconds each. visit is
+// called for every key, between after every batch.
+func (r *reader) read(ctx context.Context, ids []keyID, visit func(found), between func() error) error {
+	for len(ids) > 0 {
+		n := batchLen(ids)
+		if err := r.readBatch(ctx, ids[:n], visit); err != nil {
 			return err
 		}
-		for i := 0; i < len(of); {
-			j := i + 1
-			for j < len(of) && of[j] == of[i] {
-				j++
+		if ids = ids[n:]; between != nil {
+			if err := between(); err != nil {
+				return err
 			}
-			visit(r.choose(of[i], keys[i:j], raws[i:j]))
-			i = j
 		}
+	}
+	return nil
+}
+
+// batchLen is how many of the keys make a batch.
+func batchLen(ids []keyID) int {
+	weight := 0
+	for n, id := range ids {
+		if weight++; id.kind.redisType() == "set" {
+			weight += setWeight - 1
+		}
+		if weight >= readBatch {
+			return n + 1
+		}
+	}
+	return len(ids)
+}
+
+func (r *reader) readBatch(ctx context.Context, batch []keyID, visit func(found)) error {
+	var keys []string
+	var of []keyID
+	for _, id := range batch {
+		for _, k := range append([]string{id.spelling()}, r.odd[id]...) {
+			keys, of = append(keys, k), append(of, id)
+		}
+	}
+	raws, err := r.readRaw(ctx, keys, of)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < len(of); {
+		j := i + 1
+		for j < len(of) && of[j] == of[i] {
+			j++
+		}
+		visit(r.choose(of[i], keys[i:j], raws[i:j]))
+		i = j
 	}
 	return nil
 }
@@ -177,6 +206,8 @@ func rawOf(cmd redis.Cmder) (raw, error) {
 		return raw{}, nil
 	case err != nil && strings.HasPrefix(err.Error(), "WRONGTYPE"):
 		return raw{exists: true, wrong: true}, nil
+	case err != nil && strings.HasPrefix(err.Error(), "NOPERM"):
+		return raw{exists: true, denied: true}, nil
 	case err != nil:
 		return raw{}, err
 	}
@@ -198,13 +229,23 @@ type scanned struct {
 	defects map[string][]Defect // by key
 }
 
+// scanning is how a scan is done. The zero value reads for every CONFIG that it
+// finds.
+type scanning struct {
+	configured []string           // zones of the configuration, wire form
+	apex       func(string) bool  // names that are zones besides, may be nil
+	use        func(found) *value // the value to take of what was found, may be nil
+	between    func() error       // called every few milliseconds, may be nil
+}
+
 // scan reads every key of the schema. Without configured zones every CONFIG
 // makes one; sticky names are read where they are in a zone.
-func (r *reader) scan(ctx context.Context, configured []string) (*scanned, error) {
+func (r *reader) scan(ctx context.Context, how scanning) (*scanned, error) {
 	keys, err := r.keys(ctx)
 	if err != nil {
 		return nil, err
 	}
+	configured := how.configured
 	out := &scanned{values: map[keyID]*value{}, exists: map[keyID]bool{}, defects: map[string][]Defect{}}
 	apexes := map[string]bool{}
 	for _, z := range configured {
@@ -230,7 +271,7 @@ func (r *reader) scan(ctx context.Context, configured []string) (*scanned, error
 		}
 	}
 	for _, key := range others {
-		id, slipped := inZone(key, func(name string) bool { return apexes[name] })
+		id, slipped := inZone(key, func(name string) bool { return apexes[name] || how.apex != nil && how.apex(name) })
 		if slipped != nil {
 			out.defects[key] = []Defect{*slipped}
 		} else if id.kind == kindSticky {
@@ -250,13 +291,16 @@ func (r *reader) scan(ctx context.Context, configured []string) (*scanned, error
 			return
 		}
 		out.exists[f.id] = true
+		if how.use != nil {
+			f.value = how.use(f)
+		}
 		if f.value != nil {
 			out.values[f.id] = f.value
 		}
 		if len(f.defects) > 0 {
 			out.defects[f.key] = f.defects
 		}
-	})
+	}, how.between)
 	return out, err
 }
 

@@ -19,9 +19,7 @@ type Replica struct {
 
 // watch reads INFO replication: another replication id means other data.
 func (s *session) watch(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, silenceLimit)
-	defer cancel()
-	text, err := s.reader.client.Info(ctx, "replication").Result()
+	text, err := s.replication(ctx)
 	if err != nil {
 		if isReply(err) {
 			return nil // the server has no such INFO
@@ -36,6 +34,12 @@ func (s *session) watch(ctx context.Context) error {
 		return s.wholesale(ctx, "other replication id")
 	}
 	return nil
+}
+
+func (s *session) replication(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, silenceLimit)
+	defer cancel()
+	return s.reader.client.Info(ctx, "replication").Result()
 }
 
 // isReply tells an error that the server replied with from one of the link.

@@ -10,6 +10,12 @@ import (
 // errFlushed is a reading during which everything changed.
 var errFlushed = errors.New("flushed while it was read")
 
+// causeNone is the cause of the rescans that are done now and then.
+const causeNone = "rescan"
+
+// causePolled is that of a rescan of a server which names no changes.
+const causePolled = "missing at the next reading"
+
 // causeFlush is the cause of a rescan after Redis has said that all may have
 // changed. What is missing then is lost, also where an edit named it just before.
 const causeFlush = "flush or full resync"
@@ -38,7 +44,7 @@ func (s *session) tidy(ctx context.Context) error {
 	if err := s.invalidated(ctx); err != nil { // edits first, that the scan finds no loss in them
 		return err
 	}
-	return s.wholesale(ctx, "rescan")
+	return s.wholesale(ctx, causeNone)
 }
 
 // rescan reads everything. A loss that it finds and no edit explains is
@@ -52,14 +58,14 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 			cause = causeFlush
 		}
 	}
-	got, err := s.reader.scan(ctx, s.model.configured)
+	how := scanning{configured: s.model.configured, apex: s.model.isApex, use: s.keepGood}
+	if cause == causeNone {
+		// Nothing has happened: edits need not wait for the end of this.
+		how.between = func() error { return s.editsBetween(ctx, &named) }
+	}
+	got, err := s.reader.scan(ctx, how)
 	if err != nil {
 		return err
-	}
-	for id := range got.exists {
-		if v := s.keepGood(found{id: id, exists: true, value: got.values[id]}); v != nil {
-			got.values[id] = v
-		}
 	}
 	s.reportAll(got.defects)
 	s.newZone = false
@@ -85,6 +91,25 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 	return nil
 }
 
+// editsBetween obeys what was edited since the last call, and keeps the names of
+// the keys.
+func (s *session) editsBetween(ctx context.Context, named *[]string) error {
+	keys, flushed := s.tracker.take()
+	if flushed {
+		return errFlushed
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	*named = append(*named, keys...)
+	changes, err := s.reread(ctx, keys)
+	if err != nil {
+		return err
+	}
+	s.publish(s.obeyed(changes))
+	return nil
+}
+
 // editsDuring obeys what was edited while a scan ran, or was named before and not
 // yet looked at, and corrects the scan: a key that an operator removed is not
 // lost. After a flush only what the scan still saw can have been removed by one.
@@ -106,7 +131,6 @@ func (s *session) editsDuring(ctx context.Context, named []string, got *scanned,
 	if flushed {
 		changes = slices.DeleteFunc(changes, func(c change) bool { return c.value == nil && !got.exists[c.id] })
 	}
-	changes = s.obeyed(changes)
 	for _, c := range changes {
 		if c.value != nil {
 			s.newZone = s.newZone || c.id.kind == kindConfig && !got.exists[c.id]
@@ -117,7 +141,7 @@ func (s *session) editsDuring(ctx context.Context, named []string, got *scanned,
 	}
 	// A first snapshot has to be whole: it is made of the scan alone.
 	if s.Snapshot() != nil {
-		s.publish(changes)
+		s.publish(s.obeyed(changes))
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package upstreams
 
 import (
+	"bytes"
 	"context"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -241,7 +244,7 @@ func TestSilenceIsALostLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.tracker.mu.Lock()
-	s.tracker.heard = time.Now().Add(-silenceLimit - time.Second)
+	s.tracker.asked, s.tracker.since = s.tracker.replied+1, time.Now().Add(-silenceLimit-time.Second)
 	s.tracker.mu.Unlock()
 	if err := s.alive(t.Context()); err == nil || err.Error() != "redis does not answer" {
 		t.Errorf("%v", err)
@@ -308,5 +311,196 @@ func TestFlushNamedWithAnEdit(t *testing.T) {
 				t.Errorf("%d members after the removal, want fewer than %d", n, members)
 			}
 		})
+	}
+}
+
+// edited has the session handle what a command changes in a key.
+func (s *stepped) edited(key string, args ...any) {
+	s.tb.Helper()
+	s.doArgs(args...)
+	s.named(key)
+	if err := s.invalidated(s.tb.Context()); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// TestStickyNamesOfAHeldZone checks that sticky names which are in Redis stay
+// when the hold of their zone's CONFIG ends, also where no zone is configured.
+func TestStickyNamesOfAHeldZone(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(10)
+	s.do("SET s1.r.example n1.r.example")
+	s.rescanned("start")
+	config := s.client.HGetAll(t.Context(), "r.example:CONFIG").Val()
+	s.doArgs("DEL", "r.example:CONFIG")
+	s.named("r.example:CONFIG")
+	_, _ = s.tracker.take() // as if it had happened in a gap
+	s.do("SET s1.r.example n2.r.example")
+	s.rescanned("redis link was down")
+	if s.session.Health().Hold == "" {
+		t.Fatal("not held")
+	}
+	if got := s.sticky("s1.r.example"); got != "n2.r.example" {
+		t.Errorf("during the hold the name is stuck to %q, want what is in Redis", got)
+	}
+	args := []any{"HSET", "r.example:CONFIG"}
+	for f, text := range config {
+		args = append(args, f, text)
+	}
+	s.edited("r.example:CONFIG", args...)
+	s.evaluate()
+	s.notHeld()
+	if got := s.sticky("s1.r.example"); got != "n2.r.example" {
+		t.Errorf("after the hold the name is stuck to %q", got)
+	}
+}
+
+// TestConfigRefilledFieldByField checks that a zone stays while its CONFIG is put
+// back one field after the other, and that one without its SOA is a lost zone.
+func TestConfigRefilledFieldByField(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(10)
+	s.rescanned("start")
+	soa := s.client.HGet(t.Context(), "r.example:CONFIG", "SOA").Val()
+	s.do("FLUSHALL")
+	s.rescanned(causeFlush)
+	s.edited("r.example:CONFIG", "HSET", "r.example:CONFIG", "TTL", "7")
+	z := s.following.Snapshot().Zone([]byte(mustWire("r.example")))
+	if z == nil || z.TTL != 7 {
+		t.Fatalf("zone %+v, want it with its new TTL", z)
+	}
+	s.fill(10)
+	s.do("HDEL r.example:CONFIG SOA")
+	s.rescanned("rescan")
+	if s.session.Health().Hold == "" {
+		t.Fatal("the hold ended without the SOA")
+	}
+	s.edited("r.example:CONFIG", "HSET", "r.example:CONFIG", "SOA", soa, "TTL", "9")
+	s.rescanned("rescan")
+	s.notHeld()
+	if z := s.following.Snapshot().Zone([]byte(mustWire("r.example"))); z == nil || z.TTL != 9 {
+		t.Errorf("zone %+v after the hold", z)
+	}
+	// The same in a gap is a loss.
+	s.do("HDEL r.example:CONFIG SOA")
+	s.named("r.example:CONFIG")
+	_, _ = s.tracker.take()
+	s.rescanned("redis link was down")
+	if s.session.Health().Hold == "" || s.following.Snapshot().ZoneCount() != 1 {
+		t.Error("a zone lost its SOA in a gap, and is not held")
+	}
+	// Outside of a hold it is an edit.
+	s.edited("r.example:CONFIG", "HSET", "r.example:CONFIG", "SOA", soa)
+	s.evaluate()
+	s.notHeld()
+	s.edited("r.example:CONFIG", "HDEL", "r.example:CONFIG", "SOA")
+	if s.following.Snapshot().ZoneCount() != 0 {
+		t.Error("the removal of an SOA is not obeyed")
+	}
+}
+
+// TestHoldDoesNotWaitForRemovals checks that members which an operator removes
+// during a hold are not missed.
+func TestHoldDoesNotWaitForRemovals(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(1)
+	members := func(from, n int) []any {
+		out := []any{}
+		for i := range n {
+			out = append(out, "198.18.7."+strconv.Itoa(from+i))
+		}
+		return out
+	}
+	sadd := func(key string, from, n int) { s.doArgs(append([]any{"SADD", key}, members(from, n)...)...) }
+	sadd("a.r.example:A", 0, 50)
+	sadd("b.r.example:A", 50, 50)
+	s.rescanned("start")
+	s.do("DEL b.r.example:A")
+	s.named("b.r.example:A")
+	_, _ = s.tracker.take()
+	s.rescanned("redis link was down")
+	if s.session.Health().Hold == "" {
+		t.Fatal("not held")
+	}
+	s.edited("a.r.example:A", append([]any{"SREM", "a.r.example:A"}, members(0, 20)...)...)
+	sadd("b.r.example:A", 50, 50)
+	s.named("b.r.example:A")
+	if err := s.invalidated(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.evaluate()
+	s.notHeld()
+}
+
+// TestBadFieldsKeepTheLastGood checks that a slip in a CONFIG changes nothing.
+func TestBadFieldsKeepTheLastGood(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(1)
+	s.do("HSET r.example:CONFIG ANSWER geoip TTL 7 NS ns1.example COUNT 3")
+	s.rescanned("start")
+	zone := func() Zone {
+		z := *s.following.Snapshot().Zone([]byte(mustWire("r.example")))
+		return z
+	}
+	before := zone()
+	s.edited("r.example:CONFIG", "HSET", "r.example:CONFIG", "ANSWER", "geopi", "TTL", "soon", "NS", "a..b", "COUNT", "0", "SOA", "x")
+	s.rescanned("rescan")
+	if z := zone(); z.Answer != before.Answer || z.TTL != 7 || z.Count != 3 || len(z.NS) != 1 || !bytes.Equal(z.SOA, before.SOA) {
+		t.Errorf("%+v, want %+v", z, before)
+	}
+	s.edited("r.example:CONFIG", "HSET", "r.example:CONFIG", "ANSWER", "random", "TTL", "8")
+	if z := zone(); z.Answer != AnswerRandom || z.TTL != 8 || z.Count != 3 {
+		t.Errorf("%+v: good values beside bad ones are not obeyed", z)
+	}
+	s.edited("r.example:CONFIG", "HDEL", "r.example:CONFIG", "COUNT")
+	if z := zone(); z.Count != 1 {
+		t.Errorf("%d addresses after COUNT was removed", z.Count)
+	}
+}
+
+// TestSaveIsTriedAgain checks that what could not be written is written later.
+func TestSaveIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(3)
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sv := newSaver(dir, quiet(), s.session.metrics)
+	s.session.saver.stop(false, nil)
+	s.session.saver = sv
+	s.rescanned("start")
+	s.wait("the save has failed", sv.failed.Load)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	s.sync()
+	if !s.session.unsaved {
+		t.Error("what is not on disk counts as saved")
+	}
+	sv.next.Store(0)
+	s.wait("it is handed over again", func() bool { s.sync(); return !s.session.unsaved })
+	s.wait("it is on disk", func() bool { _, err := load(dir); return err == nil })
+}
+
+// TestLongEditIsNoSilence checks that a link on which everything asked was
+// answered is not given up, however long the session was busy.
+func TestLongEditIsNoSilence(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.rescanned("start")
+	if err := s.tracker.barrier(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.tracker.mu.Lock()
+	s.tracker.since = time.Now().Add(-time.Hour)
+	s.tracker.mu.Unlock()
+	if err := s.alive(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -5,7 +5,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
+)
+
+const (
+	saveShare = 20              // a save is followed by so many times its length without one
+	saveRetry = 5 * time.Second // after one that failed
 )
 
 // saver writes snapshots to disk on a goroutine of its own: a slow or full disk
@@ -16,12 +22,16 @@ type saver struct {
 	metrics *metrics
 	work    chan map[keyID]*value
 	done    chan struct{}
-	next    time.Time // not before
-	failing bool
+
+	busy   atomic.Bool
+	failed atomic.Bool  // the last save failed: what it should have written is unsaved
+	next   atomic.Int64 // no save before, in nanoseconds since start
+	start  time.Time
+	said   bool // that saving fails; of the goroutine
 }
 
 func newSaver(dir string, log *slog.Logger, m *metrics) *saver {
-	s := &saver{dir: dir, log: log, metrics: m, work: make(chan map[keyID]*value), done: make(chan struct{})}
+	s := &saver{dir: dir, log: log, metrics: m, work: make(chan map[keyID]*value, 1), done: make(chan struct{}), start: time.Now()}
 	go func() {
 		defer close(s.done)
 		if dir != "" {
@@ -29,6 +39,7 @@ func newSaver(dir string, log *slog.Logger, m *metrics) *saver {
 		}
 		for values := range s.work {
 			s.save(values)
+			s.busy.Store(false)
 		}
 	}()
 	return s
@@ -40,46 +51,46 @@ func (s *saver) offer(values map[keyID]*value) bool {
 	if s.dir == "" {
 		return true
 	}
-	if time.Now().Before(s.next) {
+	if int64(time.Since(s.start)) < s.next.Load() || s.busy.Swap(true) {
 		return false
 	}
-	select {
-	case s.work <- maps.Clone(values):
-		s.next = time.Now().Add(saveAfter)
-		return true
-	default:
-		return false
-	}
+	s.work <- maps.Clone(values)
+	return true
 }
 
 // stop finishes, and writes values if they are not yet on disk.
 func (s *saver) stop(unsaved bool, values map[keyID]*value) {
 	close(s.work)
 	<-s.done
-	if unsaved && s.dir != "" {
+	if (unsaved || s.failed.Load()) && s.dir != "" {
 		s.save(values)
 	}
 }
 
 // tidy removes what a save left behind that was killed.
 func (s *saver) tidy() {
-	left, _ := filepath.Glob(filepath.Join(s.dir, SnapshotFile+".*"))
+	left, _ := filepath.Glob(filepath.Join(s.dir, SnapshotFile+".*[0-9]"))
 	for _, file := range left {
 		_ = os.Remove(file)
 	}
 }
 
 func (s *saver) save(values map[keyID]*value) {
-	start := time.Now()
+	begin := time.Now()
 	err := save(s.dir, values)
-	s.metrics.save.Observe(time.Since(start).Seconds())
+	took := time.Since(begin)
+	s.metrics.save.Observe(took.Seconds())
+	pause := max(saveAfter, saveShare*took)
 	if err != nil {
+		pause = max(saveRetry, pause)
 		s.metrics.saveErrors.Inc()
-		if !s.failing {
+		if !s.said {
 			s.log.Error("last good snapshot cannot be written, serving goes on", "err", err)
 		}
-	} else if s.failing {
+	} else if s.said {
 		s.log.Info("last good snapshot is written again")
 	}
-	s.failing = err != nil
+	s.said = err != nil
+	s.failed.Store(s.said)
+	s.next.Store(int64(time.Since(s.start) + pause))
 }

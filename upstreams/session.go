@@ -27,6 +27,7 @@ func (s *session) run(ctx context.Context) error {
 	switch {
 	case errors.Is(err, errNoTracking):
 		link = LinkPolling
+		s.log.Warn("redis does not name changes, all lists are read again and again", "err", err, "needs", "Redis 6, and +client|tracking in the account's ACL")
 	case err != nil:
 		return err
 	default:
@@ -89,7 +90,9 @@ func (s *session) poll(ctx context.Context) error {
 			err = s.accept(ctx, reply)
 		case <-time.After(wait):
 			start := time.Now()
-			err = s.rescan(ctx, "rescan")
+			if err = s.watch(ctx); err == nil {
+				err = s.wholesale(ctx, causePolled)
+			}
 			// Large lists shall not keep the server busy.
 			wait = min(max(rescanPolling, 10*time.Since(start)), rescanPollingMax)
 		}
@@ -119,6 +122,7 @@ func (s *session) alive(ctx context.Context) error {
 // sync notes that the snapshot is what Redis says, and has it saved.
 func (s *session) sync() {
 	s.setHealth(func(h *Health) { h.InSync, h.FromDisk = time.Now(), false })
+	s.unsaved = s.saver.failed.Swap(false) || s.unsaved
 	if s.unsaved && s.saver.offer(s.model.values) {
 		s.unsaved = false
 	}

@@ -148,10 +148,3 @@ func (s *Snapshot) Subnet(client netip.Addr, known int) (route string, bits int,
 
 // ZoneCount is the number of zones.
 func (s *Snapshot) ZoneCount() int { return len(s.zones) }
-
-// Route is a name with pools, as `razor upstreams list` shows it.
-type Route struct {
-	Name string         `json:"name"`
-	A    []netip.Prefix `json:"a,omitempty"` // addresses are full-length prefixes
-	AAAA []netip.Prefix `json:"aaaa,omitempty"`
-}

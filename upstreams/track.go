@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -24,8 +25,8 @@ type tracker struct {
 
 	mu      sync.Mutex
 	keys    map[string]bool
-	flushed bool // everything may have changed
-	heard   time.Time
+	flushed bool          // everything may have changed
+	since   time.Time     // when the first ping was sent that is not answered
 	asked   int           // pings sent
 	replied int           // and answered
 	pong    chan struct{} // closed and renewed at each answer
@@ -43,7 +44,7 @@ func track(ctx context.Context, cfg Config) (*tracker, error) {
 		_ = conn.Close()
 		return nil, err
 	}
-	t := &tracker{conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{}), keys: map[string]bool{}, heard: time.Now(), pong: make(chan struct{})}
+	t := &tracker{conn: conn, wake: make(chan struct{}, 1), done: make(chan struct{}), keys: map[string]bool{}, pong: make(chan struct{})}
 	go t.listen(r)
 	return t, nil
 }
@@ -94,7 +95,7 @@ func handshake(conn net.Conn, r *bufio.Reader, cfg Config) error {
 func trackingError(e respError) error {
 	for _, word := range []string{"unknown command", "unknown subcommand", "NOPROTO", "NOPERM", "syntax error", "wrong number"} {
 		if strings.Contains(strings.ToLower(string(e)), strings.ToLower(word)) {
-			return errNoTracking
+			return fmt.Errorf("%w: %s", errNoTracking, string(e))
 		}
 	}
 	return e
@@ -106,7 +107,6 @@ func (t *tracker) listen(r *bufio.Reader) {
 	for {
 		v, err := readRESP(r)
 		t.mu.Lock()
-		t.heard = time.Now()
 		if err != nil {
 			t.err = err
 			t.mu.Unlock()
@@ -116,6 +116,7 @@ func (t *tracker) listen(r *bufio.Reader) {
 		switch {
 		case !ok:
 			t.replied++
+			t.since = time.Now() // of those that may still be under way
 			close(t.pong)
 			t.pong = make(chan struct{})
 		case t.invalidate(push):
@@ -193,9 +194,12 @@ func (t *tracker) barrier(ctx context.Context) error {
 	}
 }
 
-// ping asks for a sign of life; silence tells how long there was none.
+// ping asks for a sign of life; silence tells how long one is owed.
 func (t *tracker) ping() error {
 	t.mu.Lock()
+	if t.asked == t.replied {
+		t.since = time.Now()
+	}
 	t.asked++
 	t.mu.Unlock()
 	_ = t.conn.SetWriteDeadline(time.Now().Add(dialTimeout))
@@ -206,7 +210,10 @@ func (t *tracker) ping() error {
 func (t *tracker) silence() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return time.Since(t.heard)
+	if t.asked == t.replied {
+		return 0
+	}
+	return time.Since(t.since)
 }
 
 func (t *tracker) failure() error {

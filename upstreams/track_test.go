@@ -110,7 +110,7 @@ func TestHandshakeWithASilentPeer(t *testing.T) {
 // pipeTracker is a tracker behind its handshake, and the server's end of it.
 func pipeTracker() (*tracker, net.Conn) {
 	client, server := net.Pipe()
-	t := &tracker{conn: client, wake: make(chan struct{}, 1), done: make(chan struct{}), keys: map[string]bool{}, heard: time.Now(), pong: make(chan struct{})}
+	t := &tracker{conn: client, wake: make(chan struct{}, 1), done: make(chan struct{}), keys: map[string]bool{}, pong: make(chan struct{})}
 	go t.listen(bufio.NewReader(client))
 	return t, server
 }

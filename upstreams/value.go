@@ -25,7 +25,6 @@ type value struct {
 // config is a CONFIG hash.
 type config struct {
 	soa    []byte // RDATA in wire form; nil where it is missing or bad
-	badSOA bool   // it is there and cannot be used
 	ns     []string
 	ttl    uint32
 	answer Answer
@@ -33,6 +32,7 @@ type config struct {
 	shard  int // 0 where it is not set or off
 	noECS  bool
 	fields map[string]string // the usable fields as they were written
+	bad    []string          // fields of ours that are there and cannot be used
 }
 
 const (
@@ -61,6 +61,7 @@ func (a Answer) String() string { return answerWords[a] }
 type raw struct {
 	exists bool
 	wrong  bool // the key is there with another type
+	denied bool // the account must not read it
 	text   string
 	set    []string
 	hash   map[string]string
@@ -69,6 +70,9 @@ type raw struct {
 // parseValue reads the content of a key. What cannot be used is left out and
 // becomes a defect. The result is nil when nothing usable is there.
 func parseValue(id keyID, key string, r raw) (*value, []Defect) {
+	if r.denied {
+		return nil, []Defect{{Key: key, Reason: "the account must not read it", Want: "a key pattern of the account that has it (ACL ~…)"}}
+	}
 	if r.wrong {
 		return nil, []Defect{{Key: key, Reason: "wrong type", Want: "a " + id.kind.redisType()}}
 	}
@@ -114,11 +118,28 @@ func (v *value) equal(w *value) bool {
 	case v.skip != nil:
 		return slices.Equal(slices.Collect(v.skip.Entries()), slices.Collect(w.skip.Entries()))
 	case v.config != nil:
-		return v.config.badSOA == w.config.badSOA && maps.Equal(v.config.fields, w.config.fields)
+		return maps.Equal(v.config.fields, w.config.fields) && slices.Equal(v.config.bad, w.config.bad)
 	case v.groups != nil:
 		return slices.Equal(v.groups.Names(), w.groups.Names())
 	}
 	return v.route == w.route && v.state == w.state && slices.Equal(v.edges, w.edges)
+}
+
+// keeping is the config with the fields of an older one in the place of some.
+// Those that the older one lacks stay as they are.
+func (c *config) keeping(old *config, fields ...string) *config {
+	merged := maps.Clone(c.fields)
+	for _, f := range fields {
+		if text, ok := old.fields[f]; ok {
+			merged[f] = text
+		}
+	}
+	if len(merged) == len(c.fields) {
+		return c
+	}
+	kept := new(parser).config(merged)
+	kept.bad = c.bad
+	return kept
 }
 
 // parser collects the defects of one key.
@@ -236,7 +257,6 @@ func (p *parser) config(hash map[string]string) *config {
 		switch field {
 		case "SOA":
 			c.soa, ok = p.soa(text)
-			c.badSOA = !ok
 		case "NS":
 			c.ns, ok = p.nameServers(text)
 		case "TTL":
@@ -264,11 +284,13 @@ func (p *parser) config(hash map[string]string) *config {
 		case "FLOOR", "ON_EMPTY", "ALPN", "PORT":
 			// Of the schema, and not read by this version.
 		default:
-			ok = false
 			p.bad(field, "unknown field", "SOA, NS, TTL, ANSWER, COUNT, SHARD or ECS")
+			continue
 		}
 		if ok {
 			c.fields[field] = text
+		} else {
+			c.bad = append(c.bad, field)
 		}
 	}
 	return c

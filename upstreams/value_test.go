@@ -198,7 +198,7 @@ func TestParseConfig(t *testing.T) {
 			for _, n := range c.ns {
 				ns = append(ns, NameText(n))
 			}
-			if (c.soa != nil) != tt.soa || c.badSOA != tt.badSOA || !slices.Equal(ns, tt.ns) || c.ttl != tt.ttl || c.answer != tt.answer || c.count != tt.count {
+			if (c.soa != nil) != tt.soa || slices.Contains(c.bad, "SOA") != tt.badSOA || !slices.Equal(ns, tt.ns) || c.ttl != tt.ttl || c.answer != tt.answer || c.count != tt.count {
 				t.Errorf("%+v; want %+v", c, tt)
 			}
 		})

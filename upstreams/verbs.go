@@ -3,8 +3,10 @@ package upstreams
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -27,7 +29,7 @@ func scanLive(ctx context.Context, cfg Config, zones []string) (*scanned, error)
 		return nil, err
 	}
 	defer client.Close()
-	return newReader(client).scan(ctx, m.configured)
+	return newReader(client).scan(ctx, scanning{configured: m.configured})
 }
 
 // CheckLive lists every key, field and member in Redis that cannot be used,
@@ -38,6 +40,11 @@ func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error
 		return nil, err
 	}
 	var out []Defect
+	if t, err := track(ctx, cfg); errors.Is(err, errNoTracking) && strings.Contains(err.Error(), "NOPERM") {
+		out = append(out, Defect{Key: "CLIENT TRACKING", Reason: err.Error(), Want: "Redis 6, and +client|tracking in the account's ACL: without, edits are seen late"})
+	} else if err == nil {
+		t.close()
+	}
 	badSOA := map[keyID]bool{} // told already
 	for key, defects := range got.defects {
 		out = append(out, defects...)
@@ -89,9 +96,16 @@ func ListLive(ctx context.Context, cfg Config, zones, only []string, asJSON bool
 	return table.Flush()
 }
 
+// listed is a name with pools, as `razor upstreams list` shows it.
+type listed struct {
+	Name string         `json:"name"`
+	A    []netip.Prefix `json:"a,omitempty"` // addresses are full-length prefixes
+	AAAA []netip.Prefix `json:"aaaa,omitempty"`
+}
+
 // routesOf are the names with pools, sorted.
-func routesOf(values map[keyID]*value, only []string) ([]Route, error) {
-	byName := map[string]*Route{}
+func routesOf(values map[keyID]*value, only []string) ([]listed, error) {
+	byName := map[string]*listed{}
 	for id, v := range values {
 		if id.kind != kindPool {
 			continue
@@ -99,7 +113,7 @@ func routesOf(values map[keyID]*value, only []string) ([]Route, error) {
 		name := NameText(id.name)
 		r := byName[name]
 		if r == nil {
-			r = &Route{Name: name}
+			r = &listed{Name: name}
 			byName[name] = r
 		}
 		members := slices.Collect(v.pool.Members())
@@ -116,7 +130,7 @@ func routesOf(values map[keyID]*value, only []string) ([]Route, error) {
 		}
 		slices.Sort(names)
 	}
-	out := make([]Route, 0, len(names))
+	out := make([]listed, 0, len(names))
 	for _, name := range names {
 		r := byName[strings.ToLower(trimDot(name))]
 		if r == nil {
