@@ -64,7 +64,7 @@ fuzz: ## Run every fuzz target for FUZZTIME (30s)
 	awk '/^Fuzz/ { name[++n] = $$1 } /^ok/ { for (i = 1; i <= n; i++) print $$2, name[i]; n = 0 }' | \
 	while read -r package name; do \
 		echo "=== $$name ($$package)"; \
-		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s "$$package" || exit 1; \
+		.ci/fuzz "$(GO)" "$$package" "$$name" $(FUZZTIME) || exit 1; \
 	done
 
 .PHONY: deps

@@ -79,7 +79,7 @@ type web struct {
 func listenHTTP(ctx context.Context, cfg httpConfig, p process) (*web, error) {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
-		return nil, bindDefect("http.listen", cfg.Listen, err)
+		return nil, upstreams.BindDefect("http.listen", cfg.Listen, err)
 	}
 	return &web{listener: ln, server: &http.Server{
 		Handler:           newHandler(p),

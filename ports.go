@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"syscall"
@@ -10,21 +9,6 @@ import (
 	"github.com/razor-steering/razor/razor"
 	"github.com/razor-steering/razor/upstreams"
 )
-
-// portInUse is the reason of a defect that a second server on the port makes.
-const portInUse = "port in use"
-
-// bindDefect says why the address at key cannot be listened on.
-func bindDefect(key, addr string, err error) upstreams.Defect {
-	d := upstreams.Defect{Key: key, Member: addr, Reason: err.Error(), Want: "an address of this host and a free port"}
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		d.Reason = errno.Error()
-	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		d.Reason, d.Want = portInUse, "a free port, or the other server stopped"
-	}
-	return d
-}
 
 // tryPorts opens and closes every port that the configuration asks for, and
 // lists those that cannot be had. Those that a running razor with the same
@@ -34,7 +18,7 @@ func (c *cli) tryPorts(ctx context.Context, cfg *config) []upstreams.Defect {
 	var out []upstreams.Defect
 	for _, d := range append(razor.CheckListen(ctx, cfg.DNS), tryHTTP(ctx, cfg.HTTP)...) {
 		switch {
-		case running && d.Reason == portInUse:
+		case running && d.Reason == upstreams.PortInUse:
 		case d.Reason == syscall.EACCES.Error():
 			// Whoever runs this check may lack what the unit gives the service.
 			fmt.Fprintf(c.stderr, "razor: %s: %q: not tried, it takes a privilege\n", d.Key, d.Member)
@@ -49,7 +33,7 @@ func (c *cli) tryPorts(ctx context.Context, cfg *config) []upstreams.Defect {
 func tryHTTP(ctx context.Context, cfg httpConfig) []upstreams.Defect {
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
-		return []upstreams.Defect{bindDefect("http.listen", cfg.Listen, err)}
+		return []upstreams.Defect{upstreams.BindDefect("http.listen", cfg.Listen, err)}
 	}
 	_ = ln.Close()
 	return nil

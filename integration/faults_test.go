@@ -295,7 +295,7 @@ func TestAccept(t *testing.T) {
 	n.awaitHold()
 	config(s, "z.example")
 	fillRoute(s, 3)
-	time.Sleep(100 * time.Millisecond)
+	n.until("what is there is read", func() bool { _, text := n.readiness(); return strings.Contains(text, "9 of 11 names") })
 	if len(addresses(n.ask(route(5), "A"))) != 1 {
 		t.Error("the hold does not keep what is missing")
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func follow(tb testing.TB, cfg upstreams.Config, opt upstreams.Options) *upstrea
 			tb.Error(err)
 		}
 	})
-	await(tb, "lists", func() bool { return !f.Health().InSync.IsZero() })
+	await(tb, "lists", func() bool { return f.Health().Link != upstreams.LinkDown })
 	return f
 }
 
@@ -96,6 +97,34 @@ func TestEditsDuringRescans(t *testing.T) {
 	await(t, "all removed", func() bool { return f.Snapshot().NameCount == 1 })
 	if h := f.Health().Hold; h != "" {
 		t.Fatalf("held: %s", h)
+	}
+}
+
+// An account that must not read some keys, or not track: all else is there, and
+// check says what is missing.
+func TestMissingRights(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	fill(s)
+	s.Do("SADD other:A 192.0.2.1")
+	s.Do("ACL SETUSER narrow on >secret ~*z.example* +@read +@connection +info +client|tracking")
+	s.Do("ACL SETUSER blind on >secret ~* +@read +@connection -client|tracking +info")
+	for user, row := range map[string]struct {
+		link upstreams.Link
+		want string
+	}{
+		"narrow": {upstreams.LinkTracking, "other:A: the account must not read it"},
+		"blind":  {upstreams.LinkPolling, "CLIENT TRACKING: "},
+	} {
+		cfg := upstreams.Config{Address: s.Addr, User: user, Password: "secret"}
+		f := follow(t, cfg, upstreams.Options{})
+		if got := f.Health().Link; got != row.link || poolLen(f, route(3), steering.IPv4) != 10 {
+			t.Errorf("%s: link %s, %d members of a route", user, got, poolLen(f, route(3), steering.IPv4))
+		}
+		defects, err := upstreams.CheckLive(t.Context(), cfg, nil)
+		if err != nil || len(defects) != 1 || !strings.HasPrefix(defects[0].String(), row.want) {
+			t.Errorf("%s: %v, %v; want %s", user, defects, err, row.want)
+		}
 	}
 }
 

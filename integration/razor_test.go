@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/razor-steering/razor/integration/redistest"
 	"github.com/razor-steering/razor/razor"
 	"github.com/razor-steering/razor/upstreams"
 )
@@ -211,12 +213,7 @@ func (n *nameserver) eventually(name, qtype, want string, edit ...func(*dns.Msg)
 
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(tb)))
 }
 
 // metric is the value of a series, as the registry writes it without labels.

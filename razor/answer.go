@@ -43,7 +43,7 @@ func newAnswerer(s *server, seed [32]byte) *answerer {
 		server:   s,
 		resolver: resolver{geo: s.geo, legacy: s.cfg.Hash == "legacy", sampler: steering.NewSampler(rand.NewChaCha8(seed)), buf: make([]byte, 0, 4096)},
 		out:      make([]byte, 0, 4096),
-		counters: newCounters(s.metrics),
+		counters: newCounters(s.metrics, len(s.cfg.Zones) > 0),
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,11 +40,7 @@ func Demo(ctx context.Context, cfg DemoConfig, log *slog.Logger, reg prometheus.
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.RedisPort))
 	store, err := upstreams.StartEmbedded(addr)
 	if err != nil {
-		d := upstreams.Defect{Key: "--redis-port", Member: strconv.Itoa(cfg.RedisPort), Reason: err.Error(), Want: "a free port"}
-		if errors.Is(err, syscall.EADDRINUSE) {
-			d.Reason = "port in use"
-		}
-		return d
+		return upstreams.BindDefect("--redis-port", strconv.Itoa(cfg.RedisPort), err)
 	}
 	defer store.Close()
 	if err := fillDemo(store); err != nil {
@@ -65,7 +60,7 @@ func Demo(ctx context.Context, cfg DemoConfig, log *slog.Logger, reg prometheus.
 			once.Do(func() { demoHelp(w, cfg, dir) })
 		}
 	})
-	if d, ok := errors.AsType[upstreams.Defect](err); ok && d.Reason == "port in use" {
+	if d, ok := errors.AsType[upstreams.Defect](err); ok && d.Reason == upstreams.PortInUse {
 		return upstreams.Defect{Key: "--dns-port", Member: d.Member, Reason: d.Reason, Want: "a free port"}
 	}
 	return err

@@ -18,8 +18,8 @@ const (
 	metricPanics    = "razor_dns_panics_total"
 )
 
-// metrics are those of the nameserver. Labels are bounded: a zone of the lists
-// or none, a few query types, the rcodes that we send, the transport.
+// metrics are those of the nameserver. Labels are bounded: a zone of the
+// configuration, a few query types, the rcodes that we send, the transport.
 type metrics struct {
 	queries   *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
@@ -67,16 +67,21 @@ type counterKey struct {
 	via   transport
 }
 
+// anyZone is the label of all zones where the configuration names none: each name
+// is a zone then, and they come and go.
+const anyZone = "*"
+
 // counters are one worker's way to the metrics: looking a series up by its
 // labels costs more than the rest.
 type counters struct {
 	*metrics
+	byZone   bool // zones have a series each
 	queries  map[counterKey]prometheus.Counter
 	duration [len(transportWords)]prometheus.Observer
 }
 
-func newCounters(m *metrics) counters {
-	c := counters{metrics: m, queries: map[counterKey]prometheus.Counter{}}
+func newCounters(m *metrics, byZone bool) counters {
+	c := counters{metrics: m, byZone: byZone, queries: map[counterKey]prometheus.Counter{}}
 	for via, word := range transportWords {
 		c.duration[via] = m.duration.WithLabelValues(word)
 	}
@@ -93,7 +98,10 @@ func (c *counters) observe(via transport, start time.Time) {
 func (c *counters) count(r *reply, via transport) {
 	key := counterKey{rcode: r.rcode, via: via}
 	if r.zone != nil {
-		key.zone = r.zone.Text
+		key.zone = anyZone
+		if c.byZone {
+			key.zone = r.zone.Text
+		}
 		key.qtype = countedType(r.query.qtype)
 	}
 	n := c.queries[key]

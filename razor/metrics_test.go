@@ -63,7 +63,7 @@ func value(tb testing.TB, reg *prometheus.Registry, line string) float64 {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	s := newServer(fixed{snapshotOf(t, kinds(t))}, func(s *server) { s.metrics = newMetrics(reg) })
+	s := newServer(fixed{snapshotOf(t, kinds(t))}, func(s *server) { s.metrics, s.cfg.Zones = newMetrics(reg), []string{"z.test"} })
 	a, b := newAnswerer(s, [32]byte{1}), newAnswerer(s, [32]byte{2})
 	source := netip.MustParseAddr("203.0.113.77")
 	ask := func(msg string, via transport) {
@@ -163,5 +163,28 @@ func TestMetricSeriesAreBounded(t *testing.T) {
 	}
 	if got := len(series(t, reg)); got > 20 {
 		t.Errorf("%d series after random names and types", got)
+	}
+}
+
+// Where every CONFIG is a zone they have no series each: they come and go.
+func TestMetricsWithoutZones(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	s := newServer(fixed{snapshotOf(t, kinds(t))}, func(s *server) { s.metrics = newMetrics(reg) })
+	a := newAnswerer(s, [32]byte{1})
+	for _, n := range []string{"z.test", "x.inner.z.test"} {
+		a.handle([]byte(plain(name(n), dns.TypeA)), netip.MustParseAddr("203.0.113.77"), transportUDP)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != metricQueries {
+			continue
+		}
+		if len(f.GetMetric()) != 1 || f.GetMetric()[0].GetCounter().GetValue() != 2 {
+			t.Errorf("%v", f)
+		}
 	}
 }

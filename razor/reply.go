@@ -92,8 +92,10 @@ func (r *reply) soa() {
 	r.answers++
 }
 
-// deny adds the SOA that says how long a negative answer holds (RFC 2308 §3).
+// deny adds the SOA that says how long a negative answer holds (RFC 2308 §3). Its
+// scope is 0, as resolvers take it for one (RFC 7871 §7.4).
 func (r *reply) deny() {
+	r.scope = 0
 	r.addSOA(r.zone.NegativeTTL())
 	r.authority++
 }

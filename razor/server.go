@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,8 +18,8 @@ import (
 	"github.com/razor-steering/razor/upstreams"
 )
 
-// Ready is told, once a second and at every change, whether the server answers
-// from lists, and its state in one line.
+// Ready is told, ten times a second, whether the server answers from lists, and
+// its state in one line.
 type Ready func(ok bool, state string)
 
 // server is a nameserver in being.
@@ -53,6 +52,14 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 		return err
 	}
 	defer sockets.close()
+	// First, as it tells whether the state directory is ours to write to.
+	socket, err := s.openControl(ctx)
+	if err != nil {
+		return err
+	}
+	if socket != nil {
+		defer socket.Close()
+	}
 	follower, err := upstreams.NewFollower(redis, upstreams.Options{Zones: cfg.Zones, StateDir: cfg.StateDir}, log, reg)
 	if err != nil {
 		return err
@@ -60,7 +67,9 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 	s.lists = follower
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return follower.Run(ctx) })
-	g.Go(func() error { return s.control(ctx, follower) })
+	if socket != nil {
+		g.Go(func() error { return upstreams.ServeControl(ctx, socket, follower) })
+	}
 	g.Go(func() error { return report(ctx, follower, ready) })
 	if s.geo != nil {
 		g.Go(func() error { return s.geo.watch(ctx, log) })
@@ -78,17 +87,17 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 	return err
 }
 
-// control serves the control socket. Without it answers go on.
-func (s *server) control(ctx context.Context, f *upstreams.Follower) error {
+// openControl opens the control socket. Without it answers go on: nil.
+func (s *server) openControl(ctx context.Context) (net.Listener, error) {
 	l, err := upstreams.ListenControl(ctx, s.cfg.StateDir)
 	if errors.Is(err, upstreams.ErrRunning) {
-		return upstreams.Defect{Key: "dns.state_dir", Member: s.cfg.StateDir, Reason: err.Error(), Want: "a directory of its own for each server"}
+		return nil, upstreams.Defect{Key: "dns.state_dir", Member: s.cfg.StateDir, Reason: err.Error(), Want: "a directory of its own for each server"}
 	}
 	if err != nil {
 		s.log.Error("no control socket, razor upstreams accept cannot reach this server", "err", err)
-		return nil
+		return nil, nil
 	}
-	return upstreams.ServeControl(ctx, l, f)
+	return l, nil
 }
 
 // report tells ready how the lists are.
@@ -196,18 +205,7 @@ func (s *sockets) add(ctx context.Context, text string) error {
 }
 
 func listenDefect(i int, text string, err error) upstreams.Defect {
-	d := upstreams.Defect{Key: index("listen", i), Member: text, Reason: err.Error(), Want: "an address of this host and a free port"}
-	d.Key = "dns." + d.Key
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		d.Reason = errno.Error()
-	}
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		d.Reason, d.Want = "port in use", "a free port, or the other server stopped"
-	case errors.Is(err, syscall.EACCES):
-		d.Want = "a port above 1023, or the capability CAP_NET_BIND_SERVICE"
-	}
-	return d
+	return upstreams.BindDefect("dns."+index("listen", i), text, err)
 }
 
 // CheckListen opens and closes what a server would listen on, and lists what

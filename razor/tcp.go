@@ -75,6 +75,7 @@ func (t *tcpServer) serve(ctx context.Context, l *net.TCPListener) error {
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	failing := false
 	for {
 		c, err := l.Accept()
 		switch {
@@ -85,13 +86,17 @@ func (t *tcpServer) serve(ctx context.Context, l *net.TCPListener) error {
 			return nil
 		case err != nil:
 			// Out of files, most likely: that passes as connections end.
-			t.log.Error("accepting TCP", "err", err)
+			if !failing {
+				t.log.Error("no TCP connection can be accepted, trying on", "err", err)
+			}
+			failing = true
 			select {
 			case <-ctx.Done():
 			case <-time.After(100 * time.Millisecond):
 			}
 			continue
 		}
+		failing = false
 		from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 		if !t.admit(c, from) {
 			_ = c.Close()

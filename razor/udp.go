@@ -122,8 +122,8 @@ func replyFrom(oob []byte) []byte {
 	if len(oob) < header {
 		return nil
 	}
-	level := int32(binary.NativeEndian.Uint32(oob[8:]))
-	kind := int32(binary.NativeEndian.Uint32(oob[12:]))
+	level := int32(binary.NativeEndian.Uint32(oob[unsafe.Offsetof(unix.Cmsghdr{}.Level):]))
+	kind := int32(binary.NativeEndian.Uint32(oob[unsafe.Offsetof(unix.Cmsghdr{}.Type):]))
 	info := oob[header:]
 	switch {
 	case level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO && len(info) >= unix.SizeofInet4Pktinfo:

@@ -1,6 +1,10 @@
 package upstreams
 
-import "strings"
+import (
+	"errors"
+	"strings"
+	"syscall"
+)
 
 // Defect is one thing that an operator wrote and that cannot be used as it
 // stands. It is left out alone: whatever is beside it keeps its meaning.
@@ -34,6 +38,24 @@ func (d Defect) String() string {
 // Error makes a defect an error, so that a role can return from Run what the
 // reader of the configuration can point at.
 func (d Defect) Error() string { return d.String() }
+
+// PortInUse is the reason of a BindDefect where another server has the port.
+const PortInUse = "port in use"
+
+// BindDefect says why the address that a setting names cannot be listened on.
+func BindDefect(key, addr string, err error) Defect {
+	d := Defect{Key: key, Member: addr, Reason: err.Error(), Want: "an address of this host and a free port"}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		d.Reason = errno.Error()
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		d.Reason, d.Want = PortInUse, "a free port, or the other server stopped"
+	case errors.Is(err, syscall.EACCES):
+		d.Want = "a port above 1023, or the capability CAP_NET_BIND_SERVICE"
+	}
+	return d
+}
 
 // maxPrintable bounds what one operator's value takes of a log line, in octets.
 const maxPrintable = 256

@@ -9,9 +9,9 @@ import (
 	"github.com/razor-steering/razor/steering"
 )
 
-// Loss is what a wholesale event in Redis would take from the lists: how much
+// loss is what a wholesale event in Redis would take from the lists: how much
 // is missing, and of how much.
-type Loss struct {
+type loss struct {
 	Zones              []string // zones whose CONFIG is missing, or the SOA in it; presentation form
 	Names, NamesOf     int
 	Members, MembersOf int
@@ -23,24 +23,24 @@ const (
 )
 
 // serious tells whether the loss is not obeyed.
-func (l Loss) serious() bool { return l.exceeds(holdShare) }
+func (l loss) serious() bool { return l.exceeds(holdShare) }
 
 // healed tells whether enough is back for a hold to end.
-func (l Loss) healed() bool { return !l.exceeds(backShare) }
+func (l loss) healed() bool { return !l.exceeds(backShare) }
 
-func (l Loss) exceeds(percent int) bool {
+func (l loss) exceeds(percent int) bool {
 	return len(l.Zones) > 0 || l.Names*100 > l.NamesOf*percent || l.Members*100 > l.MembersOf*percent
 }
 
 // String is the loss in a few words.
-func (l Loss) String() string {
+func (l loss) String() string {
 	return fmt.Sprintf("%d zones, %d of %d names, %d of %d members missing", len(l.Zones), l.Names, l.NamesOf, l.Members, l.MembersOf)
 }
 
 // lossOf compares the values before, which made zones, with those in Redis now.
 // A name is lost when none of its keys is left.
-func lossOf(before, now map[keyID]*value, zones map[string]*Zone) Loss {
-	var l Loss
+func lossOf(before, now map[keyID]*value, zones map[string]*Zone) loss {
+	var l loss
 	left := map[string]bool{} // names before, and whether a key is left
 	for id, old := range before {
 		v := now[id]
@@ -91,7 +91,7 @@ type hold struct {
 	before  map[keyID]*value // the lists when the loss came
 	zones   map[string]*Zone // that were answered for then
 	present map[keyID]*value // what is in Redis now
-	loss    Loss
+	loss    loss
 }
 
 // merge lays a scan over the values. It returns the changes to make, and the

@@ -107,24 +107,24 @@ func TestLossOfNothing(t *testing.T) {
 func TestThresholds(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		loss            Loss
+		loss            loss
 		serious, healed bool
 	}{
-		{Loss{}, false, true},
-		{Loss{NamesOf: 10, MembersOf: 100}, false, true},
-		{Loss{Names: 1, NamesOf: 10, MembersOf: 100}, false, true},
-		{Loss{Names: 2, NamesOf: 10}, false, false}, // 20 % is not more than 20 %
-		{Loss{Names: 3, NamesOf: 10}, true, false},
-		{Loss{Members: 200, MembersOf: 1000}, false, false},
-		{Loss{Members: 201, MembersOf: 1000}, true, false},
-		{Loss{Members: 100, MembersOf: 1000}, false, true},
-		{Loss{Members: 101, MembersOf: 1000}, false, false},
-		{Loss{Names: 10, NamesOf: 10}, true, false},
-		{Loss{Names: 1, NamesOf: 1}, true, false},
-		{Loss{Names: 200_000, NamesOf: 1_000_000}, false, false},
-		{Loss{Names: 200_001, NamesOf: 1_000_000}, true, false},
-		{Loss{Zones: []string{"a"}, NamesOf: 1_000_000}, true, false},
-		{Loss{Names: 1, NamesOf: 10, Members: 2, MembersOf: 10}, false, false},
+		{loss{}, false, true},
+		{loss{NamesOf: 10, MembersOf: 100}, false, true},
+		{loss{Names: 1, NamesOf: 10, MembersOf: 100}, false, true},
+		{loss{Names: 2, NamesOf: 10}, false, false}, // 20 % is not more than 20 %
+		{loss{Names: 3, NamesOf: 10}, true, false},
+		{loss{Members: 200, MembersOf: 1000}, false, false},
+		{loss{Members: 201, MembersOf: 1000}, true, false},
+		{loss{Members: 100, MembersOf: 1000}, false, true},
+		{loss{Members: 101, MembersOf: 1000}, false, false},
+		{loss{Names: 10, NamesOf: 10}, true, false},
+		{loss{Names: 1, NamesOf: 1}, true, false},
+		{loss{Names: 200_000, NamesOf: 1_000_000}, false, false},
+		{loss{Names: 200_001, NamesOf: 1_000_000}, true, false},
+		{loss{Zones: []string{"a"}, NamesOf: 1_000_000}, true, false},
+		{loss{Names: 1, NamesOf: 10, Members: 2, MembersOf: 10}, false, false},
 	} {
 		if got := tt.loss.serious(); got != tt.serious {
 			t.Errorf("%s: serious %v", tt.loss, got)
@@ -133,7 +133,7 @@ func TestThresholds(t *testing.T) {
 			t.Errorf("%s: healed %v", tt.loss, got)
 		}
 	}
-	loss := Loss{Zones: []string{"a", "b"}, Names: 1, NamesOf: 2, Members: 3, MembersOf: 4}
+	loss := loss{Zones: []string{"a", "b"}, Names: 1, NamesOf: 2, Members: 3, MembersOf: 4}
 	if got := loss.String(); got != "2 zones, 1 of 2 names, 3 of 4 members missing" {
 		t.Errorf("%s", got)
 	}

@@ -472,8 +472,8 @@ func TestSaveIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	sv := newSaver(dir, quiet(), s.session.metrics)
-	s.session.saver.stop(false, nil)
-	s.session.saver = sv
+	s.saver.stop(false, nil)
+	s.saver = sv
 	s.rescanned("start")
 	s.wait("the save has failed", sv.failed.Load)
 	if err := os.Remove(dir); err != nil {

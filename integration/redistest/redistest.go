@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -42,7 +43,7 @@ func Start(tb testing.TB, args ...string) *Server {
 		}
 		tb.Skip("needs redis-server (Debian: redis-server)")
 	}
-	s := &Server{tb: tb, Dir: tb.TempDir(), args: args, Port: freePort(tb)}
+	s := &Server{tb: tb, Dir: tb.TempDir(), args: args, Port: FreePort(tb)}
 	s.Addr = "127.0.0.1:" + strconv.Itoa(s.Port)
 	s.Client = redis.NewClient(&redis.Options{Addr: s.Addr, ReadTimeout: 30 * time.Second, MaxRetries: -1})
 	tb.Cleanup(func() {
@@ -139,14 +140,20 @@ func (s *Server) wait(what string, ok func() bool) {
 	}
 }
 
-func freePort(tb testing.TB) int {
+// FreePort is a TCP port of loopback that nobody has: below those that the system
+// gives to connections, which could take it before a server does.
+func FreePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 100 {
+		port := 10000 + rand.IntN(20000)
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	tb.Fatal("no free port")
+	return 0
 }
 
 // Members are n addresses of a documentation or benchmark block, IPv4 or IPv6,
