@@ -36,8 +36,9 @@ One line per problem. The exit status is 1 if there is any, else 0.`
 
 	checkExample = `  razor check --config /etc/razor/razor.yaml`
 
-	listLong = `Show the routes in Redis and how many members each has, or, of the routes that
-are named, every member. With --json, always every member.`
+	listLong = `Show the lists in Redis, of routes, edges and applications, and how many members
+each has, or, of those that are named, every member. With --json, always every
+member.`
 
 	listExample = `  razor upstreams list
   razor upstreams list node1.route.example.net

@@ -70,7 +70,7 @@ func (c *cli) root() *cobra.Command {
 		},
 		noun("upstreams", "Look after the lists in Redis",
 			jsonFlag(&cobra.Command{
-				Use: "list [ROUTE...]", Short: "Show the routes in Redis, or the members of some", Long: listLong, Example: listExample,
+				Use: "list [NAME...]", Short: "Show the lists in Redis, or the members of some", Long: listLong, Example: listExample,
 				RunE: c.upstreamsList,
 			}),
 			jsonFlag(&cobra.Command{

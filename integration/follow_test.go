@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -242,5 +243,38 @@ func TestFlushRightAfterEdit(t *testing.T) {
 		fill(s)
 		await(t, "end of the hold", func() bool { return f.Health().Hold == "" })
 		await(t, "the lists", func() bool { return poolLen(f, route(0), steering.IPv4) == 10 })
+	}
+}
+
+// An upstream list is followed, kept over a flush, and on disk.
+func TestUpstreamLists(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	dir := t.TempDir()
+	s.DoArgs("SADD", "shop:UPSTREAMS", "[2001:db8::1]:8080 weight=5 site=east", "[2001:db8::2]:8080")
+	s.Do("HSET shop:UPSTREAMS:META source operator")
+	config(s, "z.example")
+	f := follow(t, upstreams.Config{Address: s.Addr}, upstreams.Options{StateDir: dir})
+	app, _ := upstreams.WireName("shop")
+	list := func() string {
+		u := f.Snapshot().Upstream(app)
+		if u == nil {
+			return ""
+		}
+		return fmt.Sprint(u.Source, u.Endpoints)
+	}
+	await(t, "the list", func() bool {
+		return list() == "operator[[2001:db8::1]:8080 weight=5 site=east [2001:db8::2]:8080]"
+	})
+	s.DoArgs("SREM", "shop:UPSTREAMS", "[2001:db8::2]:8080")
+	await(t, "the edit", func() bool { return list() == "operator[[2001:db8::1]:8080 weight=5 site=east]" })
+	await(t, "the file", func() bool {
+		data, _ := os.ReadFile(filepath.Join(dir, upstreams.SnapshotFile))
+		return strings.Contains(string(data), "weight=5 site=east") && !strings.Contains(string(data), "2001:db8::2")
+	})
+	s.Do("FLUSHALL")
+	await(t, "hold", func() bool { return f.Health().Hold != "" })
+	if list() != "operator[[2001:db8::1]:8080 weight=5 site=east]" {
+		t.Errorf("held: %s", list())
 	}
 }

@@ -65,13 +65,14 @@ type change struct {
 func (m *model) apply(changes []change) *Snapshot {
 	next := *m.snapshot
 	m.emptied, m.drained = nil, nil
-	t := touched{names: map[string]bool{}, zones: map[string]bool{}}
+	t := touched{names: map[string]bool{}, zones: map[string]bool{}, apps: map[string]bool{}}
 	for _, c := range changes {
 		m.store(c, &next, &t)
 	}
 	if t.geography {
 		next.places, next.subnets = m.places(), m.subnets()
 	}
+	m.buildApps(&next, t.apps)
 	m.buildNames(&next, t.names)
 	m.buildZones(&next, &t)
 	m.snapshot = &next
@@ -82,6 +83,7 @@ func (m *model) apply(changes []change) *Snapshot {
 type touched struct {
 	names     map[string]bool // whose keys changed, or that are now or no longer referred to
 	zones     map[string]bool // whose CONFIG or skip list changed
+	apps      map[string]bool // whose upstream list or META changed
 	geography bool
 }
 
@@ -101,6 +103,8 @@ func (m *model) store(c change, s *Snapshot, t *touched) {
 		t.zones[c.id.name] = true
 	case kindGeo, kindSubnet:
 		t.geography = true
+	case kindUpstream, kindMeta:
+		t.apps[c.id.name] = true
 	case kindConfig:
 		t.zones[c.id.name] = true
 		t.names[c.id.name] = true
@@ -192,6 +196,31 @@ func (m *model) subnets() *subnets {
 		}
 	}
 	return newSubnets(routes)
+}
+
+// buildApps renews the touched upstream lists.
+func (m *model) buildApps(s *Snapshot, apps map[string]bool) {
+	if len(apps) == 0 {
+		return
+	}
+	edit := s.apps.edit()
+	for app := range apps {
+		if old, _ := edit.getString(app); old != nil {
+			s.EndpointCount -= len(old.Endpoints)
+		}
+		v := m.values[keyID{kind: kindUpstream, name: app}]
+		if v == nil {
+			edit.remove(app)
+			continue
+		}
+		u := &Upstream{Endpoints: v.list}
+		if v := m.values[keyID{kind: kindMeta, name: app}]; v != nil {
+			u.Source, u.Index, u.Updated = v.meta.source, v.meta.index, v.meta.updated
+		}
+		s.EndpointCount += len(u.Endpoints)
+		edit.set(app, u)
+	}
+	s.apps = edit.done()
 }
 
 // buildNames renews the touched names and the counts of their ancestors.

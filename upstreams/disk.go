@@ -82,12 +82,9 @@ func writeValue(w io.Writer, id keyID, v *value) error {
 	var members []string
 	switch id.kind {
 	case kindConfig:
-		cmd := []string{"HSET", key}
-		for _, f := range slices.Sorted(maps.Keys(v.config.fields)) {
-			cmd = append(cmd, f, v.config.fields[f])
-		}
-		_, err := w.Write(appendCommand(nil, cmd...))
-		return err
+		return writeHash(w, key, v.config.fields)
+	case kindMeta:
+		return writeHash(w, key, v.meta.fields)
 	case kindState:
 		_, err := w.Write(appendCommand(nil, "SET", key, v.state.String()))
 		return err
@@ -96,6 +93,10 @@ func writeValue(w io.Writer, id keyID, v *value) error {
 		return err
 	case kindGroups:
 		members = v.groups.Names()
+	case kindUpstream:
+		for _, e := range v.list {
+			members = append(members, e.String())
+		}
 	case kindEdges:
 		for _, e := range v.edges {
 			members = append(members, NameText(e))
@@ -111,6 +112,15 @@ func writeValue(w io.Writer, id keyID, v *value) error {
 		}
 	}
 	return nil
+}
+
+func writeHash(w io.Writer, key string, fields map[string]string) error {
+	cmd := []string{"HSET", key}
+	for _, f := range slices.Sorted(maps.Keys(fields)) {
+		cmd = append(cmd, f, fields[f])
+	}
+	_, err := w.Write(appendCommand(nil, cmd...))
+	return err
 }
 
 func memberTexts(members func(func(netip.Prefix) bool), n int) []string {

@@ -198,7 +198,7 @@ func TestLoadNonsense(t *testing.T) {
 		{"bad inline command", "SET a b\r\n", `not the Redis protocol: type 'S'`},
 		{"bad number", ":1\r\n", "not the Redis protocol"},
 		{"bad key", command("SADD", "r:B", "x"), "r:B: unknown key"},
-		{"bad key of another version", command("SADD", "r:UPSTREAMS", "x"), "r:UPSTREAMS: unknown key"},
+		{"bad key of another version", command("SADD", "r:A:BLACKHOLE", "x"), "r:A:BLACKHOLE: unknown key"},
 		{"bad key of control characters", command("SADD", "\x1b:B", "x"), `\027:B: unknown key`},
 		{"good wrong command for the key", command("SET", "r:A", "192.0.2.1") + command("SADD", "r:CONFIG", "x") + command("HSET", "r:GROUPS", "a", "b"), ""},
 		{"good members that cannot be used", command("SADD", "r:A", "x"), ""},

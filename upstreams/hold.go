@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/razor-steering/razor/steering"
@@ -45,11 +46,14 @@ func lossOf(before, now map[keyID]*value, zones map[string]*Zone) loss {
 	for id, old := range before {
 		v := now[id]
 		switch id.kind {
-		case kindSkip, kindGeo, kindSubnet:
+		case kindSkip, kindGeo, kindSubnet, kindMeta:
 			continue
 		case kindPool:
 			l.MembersOf += old.pool.Len()
 			l.Members += missing(old, v)
+		case kindUpstream:
+			l.MembersOf += len(old.list)
+			l.Members += missingEndpoints(old, v)
 		case kindConfig:
 			if zones[id.name] != nil && (v == nil || v.config.soa == nil) {
 				l.Zones = append(l.Zones, NameText(id.name))
@@ -81,6 +85,26 @@ func missing(old, v *value) int {
 		}
 	}
 	return n
+}
+
+// missingEndpoints counts the endpoints of an old list whose address the new one
+// lacks.
+func missingEndpoints(old, v *value) int {
+	if v == nil {
+		return len(old.list)
+	}
+	n := 0
+	for _, e := range old.list {
+		if !hasEndpoint(v.list, e.Addr) {
+			n++
+		}
+	}
+	return n
+}
+
+func hasEndpoint(list []Endpoint, addr netip.AddrPort) bool {
+	_, ok := slices.BinarySearchFunc(list, addr, func(e Endpoint, a netip.AddrPort) int { return e.Addr.Compare(a) })
+	return ok
 }
 
 // hold is the state in which a mass loss in Redis is not obeyed: what is there
@@ -148,7 +172,15 @@ func (h *hold) edit(c change) {
 	}
 	h.present[c.id] = c.value
 	before := h.before[c.id]
-	if c.id.kind != kindPool || was == nil || before == nil || was == c.value {
+	if was == nil || before == nil || was == c.value {
+		return
+	}
+	if c.id.kind == kindUpstream {
+		h.before[c.id] = &value{list: slices.DeleteFunc(slices.Clone(before.list), func(e Endpoint) bool {
+			return hasEndpoint(was.list, e.Addr) && !hasEndpoint(c.value.list, e.Addr)
+		})}
+	}
+	if c.id.kind != kindPool {
 		return
 	}
 	var left []netip.Prefix

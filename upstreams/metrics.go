@@ -12,6 +12,7 @@ const (
 	metricZones       = "razor_upstreams_zones"
 	metricNames       = "razor_upstreams_names"
 	metricMembers     = "razor_upstreams_members"
+	metricEndpoints   = "razor_upstreams_endpoints"
 	metricEmptied     = "razor_upstreams_pools_emptied"
 	metricDrained     = "razor_upstreams_routes_drained"
 	metricRejected    = "razor_upstreams_rejected"
@@ -30,7 +31,7 @@ type metrics struct {
 	follower           *Follower
 	age, zones, names  *prometheus.Desc
 	members, emptied   *prometheus.Desc
-	drained            *prometheus.Desc
+	drained, endpoints *prometheus.Desc
 	link, hold         *prometheus.Desc
 	replica, lag       *prometheus.Desc
 	rejected           prometheus.Gauge
@@ -46,21 +47,22 @@ func newMetrics(reg prometheus.Registerer, f *Follower) *metrics {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(from, 2.5, 12)})
 	}
 	m := &metrics{
-		follower: f,
-		age:      desc(metricAge, "Time since the snapshot was last known to be what Redis says."),
-		zones:    desc(metricZones, "Zones in the snapshot."),
-		names:    desc(metricNames, "Names in the snapshot."),
-		members:  desc(metricMembers, "Pool members in the snapshot."),
-		emptied:  desc(metricEmptied, "Pools of which the skip list leaves nothing."),
-		drained:  desc(metricDrained, "Routes of which every edge is drained by hand."),
-		link:     desc(metricLink, "Whether Redis answers, by the way in which changes are followed.", "link"),
-		hold:     desc(metricHold, "1 while a mass loss in Redis is not obeyed."),
-		replica:  desc(metricReplicaLink, "Whether the Redis replica's link to its primary is up."),
-		lag:      desc(metricReplicaLag, "Time since the Redis replica heard its primary."),
-		rejected: prometheus.NewGauge(prometheus.GaugeOpts{Name: metricRejected, Help: "Keys, members and fields in Redis that cannot be used and are left out."}),
-		edit:     hist(metricEdit, "Time from a change named by Redis to the snapshot that has it.", 100e-6),
-		rescan:   hist(metricRescan, "Time of reading all keys.", 1e-3),
-		save:     hist(metricSave, "Time of writing the snapshot to disk.", 1e-3),
+		follower:  f,
+		age:       desc(metricAge, "Time since the snapshot was last known to be what Redis says."),
+		zones:     desc(metricZones, "Zones in the snapshot."),
+		names:     desc(metricNames, "Names in the snapshot."),
+		members:   desc(metricMembers, "Pool members in the snapshot."),
+		emptied:   desc(metricEmptied, "Pools of which the skip list leaves nothing."),
+		endpoints: desc(metricEndpoints, "Endpoints in the upstream lists of the snapshot."),
+		drained:   desc(metricDrained, "Routes of which every edge is drained by hand."),
+		link:      desc(metricLink, "Whether Redis answers, by the way in which changes are followed.", "link"),
+		hold:      desc(metricHold, "1 while a mass loss in Redis is not obeyed."),
+		replica:   desc(metricReplicaLink, "Whether the Redis replica's link to its primary is up."),
+		lag:       desc(metricReplicaLag, "Time since the Redis replica heard its primary."),
+		rejected:  prometheus.NewGauge(prometheus.GaugeOpts{Name: metricRejected, Help: "Keys, members and fields in Redis that cannot be used and are left out."}),
+		edit:      hist(metricEdit, "Time from a change named by Redis to the snapshot that has it.", 100e-6),
+		rescan:    hist(metricRescan, "Time of reading all keys.", 1e-3),
+		save:      hist(metricSave, "Time of writing the snapshot to disk.", 1e-3),
 		saveErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: metricSaveErrors, Help: "Snapshots that could not be written to disk.",
 		}),
@@ -73,7 +75,7 @@ func newMetrics(reg prometheus.Registerer, f *Follower) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.age, m.zones, m.names, m.members, m.emptied, m.drained, m.link, m.hold, m.replica, m.lag} {
+	for _, d := range []*prometheus.Desc{m.age, m.zones, m.names, m.members, m.endpoints, m.emptied, m.drained, m.link, m.hold, m.replica, m.lag} {
 		ch <- d
 	}
 }
@@ -99,6 +101,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.zones, float64(s.ZoneCount()))
 		gauge(m.names, float64(s.NameCount))
 		gauge(m.members, float64(s.MemberCount))
+		gauge(m.endpoints, float64(s.EndpointCount))
 		gauge(m.emptied, float64(s.Emptied))
 		gauge(m.drained, float64(s.Drained))
 	}

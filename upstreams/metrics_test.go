@@ -46,7 +46,7 @@ var always = []string{
 
 func TestSeries(t *testing.T) {
 	t.Parallel()
-	lists := []string{"razor_upstreams_members", "razor_upstreams_names", "razor_upstreams_pools_emptied", "razor_upstreams_routes_drained", "razor_upstreams_zones"}
+	lists := []string{"razor_upstreams_endpoints", "razor_upstreams_members", "razor_upstreams_names", "razor_upstreams_pools_emptied", "razor_upstreams_routes_drained", "razor_upstreams_zones"}
 	for _, tt := range []struct {
 		name    string
 		health  Health

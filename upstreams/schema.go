@@ -10,25 +10,27 @@ import (
 type kind uint8
 
 const (
-	kindForeign kind = iota // not a key of ours
-	kindConfig              // <name>:CONFIG, hash
-	kindPool                // <route>:A, <route>:AAAA, set
-	kindSkip                // <zone>:A:SKIPLIST, <zone>:AAAA:SKIPLIST, set
-	kindGroups              // <route>:GROUPS, set
-	kindGeo                 // geoip:<continent>[:<country>[:<subdivision>]], string
-	kindSticky              // <name>, string
-	kindEdges               // <route>:EDGES, set
-	kindState               // <edge>:STATE, string
-	kindSubnet              // prefix:<cidr>, string
-	kindKnown               // a key of ours that this version does not read
+	kindForeign  kind = iota // not a key of ours
+	kindConfig               // <name>:CONFIG, hash
+	kindPool                 // <route>:A, <route>:AAAA, set
+	kindSkip                 // <zone>:A:SKIPLIST, <zone>:AAAA:SKIPLIST, set
+	kindGroups               // <route>:GROUPS, set
+	kindGeo                  // geoip:<continent>[:<country>[:<subdivision>]], string
+	kindSticky               // <name>, string
+	kindEdges                // <route>:EDGES, set
+	kindState                // <edge>:STATE, string
+	kindSubnet               // prefix:<cidr>, string
+	kindUpstream             // <app>:UPSTREAMS, set
+	kindMeta                 // <app>:UPSTREAMS:META, hash
+	kindKnown                // a key of ours that this version does not read
 )
 
 // redisType is the type that a key of the kind has in Redis.
 func (k kind) redisType() string {
 	switch k {
-	case kindConfig:
+	case kindConfig, kindMeta:
 		return "hash"
-	case kindPool, kindSkip, kindGroups, kindEdges:
+	case kindPool, kindSkip, kindGroups, kindEdges, kindUpstream:
 		return "set"
 	default:
 		return "string"
@@ -61,8 +63,8 @@ var suffixes = map[string]suffixKind{
 	"AAAA:BLACKHOLE": {kind: kindKnown},
 	"EDGES":          {kind: kindEdges},
 	"STATE":          {kind: kindState},
-	"UPSTREAMS":      {kind: kindKnown},
-	"UPSTREAMS:META": {kind: kindKnown},
+	"UPSTREAMS":      {kind: kindUpstream},
+	"UPSTREAMS:META": {kind: kindMeta},
 }
 
 const (

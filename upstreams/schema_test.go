@@ -35,8 +35,8 @@ func TestParseKey(t *testing.T) {
 		{"r.example:AAAA:BLACKHOLE", kindKnown, v4, "r.example", ""},
 		{"r.example:EDGES", kindEdges, v4, "r.example", "r.example:EDGES"},
 		{"r.example:STATE", kindState, v4, "r.example", "r.example:STATE"},
-		{"app:UPSTREAMS", kindKnown, v4, "app", ""},
-		{"app:UPSTREAMS:META", kindKnown, v4, "app", ""},
+		{"app:UPSTREAMS", kindUpstream, v4, "app", "app:UPSTREAMS"},
+		{"app:UPSTREAMS:META", kindMeta, v4, "app", "app:UPSTREAMS:META"},
 		{"prefix:2001:DB8::/32", kindSubnet, v6, "2001:db8::/32", "prefix:2001:db8::/32"},
 
 		// Of others.

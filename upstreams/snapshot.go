@@ -1,6 +1,7 @@
 package upstreams
 
 import (
+	"iter"
 	"net/netip"
 
 	"github.com/razor-steering/razor/steering"
@@ -14,10 +15,13 @@ type Snapshot struct {
 	depths  [128]bool // label counts at which there is a zone
 	names   table[*Name]
 	places  map[string]string // geoip place to route
+	apps    table[*Upstream]  // by the name of the application
 	subnets *subnets          // prefix to route
 
 	// Size of the lists, for metrics.
 	NameCount, MemberCount int
+	// EndpointCount is the number of endpoints in all upstream lists.
+	EndpointCount int
 	// Emptied counts pools of zones that the skip list leaves no address of.
 	Emptied int
 	// Drained counts routes of which operators have drained every edge.
@@ -120,6 +124,15 @@ func (s *Snapshot) Route(name string) *Name {
 	n, _ := s.names.getString(name)
 	return n
 }
+
+// Upstream is the list of an application, given in wire form; nil without one.
+func (s *Snapshot) Upstream(app string) *Upstream {
+	u, _ := s.apps.getString(app)
+	return u
+}
+
+// Upstreams visits every application, in wire form, with its list.
+func (s *Snapshot) Upstreams() iter.Seq2[string, *Upstream] { return s.apps.all() }
 
 // Place is the route for clients of a place ("eu:lt:vl"), in wire form.
 func (s *Snapshot) Place(key string) (route string, ok bool) {

@@ -20,6 +20,8 @@ type value struct {
 	route  string             // kindGeo, kindSticky, kindSubnet: a route in wire form
 	edges  []string           // kindEdges: names in wire form, sorted
 	state  AdminState         // kindState
+	list   []Endpoint         // kindUpstream
+	meta   *meta              // kindMeta
 }
 
 // config is a CONFIG hash.
@@ -103,6 +105,12 @@ func parseValue(id keyID, key string, r raw) (*value, []Defect) {
 		ok = len(v.edges) > 0
 	case kindState:
 		v.state, ok = p.state(r.text)
+	case kindUpstream:
+		v.list = p.endpoints(r.set)
+		ok = len(v.list) > 0
+	case kindMeta:
+		v.meta = p.meta(r.hash)
+		ok = len(v.meta.fields) > 0
 	}
 	if !ok {
 		return nil, p.defects
@@ -122,7 +130,10 @@ func (v *value) equal(w *value) bool {
 	case v.groups != nil:
 		return slices.Equal(v.groups.Names(), w.groups.Names())
 	}
-	return v.route == w.route && v.state == w.state && slices.Equal(v.edges, w.edges)
+	if v.meta != nil {
+		return maps.Equal(v.meta.fields, w.meta.fields)
+	}
+	return v.route == w.route && v.state == w.state && slices.Equal(v.edges, w.edges) && slices.Equal(v.list, w.list)
 }
 
 // keeping is the config with the fields of an older one in the place of some.

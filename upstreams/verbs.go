@@ -64,7 +64,7 @@ func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error
 	return out, nil
 }
 
-// ListLive writes the routes in Redis: a table of all, or every member of those
+// ListLive writes the lists in Redis: a table of all, or every member of those
 // that are named. As JSON it always has the members.
 func ListLive(ctx context.Context, cfg Config, zones, only []string, asJSON bool, w io.Writer) error {
 	got, err := scanLive(ctx, cfg, zones)
@@ -82,46 +82,80 @@ func ListLive(ctx context.Context, cfg Config, zones, only []string, asJSON bool
 		return enc.Encode(routes)
 	case len(only) > 0:
 		for _, r := range routes {
-			for _, m := range slices.Concat(r.A, r.AAAA) {
-				fmt.Fprintf(w, "%s\t%s\n", r.Name, MemberText(m))
+			for _, m := range r.members() {
+				fmt.Fprintf(w, "%s\t%s\n", r.Name, m)
 			}
 		}
 		return nil
 	}
 	table := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "ROUTE\tA\tAAAA")
+	fmt.Fprintln(table, "NAME\tA\tAAAA\tENDPOINTS\tEDGES\tSTATE")
 	for _, r := range routes {
-		fmt.Fprintf(table, "%s\t%d\t%d\n", r.Name, len(r.A), len(r.AAAA))
+		if r.State == "" {
+			r.State = Active.String()
+		}
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%s\n", r.Name, len(r.A), len(r.AAAA), len(r.Endpoints), len(r.Edges), r.State)
 	}
 	return table.Flush()
 }
 
-// listed is a name with pools, as `razor upstreams list` shows it.
+// listed is a name with lists, as `razor upstreams list` shows it.
 type listed struct {
-	Name string         `json:"name"`
-	A    []netip.Prefix `json:"a,omitempty"` // addresses are full-length prefixes
-	AAAA []netip.Prefix `json:"aaaa,omitempty"`
+	Name      string         `json:"name"`
+	A         []netip.Prefix `json:"a,omitempty"` // addresses are full-length prefixes
+	AAAA      []netip.Prefix `json:"aaaa,omitempty"`
+	Endpoints []Endpoint     `json:"endpoints,omitempty"` // as they are written in Redis
+	Edges     []string       `json:"edges,omitempty"`
+	State     string         `json:"state,omitempty"`
 }
 
-// routesOf are the names with pools, sorted.
+// members are all members of the lists in text.
+func (l *listed) members() []string {
+	var out []string
+	for _, m := range slices.Concat(l.A, l.AAAA) {
+		out = append(out, MemberText(m))
+	}
+	for _, e := range l.Endpoints {
+		out = append(out, e.String())
+	}
+	return append(out, l.Edges...)
+}
+
+// add notes the value of one key.
+func (l *listed) add(id keyID, v *value) {
+	switch id.kind {
+	case kindPool:
+		members := slices.Collect(v.pool.Members())
+		if id.family == steering.IPv4 {
+			l.A = members
+		} else {
+			l.AAAA = members
+		}
+	case kindUpstream:
+		l.Endpoints = v.list
+	case kindEdges:
+		for _, e := range v.edges {
+			l.Edges = append(l.Edges, NameText(e))
+		}
+	case kindState:
+		l.State = v.state.String()
+	}
+}
+
+// routesOf are the names with lists, sorted.
 func routesOf(values map[keyID]*value, only []string) ([]listed, error) {
 	byName := map[string]*listed{}
 	for id, v := range values {
-		if id.kind != kindPool {
+		switch id.kind {
+		case kindPool, kindUpstream, kindEdges, kindState:
+		default:
 			continue
 		}
 		name := NameText(id.name)
-		r := byName[name]
-		if r == nil {
-			r = &listed{Name: name}
-			byName[name] = r
+		if byName[name] == nil {
+			byName[name] = &listed{Name: name}
 		}
-		members := slices.Collect(v.pool.Members())
-		if id.family == steering.IPv4 {
-			r.A = members
-		} else {
-			r.AAAA = members
-		}
+		byName[name].add(id, v)
 	}
 	names := only
 	if len(only) == 0 {
@@ -134,7 +168,7 @@ func routesOf(values map[keyID]*value, only []string) ([]listed, error) {
 	for _, name := range names {
 		r := byName[strings.ToLower(trimDot(name))]
 		if r == nil {
-			return nil, Defect{Key: name, Reason: "no such route in Redis"}
+			return nil, Defect{Key: name, Reason: "no such list in Redis"}
 		}
 		out = append(out, *r)
 	}

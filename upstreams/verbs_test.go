@@ -89,10 +89,10 @@ func TestListLive(t *testing.T) {
 		json bool
 		want string
 	}{
-		{"table", nil, false, `ROUTE              A  AAAA
-n1.r.example       1  0
-n2.r.example       3  2
-n3.elsewhere.test  0  1
+		{"table", nil, false, `NAME               A  AAAA  ENDPOINTS  EDGES  STATE
+n1.r.example       1  0     0          0      active
+n2.r.example       3  2     0          0      active
+n3.elsewhere.test  0  1     0          0      active
 `},
 		{"members", []string{"N2.R.Example.", "n1.r.example"}, false, `n2.r.example	192.0.2.2
 n2.r.example	192.0.2.10
@@ -138,7 +138,7 @@ n1.r.example	192.0.2.1
 		t.Parallel()
 		var b strings.Builder
 		err := ListLive(t.Context(), cfg, nil, []string{"n1.r.example", "n9.r.example"}, false, &b)
-		if err == nil || err.Error() != "n9.r.example: no such route in Redis" || b.Len() > 0 {
+		if err == nil || err.Error() != "n9.r.example: no such list in Redis" || b.Len() > 0 {
 			t.Errorf("%q, %v", b.String(), err)
 		}
 	})
