@@ -49,6 +49,19 @@ reason and what would be right. The exit status is 1 if there is any.`
 
 	upstreamsCheckExample = `  razor upstreams check --config /etc/razor/razor.yaml`
 
+	diffLong = `Show what makes the lists in Redis out of those in a snapshot file, a line for
+each member or field: "- key member" for what is gone, "+ key member" for what
+is new. Without a file, of the last good snapshot in dns.state_dir. The exit
+status is 1 if there is any difference.`
+
+	diffExample = `  razor upstreams diff
+  razor upstreams diff /var/backups/snapshot.resp`
+
+	watchLong = `Show the changes of the lists in Redis as they come, in the lines of diff, until
+a signal ends it.`
+
+	watchExample = `  razor upstreams watch --config /etc/razor/razor.yaml`
+
 	acceptLong = `Tell the running razor that what Redis has now is right, also what is missing.
 
 After a wholesale loss in Redis (a flush, a resync with an empty primary) razor

@@ -77,6 +77,14 @@ func (c *cli) root() *cobra.Command {
 				Use: "check", Short: "Name every key and member that is left out", Long: upstreamsCheckLong, Example: upstreamsCheckExample,
 				Args: cobra.NoArgs, RunE: c.upstreamsCheck,
 			}),
+			&cobra.Command{
+				Use: "diff [SNAPSHOT]", Short: "Show what changed since a snapshot on disk", Long: diffLong, Example: diffExample,
+				Args: cobra.MaximumNArgs(1), RunE: c.upstreamsDiff,
+			},
+			&cobra.Command{
+				Use: "watch", Short: "Show changes as they come", Long: watchLong, Example: watchExample,
+				Args: cobra.NoArgs, RunE: c.upstreamsWatch,
+			},
 			c.acceptCommand(),
 		),
 		&cobra.Command{

@@ -125,6 +125,32 @@ func writeJSON[T any](w io.Writer, list []T) error {
 	return enc.Encode(append([]T{}, list...))
 }
 
+func (c *cli) upstreamsDiff(cmd *cobra.Command, args []string) error {
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), liveTimeout)
+	defer cancel()
+	file := cfg.DNS.StateDir
+	if len(args) > 0 {
+		file = args[0]
+	}
+	differs, err := upstreams.DiffLive(ctx, cfg.Redis, cfg.DNS.Zones, file, c.stdout)
+	if err == nil && differs {
+		return errReported
+	}
+	return err
+}
+
+func (c *cli) upstreamsWatch(cmd *cobra.Command, _ []string) error {
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	return upstreams.WatchLive(cmd.Context(), cfg.Redis, cfg.DNS.Zones, cfg.Log.logger(c.stderr), c.stdout)
+}
+
 // acceptCommand is `razor upstreams accept`.
 func (c *cli) acceptCommand() *cobra.Command {
 	var stateDir string

@@ -347,7 +347,7 @@ func (g golden) observeName(b *strings.Builder, text string, answering map[strin
 }
 
 // diff is the first line in which two observations differ.
-func diff(got, want string) string {
+func textDiff(got, want string) string {
 	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
 	for i := range min(len(g), len(w)) {
 		if g[i] != w[i] {
@@ -394,7 +394,7 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 			s := m.apply(batch)
 			got, want := observe(s), g.observe()
 			if got != want {
-				t.Fatalf("after %d batches\n%s", len(past)+1, diff(got, want))
+				t.Fatalf("after %d batches\n%s", len(past)+1, textDiff(got, want))
 			}
 			checkInsides(t, m, g)
 			past = append(past, kept{s, got})
@@ -405,14 +405,14 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 		}
 		fresh := newModel(configured)
 		if got, want := observe(fresh.apply(all)), g.observe(); got != want {
-			t.Fatalf("built at once\n%s", diff(got, want))
+			t.Fatalf("built at once\n%s", textDiff(got, want))
 		}
 		if !maps.Equal(fresh.refs, m.refs) {
 			t.Fatalf("references %v; built at once %v", m.refs, fresh.refs)
 		}
 		for i, p := range past {
 			if got := observe(p.snapshot); got != p.said {
-				t.Fatalf("snapshot %d of %d changed\n%s", i+1, len(past), diff(got, p.said))
+				t.Fatalf("snapshot %d of %d changed\n%s", i+1, len(past), textDiff(got, p.said))
 			}
 		}
 	})

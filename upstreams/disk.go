@@ -134,7 +134,10 @@ func memberTexts(members func(func(netip.Prefix) bool), n int) []string {
 // load reads what save wrote. A file that is missing is fs.ErrNotExist; one that
 // was cut off or changed gives nothing at all.
 func load(dir string) (map[keyID]*value, error) {
-	path := filepath.Join(dir, SnapshotFile)
+	return loadFile(filepath.Join(dir, SnapshotFile))
+}
+
+func loadFile(path string) (map[keyID]*value, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

@@ -50,7 +50,8 @@ type Follower struct {
 	emptied map[string]bool // keys of pools that were said to be emptied
 	replid  string
 	unsaved bool
-	newZone bool // an edit made a zone: what is below it has to be read
+	newZone bool                          // an edit made a zone: what is below it has to be read
+	changed func(id keyID, old, v *value) // told of every change before it is published, may be nil
 }
 
 // Health is the state of a follower.
@@ -205,6 +206,11 @@ func (f *Follower) publish(changes []change) {
 		return
 	}
 	before := f.model.snapshot
+	if f.changed != nil {
+		for _, c := range changes {
+			f.changed(c.id, f.model.values[c.id], c.value)
+		}
+	}
 	s := f.model.apply(changes)
 	for name := range s.zones {
 		f.newZone = f.newZone || before.zones[name] == nil

@@ -124,7 +124,7 @@ razor_upstreams_replica_link_up 1
 razor_upstreams_zones 2
 `
 	if got := exposed(t, reg, metricHold, metricLink, metricMembers, metricNames, metricEmptied, metricRejected, metricReplicaLag, metricReplicaLink, metricZones); got != want {
-		t.Errorf("%s\n%s", got, diff(got, want))
+		t.Errorf("%s\n%s", got, textDiff(got, want))
 	}
 	if age := exposed(t, reg, metricAge); !strings.Contains(age, metricAge+" 360") {
 		t.Errorf("%s", age)

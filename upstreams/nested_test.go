@@ -55,7 +55,7 @@ func TestNestedZonesComeAndGo(t *testing.T) {
 				}
 				want := golden{nil, with(to)}.observe()
 				if got := observe(m.apply(second)); got != want {
-					t.Fatalf("zones %04b became %04b\n%s", from, to, diff(got, want))
+					t.Fatalf("zones %04b became %04b\n%s", from, to, textDiff(got, want))
 				}
 			}
 		}

@@ -62,7 +62,7 @@ func TestCheckLive(t *testing.T) {
 		`s.r.example: "a..b": empty label (a final dot, or two dots in a row); want the name of a route`,
 	}
 	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
-		t.Errorf("%s\nwant\n%s\n%s", g, w, diff(g, w))
+		t.Errorf("%s\nwant\n%s\n%s", g, w, textDiff(g, w))
 	}
 }
 
