@@ -2,7 +2,7 @@
 // redis-cli becomes immutable snapshots.
 //
 //	schema.go, value.go  the keys, and what they say
-//	build.go, snapshot.go, table.go  snapshots, each sharing with the last what did not change
+//	build.go, buildnames.go, buildzones.go, snapshot.go, table.go  snapshots, each sharing with the last what did not change
 //	follow.go, session.go, edit.go, rescan.go  following one server
 //	track.go, resp.go    the connection on which Redis names the keys that change
 //	hold.go              mass losses, which are not obeyed
