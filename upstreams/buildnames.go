@@ -90,7 +90,7 @@ func (m *model) name(name string) *Name {
 		edges = v.edges
 		n.keys++
 	}
-	n.drained = len(edges) > 0 || n.State != Active
+	n.drained = len(edges) > 0 || n.State != Active && m.refs[name] > 0
 	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
 		if m.values[keyID{kindPool, f, name}] != nil {
 			n.keys++

@@ -67,6 +67,15 @@ func Printable(s string) string {
 	if cut {
 		s = s[:maxPrintable]
 	}
+	out := escaped(s)
+	if cut {
+		out += "…"
+	}
+	return out
+}
+
+// escaped is s with octets outside printable ASCII as \DDD.
+func escaped(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
 		c := s[i]
@@ -75,9 +84,6 @@ func Printable(s string) string {
 			continue
 		}
 		b.WriteByte(c)
-	}
-	if cut {
-		b.WriteString("…")
 	}
 	return b.String()
 }

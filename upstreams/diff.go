@@ -125,7 +125,7 @@ func DiffLive(ctx context.Context, cfg Config, zones []string, file string, w io
 	}
 	lines := diffAll(old, got.values)
 	for _, l := range lines {
-		if _, err := fmt.Fprintln(w, Printable(l)); err != nil {
+		if _, err := fmt.Fprintln(w, escaped(l)); err != nil {
 			return true, err
 		}
 	}
@@ -146,7 +146,7 @@ func WatchLive(ctx context.Context, cfg Config, zones []string, log *slog.Logger
 			return // of the start
 		}
 		for _, line := range diff(id, old, v) {
-			if _, err := fmt.Fprintln(w, Printable(line)); err != nil {
+			if _, err := fmt.Fprintln(w, escaped(line)); err != nil {
 				cancel(err)
 			}
 		}

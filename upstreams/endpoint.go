@@ -54,8 +54,12 @@ type Upstream struct {
 
 const endpointWant = "an address and port such as [2001:db8::1]:8080, with weight=, sid= and site= behind it"
 
-// endpoints reads the members of an UPSTREAMS set. A bad attribute is left out of
-// its endpoint; of two members for one address the first in the order of their
+// errWeight takes the whole endpoint out: one that should take no flows must not
+// get some by a slip.
+var errWeight = errors.New("bad weight")
+
+// endpoints reads the members of an UPSTREAMS set. A bad attribute but the weight
+// is left out of its endpoint; of two members for one address the first in the order of their
 // text counts.
 func (p *parser) endpoints(set []string) []Endpoint {
 	out := make([]Endpoint, 0, len(set))
@@ -71,11 +75,15 @@ func (p *parser) endpoints(set []string) []Endpoint {
 			p.bad(text, err.Error(), endpointWant)
 			continue
 		}
-		e := Endpoint{Addr: addr, Weight: 1}
+		e, usable := Endpoint{Addr: addr, Weight: 1}, true
 		for _, f := range fields[1:] {
 			if err := e.set(f); err != nil {
 				p.bad(text, f+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name")
+				usable = usable && !errors.Is(err, errWeight)
 			}
+		}
+		if !usable {
+			continue
 		}
 		if s, ok := sites[e.Site]; ok {
 			e.Site = s
@@ -133,7 +141,7 @@ func (e *Endpoint) set(attribute string) error {
 	case key == "weight":
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil {
-			return errors.New("bad weight")
+			return errWeight
 		}
 		e.Weight = uint16(n)
 	case key == "sid":

@@ -37,9 +37,11 @@ func TestEndpoints(t *testing.T) {
 			"[fe80::1%eth0]:80: zone identifier", "host:80: unable to parse IP",
 		}},
 		{"empty", []string{" "}, "", []string{" : empty"}},
-		{"a bad attribute leaves the endpoint", []string{"192.0.2.1:80 weight=x site=east colour=red"}, "192.0.2.1:80 site=east", []string{
-			"192.0.2.1:80 weight=x site=east colour=red: weight=x: bad weight",
-			"192.0.2.1:80 weight=x site=east colour=red: colour=red: unknown attribute",
+		{"a bad attribute leaves the endpoint", []string{"192.0.2.1:80 site=east colour=red"}, "192.0.2.1:80 site=east", []string{
+			"192.0.2.1:80 site=east colour=red: colour=red: unknown attribute",
+		}},
+		{"a bad weight does not", []string{"192.0.2.1:80 weight=-1 site=east"}, "", []string{
+			"192.0.2.1:80 weight=-1 site=east: weight=-1: bad weight",
 		}},
 		{"bad sid and site", []string{"192.0.2.1:80 sid=192.0.2.1 site= x"}, "192.0.2.1:80", []string{
 			"192.0.2.1:80 sid=192.0.2.1 site= x: sid=192.0.2.1: not an IPv6 address",

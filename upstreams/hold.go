@@ -13,29 +13,41 @@ import (
 // loss is what a wholesale event in Redis would take from the lists: how much
 // is missing, and of how much.
 type loss struct {
-	Zones              []string // zones whose CONFIG is missing, or the SOA in it; presentation form
-	Names, NamesOf     int
-	Members, MembersOf int
+	Zones                  []string // zones whose CONFIG is missing, or the SOA in it; presentation form
+	Names, NamesOf         int
+	Members, MembersOf     int
+	Endpoints, EndpointsOf int
+	Guards                 int // skip lists, and states that take an edge out of the answers
 }
 
 const (
-	holdShare = 20 // per cent of names or members whose loss starts a hold
+	holdShare = 20 // per cent of names, members or endpoints whose loss starts a hold
 	backShare = 10 // per cent that may still be missing when it ends
 )
 
 // serious tells whether the loss is not obeyed.
 func (l loss) serious() bool { return l.exceeds(holdShare) }
 
-// healed tells whether enough is back for a hold to end.
-func (l loss) healed() bool { return !l.exceeds(backShare) }
+// healed tells whether enough is back for a hold to end. What keeps addresses from
+// being answered has to be: the order in which lists are put back must not answer
+// an attacked one.
+func (l loss) healed() bool { return !l.exceeds(backShare) && l.Guards == 0 }
 
 func (l loss) exceeds(percent int) bool {
-	return len(l.Zones) > 0 || l.Names*100 > l.NamesOf*percent || l.Members*100 > l.MembersOf*percent
+	return len(l.Zones) > 0 || l.Names*100 > l.NamesOf*percent ||
+		l.Members*100 > l.MembersOf*percent || l.Endpoints*100 > l.EndpointsOf*percent
 }
 
 // String is the loss in a few words.
 func (l loss) String() string {
-	return fmt.Sprintf("%d zones, %d of %d names, %d of %d members missing", len(l.Zones), l.Names, l.NamesOf, l.Members, l.MembersOf)
+	s := fmt.Sprintf("%d zones, %d of %d names, %d of %d members", len(l.Zones), l.Names, l.NamesOf, l.Members, l.MembersOf)
+	if l.EndpointsOf > 0 {
+		s += fmt.Sprintf(", %d of %d endpoints", l.Endpoints, l.EndpointsOf)
+	}
+	if l.Guards > 0 {
+		s += fmt.Sprintf(", %d skip lists and states", l.Guards)
+	}
+	return s + " missing"
 }
 
 // lossOf compares the values before, which made zones, with those in Redis now.
@@ -46,14 +58,20 @@ func lossOf(before, now map[keyID]*value, zones map[string]*Zone) loss {
 	for id, old := range before {
 		v := now[id]
 		switch id.kind {
-		case kindSkip, kindGeo, kindSubnet, kindMeta:
+		case kindSkip, kindState:
+			if v == nil && (id.kind == kindSkip || old.state != Active) {
+				l.Guards++
+			}
+			continue
+		case kindGeo, kindSubnet, kindMeta:
+			continue
+		case kindUpstream:
+			l.EndpointsOf += len(old.list)
+			l.Endpoints += missingEndpoints(old, v)
 			continue
 		case kindPool:
 			l.MembersOf += old.pool.Len()
 			l.Members += missing(old, v)
-		case kindUpstream:
-			l.MembersOf += len(old.list)
-			l.Members += missingEndpoints(old, v)
 		case kindConfig:
 			if zones[id.name] != nil && (v == nil || v.config.soa == nil) {
 				l.Zones = append(l.Zones, NameText(id.name))

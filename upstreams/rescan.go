@@ -59,7 +59,7 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 		}
 	}
 	how := scanning{configured: s.model.configured, apex: s.model.isApex, use: s.keepGood}
-	if cause == causeNone {
+	if cause == causeNone && s.tracker != nil {
 		// Nothing has happened: edits need not wait for the end of this.
 		how.between = func() error { return s.editsBetween(ctx, &named) }
 	}

@@ -504,3 +504,83 @@ func TestLongEditIsNoSilence(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAcceptWhilePolling checks that a hold which a regular rescan began can be
+// accepted when the server names no changes any more.
+func TestAcceptWhilePolling(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(10)
+	s.rescanned("start")
+	s.do("DEL r.example:CONFIG")
+	s.named("r.example:CONFIG")
+	_, _ = s.tracker.take()
+	s.rescanned(causeNone)
+	if s.session.Health().Hold == "" {
+		t.Fatal("not held")
+	}
+	polling := &session{Follower: s.session.Follower, reader: s.reader, saver: s.saver}
+	reply := make(chan error, 1)
+	if err := polling.accept(t.Context(), reply); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-reply; err != nil || s.session.Health().Hold != "" {
+		t.Errorf("accept: %v, hold %q", err, s.session.Health().Hold)
+	}
+}
+
+// TestGuardsAreBackFirst checks that a hold lasts until skip lists and states are
+// back: no order of refilling answers an attacked or drained address.
+func TestGuardsAreBackFirst(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	lists := []string{
+		"SADD west:A 192.0.2.1 192.0.2.2", "SADD east:A 192.0.2.3", "SADD all.r.example:EDGES west east",
+	}
+	guards := []string{"SADD r.example:A:SKIPLIST 192.0.2.1", "SET east:STATE drained"}
+	refill := func(lines ...string) {
+		for _, l := range lines {
+			s.do(l)
+		}
+	}
+	s.fill(1)
+	refill(append(lists, guards...)...)
+	s.rescanned("start")
+	want := "192.0.2.2"
+	if got := answered(s.following.Snapshot(), "all.r.example"); got != want {
+		t.Fatalf("answered from %q", got)
+	}
+	s.do("FLUSHALL")
+	s.rescanned(causeFlush)
+	s.fill(1)
+	refill(lists...)
+	s.rescanned("rescan")
+	if got := answered(s.following.Snapshot(), "all.r.example"); got != want || s.session.Health().Hold == "" {
+		t.Errorf("without skip list and state answered from %q, hold %q", got, s.session.Health().Hold)
+	}
+	refill(guards...)
+	s.rescanned("rescan")
+	s.notHeld()
+	if got := answered(s.following.Snapshot(), "all.r.example"); got != want {
+		t.Errorf("after the hold answered from %q", got)
+	}
+}
+
+// TestEndpointsDoNotDilute checks that many endpoints do not hide the loss of a
+// zone's addresses.
+func TestEndpointsDoNotDilute(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(1)
+	for i := range 50 {
+		s.do("SADD app" + strconv.Itoa(i) + ":UPSTREAMS 192.0.2.1:80 192.0.2.2:80")
+	}
+	s.rescanned("start")
+	s.do("DEL n0.r.example:A n0.r.example:AAAA")
+	s.named("n0.r.example:AAAA")
+	_, _ = s.tracker.take()
+	s.rescanned("redis link was down")
+	if s.session.Health().Hold == "" {
+		t.Error("the loss of all pools is not held")
+	}
+}

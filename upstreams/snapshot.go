@@ -67,7 +67,7 @@ type Name struct {
 	Count   int               // COUNT of the name's own CONFIG; 0 without
 	Shard   int               // SHARD of it; 0 without
 	State   AdminState        // of the edge of that name
-	drained bool              // it has edges or a pool, and all are drained by hand
+	drained bool              // names lead to it or it has edges, and all is drained by hand
 	below   int               // names that exist strictly below
 	keys    int               // keys of this name
 }
