@@ -73,6 +73,19 @@ func TestSwapDB(t *testing.T) {
 	await(t, "end of the hold", func() bool { return f.Health().Hold == "" })
 }
 
+// What SWAPDB brings back ends a hold soon, although nothing names it.
+func TestSwapDBEndsAHold(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	fill(s)
+	f := follow(t, upstreams.Config{Address: s.Addr}, upstreams.Options{Rescan: time.Hour})
+	s.Do("SWAPDB 0 1")
+	s.Do("CLIENT KILL TYPE normal SKIPME yes")
+	await(t, "hold", func() bool { return f.Health().Hold != "" })
+	s.Do("SWAPDB 0 1")
+	await(t, "end of the hold", func() bool { return f.Health().Hold == "" })
+}
+
 // Removals while scans run all the time are edits, not losses.
 func TestEditsDuringRescans(t *testing.T) {
 	t.Parallel()

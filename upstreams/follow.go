@@ -17,6 +17,8 @@ const (
 	pingEvery        = time.Second
 	silenceLimit     = 3 * time.Second // a link that says nothing for so long is down
 	rescanEvery      = 30 * time.Second
+	rescanHeld       = 2 * time.Second        // while a hold is on
+	rescanShare      = 20                     // and no more often than so many times its length
 	rescanPolling    = 250 * time.Millisecond // of servers without tracking
 	rescanPollingMax = 5 * time.Second
 	retryFirst       = 50 * time.Millisecond

@@ -87,7 +87,8 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 	}
 	s.evaluate()
 	s.sync()
-	s.metrics.rescan.Observe(time.Since(start).Seconds())
+	s.scanned, s.took = time.Now(), time.Since(start)
+	s.metrics.rescan.Observe(s.took.Seconds())
 	return nil
 }
 

@@ -12,7 +12,9 @@ type session struct {
 	reader  *reader
 	tracker *tracker // nil where the server cannot track
 	saver   *saver
-	reached bool // the lists were read
+	reached bool          // the lists were read
+	scanned time.Time     // when all was read last
+	took    time.Duration // how long that took
 }
 
 func (s *session) run(ctx context.Context) error {
@@ -113,6 +115,9 @@ func (s *session) alive(ctx context.Context) error {
 	}
 	if err := s.watch(ctx); err != nil {
 		return err
+	}
+	if s.hold != nil && time.Since(s.scanned) > max(rescanHeld, rescanShare*s.took) {
+		return s.tidy(ctx) // what came back by SWAPDB was not named
 	}
 	s.evaluate()
 	s.sync()
