@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/razor-steering/razor/razor"
 	"github.com/razor-steering/razor/upstreams"
@@ -38,7 +39,7 @@ func TestBadConfig(t *testing.T) {
 		{"bad key: unknown section", "\nbgp:\n  asn: 1\n", []string{`f:2: bgp: unknown key; want ` + sections}},
 		{"bad key: slip in a section", "DSN:\n  hash: even\n", []string{`f:1: DSN: unknown key; want dns`}},
 		{"bad key: slip", "dns:\n  hash: even\n  lisen: []\n", []string{`f:3: dns.lisen: unknown key; want dns.listen`}},
-		{"bad key: unknown", "redis:\n  sentinel: x\n", []string{`f:2: redis.sentinel: unknown key; want one of address, user, password, tls`}},
+		{"bad key: unknown", "redis:\n  sentinel: x\n", []string{`f:2: redis.sentinel: unknown key; want one of address, user, password, tls, stale_after`}},
 		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad key: twice", "dns:\n  hash: even\n  trace_txt: true\n  hash: legacy\n", []string{`f:4: dns.hash: given twice, first on line 2; want it once`}},
@@ -78,6 +79,9 @@ func TestBadConfig(t *testing.T) {
 		{"bad redis.address", "redis:\n  address: 127.0.0.1\n", []string{`f:2: redis.address: "127.0.0.1": not a host and port; want "127.0.0.1:6379", "[::1]:6379" or "unix:///run/redis/redis.sock"`}},
 		{"bad redis.address: socket", "redis:\n  address: unix://redis.sock\n", []string{`f:2: redis.address: "unix://redis.sock": not an absolute path; want "unix:///run/redis/redis.sock"`}},
 		{"bad redis.user", "redis:\n  user: razor\n", []string{`f:2: redis.user: "razor": has no password; want redis.password beside it`}},
+		{"bad redis.stale_after", "redis:\n  stale_after: soon\n", []string{`f:2: redis.stale_after: "soon": not a duration; want one such as 30s or 5m`}},
+		{"bad redis.stale_after: no unit", "redis:\n  stale_after: 30\n", []string{`f:2: redis.stale_after: "30": not a duration; want one such as 30s or 5m`}},
+		{"bad redis.stale_after: none", "redis:\n  stale_after: 0s\n", []string{`f:2: redis.stale_after: "0s": not a duration; want one such as 30s or 5m`}},
 		{"bad redis.tls: empty", "redis:\n  tls:\n", []string{`f:2: redis.tls: empty; want {} for the defaults, settings below it, or no such key`}},
 		{"bad redis.tls: file", "redis:\n  tls:\n    ca: /nonexistent.pem\n", []string{`f:2: redis.tls: open /nonexistent.pem: no such file or directory; want readable PEM files: ca, and cert with its key`}},
 
@@ -130,6 +134,7 @@ func TestGoodConfig(t *testing.T) {
 		{"folded text", "redis:\n  password: >-\n    se\n    cret\n", func(c *config) { c.Redis.Password = "se cret" }},
 		{"quoted key", "\"log\":\n  'level': warn\n", func(c *config) { c.Log.Level = "warn" }},
 		{"tls with the defaults", "redis:\n  tls: {}\n", func(c *config) { c.Redis.TLS = &upstreams.TLSConfig{} }},
+		{"duration", "redis:\n  stale_after: 1m30s\n", func(c *config) { c.Redis.StaleAfter = 90 * time.Second }},
 		{"switch", "dns:\n  trace_txt: true\n", func(c *config) { c.DNS.TraceTXT = true }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -281,6 +286,9 @@ func TestKindsOfSettings(t *testing.T) {
 	t.Parallel()
 	var walk func(path string, typ reflect.Type)
 	walk = func(path string, typ reflect.Type) {
+		if typ == reflect.TypeFor[time.Duration]() {
+			return
+		}
 		switch typ.Kind() {
 		case reflect.Pointer, reflect.Slice:
 			walk(path, typ.Elem())

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -212,6 +213,15 @@ func (r *reader) fillScalar(path string, node ast.Node, v reflect.Value) {
 		return
 	}
 	text := scalarText(node)
+	if v.Type() == reflect.TypeFor[time.Duration]() {
+		d, err := time.ParseDuration(text)
+		if err != nil || d <= 0 {
+			r.add(line, path, text, "not a duration", "one such as 30s or 5m")
+			return
+		}
+		v.SetInt(int64(d))
+		return
+	}
 	switch v.Kind() {
 	case reflect.String:
 		// As it is written: 0123 and 1e3 are passwords too.

@@ -117,19 +117,27 @@ func report(ctx context.Context, f *upstreams.Follower, ready Ready) error {
 // state is ready as long as there is a zone to answer for, be it from an old
 // snapshot: taking a server out for a fault that all share would take all out.
 func state(h upstreams.Health, now time.Time) (ok bool, text string) {
+	ago := strconv.Itoa(int(now.Sub(h.AsOf()).Seconds())) + " s ago"
 	switch {
 	case !h.Loaded && h.Link == upstreams.LinkDown:
 		return false, "not ready: redis does not answer and there is no snapshot on disk"
 	case !h.Loaded:
 		return false, "not ready: no zone in redis (a CONFIG with an SOA)"
 	case h.Hold != "":
-		return true, "ready, on hold: " + h.Hold + "; razor upstreams accept ends it"
+		text = "ready, on hold: " + h.Hold + "; razor upstreams accept ends it"
+	case h.Replica.Role == "slave" && !h.Replica.LinkUp:
+		text = "ready, the redis replica has lost its primary: serving the lists of " + ago
 	case h.Link != upstreams.LinkDown:
-		return true, "ready"
+		text = "ready"
 	case h.FromDisk:
-		return true, "ready, redis does not answer: serving the snapshot from disk"
+		text = "ready, redis does not answer: serving the snapshot from disk"
+	default:
+		text = "ready, redis does not answer: serving the snapshot of " + ago
 	}
-	return true, "ready, redis does not answer: serving the snapshot of " + strconv.Itoa(int(now.Sub(h.InSync).Seconds())) + " s ago"
+	if h.Stale {
+		text += "; stale: as of " + ago
+	}
+	return true, text
 }
 
 // newAnswerer seeds a worker of its own from the system's randomness.

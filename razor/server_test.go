@@ -238,6 +238,7 @@ func (faulty) Snapshot() *upstreams.Snapshot { panic("no lists today") }
 func TestState(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
+	lost := upstreams.Replica{Role: "slave", Heard: now.Add(-70 * time.Second)}
 	for _, r := range []struct {
 		health upstreams.Health
 		ok     bool
@@ -249,6 +250,10 @@ func TestState(t *testing.T) {
 		{upstreams.Health{Link: upstreams.LinkPolling, Loaded: true}, true, "ready"},
 		{upstreams.Health{Link: upstreams.LinkDown, Loaded: true, FromDisk: true}, true, "ready, redis does not answer: serving the snapshot from disk"},
 		{upstreams.Health{Link: upstreams.LinkDown, Loaded: true, InSync: now.Add(-90 * time.Second)}, true, "ready, redis does not answer: serving the snapshot of 90 s ago"},
+		{upstreams.Health{Loaded: true, Link: upstreams.LinkTracking, InSync: now, Replica: upstreams.Replica{Role: "master"}}, true, "ready"},
+		{upstreams.Health{Loaded: true, Link: upstreams.LinkTracking, InSync: now, Replica: lost}, true, "ready, the redis replica has lost its primary: serving the lists of 70 s ago"},
+		{upstreams.Health{Loaded: true, Link: upstreams.LinkDown, InSync: now, Replica: lost, Stale: true}, true, "ready, the redis replica has lost its primary: serving the lists of 70 s ago; stale: as of 70 s ago"},
+		{upstreams.Health{Loaded: true, Link: upstreams.LinkTracking, InSync: now.Add(-90 * time.Second), Stale: true}, true, "ready; stale: as of 90 s ago"},
 		{upstreams.Health{Link: upstreams.LinkTracking, Loaded: true, Hold: "flush"}, true, "ready, on hold: flush; razor upstreams accept ends it"},
 	} {
 		if ok, text := state(r.health, now); ok != r.ok || text != r.text {

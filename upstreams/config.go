@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Config is the `redis:` section: the edge's own replica. The zero value is
@@ -20,7 +21,12 @@ type Config struct {
 	Password string `yaml:"password"`
 	// TLS is used where it is given.
 	TLS *TLSConfig `yaml:"tls"`
+	// StaleAfter is the age at which the lists count as stale. A primary at rest
+	// says something every 10 s (repl-ping-replica-period): more than that.
+	StaleAfter time.Duration `yaml:"stale_after"`
 }
+
+const defaultStaleAfter = 30 * time.Second
 
 // TLSConfig says how the Redis server is recognised. Its zero value verifies
 // the server against the system's authorities.
@@ -35,6 +41,9 @@ type TLSConfig struct {
 func (c *Config) Defaults() {
 	if c.Address == "" {
 		c.Address = "127.0.0.1:6379"
+	}
+	if c.StaleAfter == 0 {
+		c.StaleAfter = defaultStaleAfter
 	}
 }
 

@@ -53,10 +53,13 @@ type Follower struct {
 	replid  string
 	unsaved bool
 	newZone bool                          // an edit made a zone: what is below it has to be read
+	stale   bool                          // said in the log
 	changed func(id keyID, old, v *value) // told of every change before it is published, may be nil
 }
 
-// Health is the state of a follower.
+// Health is the state of a follower. The lists are older than they seem in two
+// ways, which AsOf and Stale put together: Redis does not answer, or is a replica
+// that does not hear its primary.
 type Health struct {
 	Link     Link
 	Loaded   bool      // there is a snapshot with a zone in it
@@ -64,9 +67,19 @@ type Health struct {
 	InSync   time.Time // when the snapshot was last known to be what Redis says, or was written to disk; zero if never
 	Hold     string    // why a mass loss is not obeyed; "" when nothing is held
 	Replica  Replica
+	Stale    bool      // AsOf is longer ago than redis.stale_after; false before the first snapshot
 }
 
 // Link is how changes reach the follower.
+// AsOf is when the lists were last known to be what the primary says; zero if
+// never.
+func (h Health) AsOf() time.Time {
+	if r := h.Replica.Heard; !r.IsZero() && r.Before(h.InSync) {
+		return r
+	}
+	return h.InSync
+}
+
 type Link string
 
 // The states of a link.
@@ -91,6 +104,7 @@ func NewFollower(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regis
 		opt.Rescan = rescanEvery
 	}
 	f := &Follower{
+	cfg.Defaults()
 		cfg: cfg, opt: opt, log: log, model: newModel(zones),
 		defects: map[string][]Defect{}, emptied: map[string]bool{}, accepts: make(chan chan error),
 	}
@@ -104,7 +118,11 @@ func NewFollower(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regis
 func (f *Follower) Snapshot() *Snapshot { return f.snapshot.Load() }
 
 // Health is the present state.
-func (f *Follower) Health() Health { return *f.health.Load() }
+func (f *Follower) Health() Health {
+	h := *f.health.Load()
+	h.Stale = !h.AsOf().IsZero() && time.Since(h.AsOf()) > f.cfg.StaleAfter
+	return h
+}
 
 // Accept ends a hold: what Redis has now is right, also what is missing.
 func (f *Follower) Accept(ctx context.Context) error {
@@ -169,14 +187,23 @@ func (f *Follower) Run(ctx context.Context) error {
 			retry, down = retryFirst, false
 		}
 		if !down {
-			if s.reached {
+			switch {
+			case isReply(err): // it is loading, has lost its primary, or has other rights for us
+				f.log.Warn("redis refuses to be read, serving the last good snapshot", "address", f.cfg.Address, "err", err)
+			case s.reached:
 				f.log.Warn("redis link lost, serving the last good snapshot", "address", f.cfg.Address, "err", err)
-			} else {
+			default:
 				f.log.Warn("redis does not answer", "address", f.cfg.Address, "err", err)
 			}
 		}
 		down = true
-		f.setHealth(func(h *Health) { h.Link, h.Replica = LinkDown, Replica{} })
+		f.setHealth(func(h *Health) {
+			h.Link = LinkDown
+			if !isReply(err) {
+				h.Replica = Replica{Heard: h.Replica.Heard}
+			}
+		})
+		f.sayStale()
 		select {
 		case <-ctx.Done():
 		case <-time.After(retry):
@@ -226,6 +253,20 @@ func (f *Follower) publish(changes []change) {
 // sayEmptied logs the pools of which skip lists leave nothing, each once.
 func (f *Follower) sayEmptied(s *Snapshot) {
 	for key := range f.emptied {
+// sayStale logs that the lists have become stale, and that they no longer are.
+func (f *Follower) sayStale() {
+	h := f.Health()
+	if h.Stale == f.stale {
+		return
+	}
+	f.stale = h.Stale
+	if h.Stale {
+		f.log.Error("lists are stale, serving them all the same", "age", time.Since(h.AsOf()).Round(time.Second).String(), "link", string(h.Link))
+	} else {
+		f.log.Info("lists are no longer stale")
+	}
+}
+
 		if id, _ := parseKey(key); !s.leavesNothing(id) {
 			delete(f.emptied, key)
 		}

@@ -20,6 +20,7 @@ const (
 	metricHold        = "razor_upstreams_hold"
 	metricReplicaLink = "razor_upstreams_replica_link_up"
 	metricReplicaLag  = "razor_upstreams_replica_lag_seconds"
+	metricStale       = "razor_upstreams_stale"
 	metricEdit        = "razor_upstreams_edit_duration_seconds"
 	metricRescan      = "razor_upstreams_rescan_duration_seconds"
 	metricSave        = "razor_upstreams_save_duration_seconds"
@@ -32,7 +33,7 @@ type metrics struct {
 	age, zones, names  *prometheus.Desc
 	members, emptied   *prometheus.Desc
 	drained, endpoints *prometheus.Desc
-	link, hold         *prometheus.Desc
+	link, hold, stale  *prometheus.Desc
 	replica, lag       *prometheus.Desc
 	rejected           prometheus.Gauge
 	edit, rescan, save prometheus.Histogram
@@ -57,6 +58,7 @@ func newMetrics(reg prometheus.Registerer, f *Follower) *metrics {
 		drained:   desc(metricDrained, "Routes of which every edge is drained by hand."),
 		link:      desc(metricLink, "Whether Redis answers, by the way in which changes are followed.", "link"),
 		hold:      desc(metricHold, "1 while a mass loss in Redis is not obeyed."),
+		stale:     desc(metricStale, "1 while the lists are older than redis.stale_after: Redis does not answer, or does not hear its primary."),
 		replica:   desc(metricReplicaLink, "Whether the Redis replica's link to its primary is up."),
 		lag:       desc(metricReplicaLag, "Time since the Redis replica heard its primary."),
 		rejected:  prometheus.NewGauge(prometheus.GaugeOpts{Name: metricRejected, Help: "Keys, members and fields in Redis that cannot be used and are left out."}),
@@ -75,7 +77,7 @@ func newMetrics(reg prometheus.Registerer, f *Follower) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.age, m.zones, m.names, m.members, m.endpoints, m.emptied, m.drained, m.link, m.hold, m.replica, m.lag} {
+	for _, d := range []*prometheus.Desc{m.age, m.zones, m.names, m.members, m.endpoints, m.emptied, m.drained, m.link, m.hold, m.stale, m.replica, m.lag} {
 		ch <- d
 	}
 }
@@ -90,9 +92,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.link, truth(h.Link == l), string(l))
 	}
 	gauge(m.hold, truth(h.Hold != ""))
+	gauge(m.stale, truth(h.Stale))
 	if h.Replica.Role == "slave" {
 		gauge(m.replica, truth(h.Replica.LinkUp))
-		gauge(m.lag, h.Replica.LastData.Seconds())
+		gauge(m.lag, time.Since(h.Replica.Heard).Seconds())
 	}
 	if !h.InSync.IsZero() {
 		gauge(m.age, time.Since(h.InSync).Seconds())

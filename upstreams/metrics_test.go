@@ -42,6 +42,7 @@ var always = []string{
 	"razor_upstreams_rescan_duration_seconds",
 	"razor_upstreams_save_duration_seconds",
 	"razor_upstreams_save_errors_total",
+	"razor_upstreams_stale",
 }
 
 func TestSeries(t *testing.T) {
@@ -88,7 +89,7 @@ func TestSeriesValues(t *testing.T) {
 	}
 	f.health.Store(&Health{
 		Link: LinkPolling, Hold: "flush", InSync: time.Now().Add(-time.Hour),
-		Replica: Replica{Role: "slave", LinkUp: true, LastData: 3 * time.Second},
+		Replica: Replica{Role: "slave", LinkUp: true, Heard: time.Now().Add(-2 * time.Hour)},
 	})
 	f.snapshot.Store(&Snapshot{zones: map[string]*Zone{"a": {}, "b": {}}, NameCount: 3, MemberCount: 4, Emptied: 5})
 	f.report("r:A", []Defect{{Key: "r:A", Member: "x"}, {Key: "r:A", Member: "y"}})
@@ -113,21 +114,24 @@ razor_upstreams_pools_emptied 5
 # HELP razor_upstreams_rejected Keys, members and fields in Redis that cannot be used and are left out.
 # TYPE razor_upstreams_rejected gauge
 razor_upstreams_rejected 3
-# HELP razor_upstreams_replica_lag_seconds Time since the Redis replica heard its primary.
-# TYPE razor_upstreams_replica_lag_seconds gauge
-razor_upstreams_replica_lag_seconds 3
 # HELP razor_upstreams_replica_link_up Whether the Redis replica's link to its primary is up.
 # TYPE razor_upstreams_replica_link_up gauge
 razor_upstreams_replica_link_up 1
+# HELP razor_upstreams_stale 1 while the lists are older than redis.stale_after: Redis does not answer, or does not hear its primary.
+# TYPE razor_upstreams_stale gauge
+razor_upstreams_stale 1
 # HELP razor_upstreams_zones Zones in the snapshot.
 # TYPE razor_upstreams_zones gauge
 razor_upstreams_zones 2
 `
-	if got := exposed(t, reg, metricHold, metricLink, metricMembers, metricNames, metricEmptied, metricRejected, metricReplicaLag, metricReplicaLink, metricZones); got != want {
+	if got := exposed(t, reg, metricHold, metricLink, metricMembers, metricNames, metricEmptied, metricRejected, metricReplicaLink, metricStale, metricZones); got != want {
 		t.Errorf("%s\n%s", got, textDiff(got, want))
 	}
 	if age := exposed(t, reg, metricAge); !strings.Contains(age, metricAge+" 360") {
 		t.Errorf("%s", age)
+	}
+	if lag := exposed(t, reg, metricReplicaLag); !strings.Contains(lag, metricReplicaLag+" 720") {
+		t.Errorf("%s", lag)
 	}
 	f.reportAll(map[string][]Defect{"r:AAAA": {{Key: "r:AAAA"}}})
 	if got := exposed(t, reg, metricRejected); !strings.HasSuffix(got, metricRejected+" 1\n") {
@@ -154,20 +158,64 @@ func exposed(t *testing.T, reg *prometheus.Registry, names ...string) string {
 	return b.String()
 }
 
-func TestParseInfo(t *testing.T) {
+// The time since the primary was heard grows through a loss of the link and a
+// restart of the replica, and ends when the primary is heard.
+func TestReplicaState(t *testing.T) {
 	t.Parallel()
+	now := time.Unix(1000, 0)
+	ago := func(s int) time.Time { return now.Add(-time.Duration(s) * time.Second) }
+	const slave, lost = "role:slave\r\nmaster_replid:d\r\n", "master_link_status:down\r\nmaster_last_io_seconds_ago:-1\r\n"
 	for _, tt := range []struct {
 		name, text string
-		want       replicationInfo
+		before     time.Time
+		replid     string
+		want       Replica
 	}{
-		{"primary", "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:abc\r\nmaster_replid2:000\r\n", replicationInfo{"abc", Replica{Role: "master"}}},
-		{"replica", "role:slave\r\nmaster_host:::1\r\nmaster_link_status:up\r\nmaster_last_io_seconds_ago:7\r\nmaster_replid:d\r\n", replicationInfo{"d", Replica{"slave", true, 7 * time.Second}}},
-		{"replica without its primary", "role:slave\nmaster_link_status:down\nmaster_last_io_seconds_ago:-1\n", replicationInfo{"", Replica{Role: "slave"}}},
-		{"nothing", "", replicationInfo{}},
-		{"rubbish", "role\nmaster_last_io_seconds_ago:x\n:::\n", replicationInfo{}},
+		{"primary", "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:abc\r\nmaster_replid2:000\r\n", time.Time{}, "abc", Replica{"master", false, now}},
+		{"promoted", "role:master\r\nmaster_replid:abc\r\n", ago(90), "abc", Replica{"master", false, now}},
+		{"replica", slave + "master_host:::1\r\nmaster_link_status:up\r\nmaster_last_io_seconds_ago:7\r\n", ago(90), "d", Replica{"slave", true, ago(7)}},
+		{"replica that hears", slave + "master_link_status:up\r\nmaster_last_io_seconds_ago:0\r\n", ago(1), "d", Replica{"slave", true, now}},
+		{"link down at the first look", slave + lost + "master_link_down_since_seconds:7\r\n", time.Time{}, "d", Replica{"slave", false, ago(7)}},
+		{"link seen to be down", slave + lost + "master_link_down_since_seconds:0\r\n", ago(60), "d", Replica{"slave", false, ago(60)}},
+		{"link down for longer than heard of", slave + lost + "master_link_down_since_seconds:90\r\n", ago(60), "d", Replica{"slave", false, ago(90)}},
+		{"restarted without its primary", slave + lost + "master_link_down_since_seconds:-1\r\n", ago(60), "d", Replica{"slave", false, ago(60)}},
+		{"restarted, at the first look", slave + lost + "master_link_down_since_seconds:-1\r\n", time.Time{}, "d", Replica{"slave", false, now}},
+		{"nothing", "", time.Time{}, "", Replica{"", false, now}},
+		{"rubbish", "role\nmaster_last_io_seconds_ago:x\n:::\n", time.Time{}, "", Replica{"", false, now}},
 	} {
-		if got := parseInfo(tt.text); got != tt.want {
-			t.Errorf("%s: %+v; want %+v", tt.name, got, tt.want)
+		info := parseInfo(tt.text)
+		if got := info.replica(tt.before, now); got != tt.want || info.replid != tt.replid {
+			t.Errorf("%s: %+v, %q; want %+v, %q", tt.name, got, info.replid, tt.want, tt.replid)
+		}
+	}
+}
+
+// The lists are as old as the older of two: when Redis was in sync, and when it
+// heard its primary.
+func TestStale(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	old := now.Add(-time.Minute)
+	for _, tt := range []struct {
+		name   string
+		health Health
+		asOf   time.Time
+		stale  bool
+	}{
+		{"nothing yet", Health{}, time.Time{}, false},
+		{"a replica without lists", Health{Replica: Replica{Role: "slave", Heard: old}}, time.Time{}, false},
+		{"in sync with a server that tells nothing", Health{InSync: now}, now, false},
+		{"in sync with a primary", Health{InSync: now, Replica: Replica{Role: "master", Heard: now}}, now, false},
+		{"redis does not answer", Health{InSync: old, Replica: Replica{Heard: now}}, old, true},
+		{"the primary is not heard", Health{InSync: now, Replica: Replica{Role: "slave", Heard: old}}, old, true},
+	} {
+		f, err := NewFollower(Config{StaleAfter: 50 * time.Second}, Options{}, quiet(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.health.Store(&tt.health)
+		if h := f.Health(); h.Stale != tt.stale || !h.AsOf().Equal(tt.asOf) {
+			t.Errorf("%s: stale %t, as of %v; want %t, %v", tt.name, h.Stale, h.AsOf(), tt.stale, tt.asOf)
 		}
 	}
 }

@@ -12,9 +12,9 @@ import (
 
 // Replica is what the server says of its replication.
 type Replica struct {
-	Role     string        // "master", "slave", "" where the server does not tell
-	LinkUp   bool          // a replica's link to its primary
-	LastData time.Duration // since a replica heard its primary
+	Role   string    // "master", "slave", "" where the server does not tell
+	LinkUp bool      // a replica's link to its primary
+	Heard  time.Time // when a replica last heard its primary, or was seen to have lost it; a primary hears itself; zero where the server does not tell
 }
 
 // watch reads INFO replication: another replication id means other data.
@@ -22,12 +22,13 @@ func (s *session) watch(ctx context.Context) error {
 	text, err := s.replication(ctx)
 	if err != nil {
 		if isReply(err) {
+			s.setHealth(func(h *Health) { h.Replica = Replica{} })
 			return nil // the server has no such INFO
 		}
 		return err
 	}
 	info := parseInfo(text)
-	s.setHealth(func(h *Health) { h.Replica = info.replica })
+	s.setHealth(func(h *Health) { h.Replica = info.replica(h.Replica.Heard, time.Now()) })
 	changed := s.replid != "" && info.replid != "" && s.replid != info.replid
 	s.replid = info.replid
 	if changed && s.reached {
@@ -48,25 +49,44 @@ func isReply(err error) bool {
 	return errors.As(err, &e)
 }
 
+// replicationInfo is what is read of INFO replication.
 type replicationInfo struct {
-	replid  string
-	replica Replica
+	role, replid string
+	linkUp       bool
+	silence      time.Duration // since the primary was heard or, while the link is down, since that was noticed; negative: not known
+}
+
+// replica is the state of the server, which heard its primary before. A link is
+// seen to be down some time after the last that came over it, and a replica that
+// was restarted does not know how long it has been without: the older time counts.
+func (i replicationInfo) replica(before, now time.Time) Replica {
+	out := Replica{Role: i.role, LinkUp: i.linkUp, Heard: now}
+	if i.role != "slave" {
+		return out
+	}
+	if i.silence > 0 {
+		out.Heard = now.Add(-i.silence)
+	}
+	if !i.linkUp && !before.IsZero() && before.Before(out.Heard) {
+		out.Heard = before
+	}
+	return out
 }
 
 func parseInfo(text string) replicationInfo {
-	var out replicationInfo
+	out := replicationInfo{silence: -1}
 	for line := range strings.Lines(text) {
 		k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
 		switch k {
 		case "role":
-			out.replica.Role = v
+			out.role = v
 		case "master_replid":
 			out.replid = v
 		case "master_link_status":
-			out.replica.LinkUp = v == "up"
-		case "master_last_io_seconds_ago":
-			if n, err := strconv.Atoi(v); err == nil && n >= 0 {
-				out.replica.LastData = time.Duration(n) * time.Second
+			out.linkUp = v == "up"
+		case "master_last_io_seconds_ago", "master_link_down_since_seconds": // one of them is -1 or not there
+			if n, err := strconv.ParseInt(v, 10, 32); err == nil && n >= 0 {
+				out.silence = time.Duration(n) * time.Second
 			}
 		}
 	}

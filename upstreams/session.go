@@ -102,6 +102,7 @@ func (s *session) poll(ctx context.Context) error {
 			return err
 		}
 		s.sync()
+		s.sayStale()
 	}
 }
 
@@ -121,6 +122,7 @@ func (s *session) alive(ctx context.Context) error {
 	}
 	s.evaluate()
 	s.sync()
+	s.sayStale()
 	return nil
 }
 
