@@ -17,7 +17,7 @@ type model struct {
 }
 
 func newModel(zones []string) *model {
-	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, snapshot: &Snapshot{}}
+	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, snapshot: &Snapshot{superseded: make(chan struct{})}}
 }
 
 // isApex tells whether sticky names below a name are of interest: it is a zone of
@@ -61,6 +61,7 @@ type change struct {
 // touch, not with the lists.
 func (m *model) apply(changes []change) *Snapshot {
 	next := *m.snapshot
+	next.superseded = make(chan struct{})
 	m.emptied, m.drained = nil, nil
 	t := touched{names: map[string]bool{}, zones: map[string]bool{}, apps: map[string]bool{}}
 	for _, c := range changes {
@@ -183,7 +184,8 @@ func (m *model) buildApps(s *Snapshot, apps map[string]bool) {
 	}
 	edit := s.apps.edit()
 	for app := range apps {
-		if old, _ := edit.getString(app); old != nil {
+		old, _ := edit.getString(app)
+		if old != nil {
 			s.EndpointCount -= len(old.Endpoints)
 		}
 		v := m.values[keyID{kind: kindUpstream, name: app}]
@@ -196,7 +198,9 @@ func (m *model) buildApps(s *Snapshot, apps map[string]bool) {
 			u.Source, u.Index, u.Updated = v.meta.source, v.meta.index, v.meta.updated
 		}
 		s.EndpointCount += len(u.Endpoints)
-		edit.set(app, u)
+		if !u.equal(old) {
+			edit.set(app, u)
+		}
 	}
 	s.apps = edit.done()
 }

@@ -52,6 +52,20 @@ type Upstream struct {
 	Updated   time.Time  // zero where META does not say
 }
 
+// equal tells whether two upstreams say the same, META included.
+func (u *Upstream) equal(old *Upstream) bool {
+	return u.sameList(old) && u.Source == old.Source && u.Index == old.Index && u.Updated.Equal(old.Updated)
+}
+
+// sameList tells whether two upstreams have the same endpoints. Where one was made
+// of the other that is seen without looking at them.
+func (u *Upstream) sameList(old *Upstream) bool {
+	if old == nil || len(u.Endpoints) != len(old.Endpoints) {
+		return false
+	}
+	return len(u.Endpoints) == 0 || &u.Endpoints[0] == &old.Endpoints[0] || slices.Equal(u.Endpoints, old.Endpoints)
+}
+
 const endpointWant = "an address and port such as [2001:db8::1]:8080, with weight=, sid= and site= behind it"
 
 // errWeight takes the whole endpoint out: one that should take no flows must not

@@ -42,6 +42,7 @@ type Follower struct {
 	metrics *metrics
 
 	snapshot atomic.Pointer[Snapshot]
+	first    <-chan struct{} // closed when there is a snapshot
 	health   atomic.Pointer[Health]
 	accepts  chan chan error
 
@@ -52,8 +53,8 @@ type Follower struct {
 	emptied map[string]bool // keys of pools that were said to be emptied
 	replid  string
 	unsaved bool
-	newZone bool                          // an edit made a zone: what is below it has to be read
 	stale   bool                          // said in the log
+	newZone bool                          // an edit made a zone: what is below it has to be read
 	changed func(id keyID, old, v *value) // told of every change before it is published, may be nil
 }
 
@@ -66,11 +67,10 @@ type Health struct {
 	FromDisk bool      // the snapshot is the one from disk, Redis was not read yet
 	InSync   time.Time // when the snapshot was last known to be what Redis says, or was written to disk; zero if never
 	Hold     string    // why a mass loss is not obeyed; "" when nothing is held
-	Replica  Replica
 	Stale    bool      // AsOf is longer ago than redis.stale_after; false before the first snapshot
+	Replica  Replica
 }
 
-// Link is how changes reach the follower.
 // AsOf is when the lists were last known to be what the primary says; zero if
 // never.
 func (h Health) AsOf() time.Time {
@@ -80,6 +80,7 @@ func (h Health) AsOf() time.Time {
 	return h.InSync
 }
 
+// Link is how changes reach the follower.
 type Link string
 
 // The states of a link.
@@ -103,11 +104,12 @@ func NewFollower(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regis
 	if opt.Rescan == 0 {
 		opt.Rescan = rescanEvery
 	}
-	f := &Follower{
 	cfg.Defaults()
+	f := &Follower{
 		cfg: cfg, opt: opt, log: log, model: newModel(zones),
 		defects: map[string][]Defect{}, emptied: map[string]bool{}, accepts: make(chan chan error),
 	}
+	f.first = f.model.snapshot.superseded
 	f.health.Store(&Health{Link: LinkDown})
 	f.metrics = newMetrics(reg, f)
 	f.loadDisk()
@@ -245,14 +247,12 @@ func (f *Follower) publish(changes []change) {
 		f.newZone = f.newZone || before.zones[name] == nil
 	}
 	f.snapshot.Store(s)
+	close(before.superseded)
 	// That there is no zone from the start is nothing worth keeping.
 	f.unsaved = f.unsaved || s.ZoneCount() > 0 || before.ZoneCount() > 0
 	f.sayEmptied(s)
 }
 
-// sayEmptied logs the pools of which skip lists leave nothing, each once.
-func (f *Follower) sayEmptied(s *Snapshot) {
-	for key := range f.emptied {
 // sayStale logs that the lists have become stale, and that they no longer are.
 func (f *Follower) sayStale() {
 	h := f.Health()
@@ -267,6 +267,9 @@ func (f *Follower) sayStale() {
 	}
 }
 
+// sayEmptied logs the pools of which skip lists leave nothing, each once.
+func (f *Follower) sayEmptied(s *Snapshot) {
+	for key := range f.emptied {
 		if id, _ := parseKey(key); !s.leavesNothing(id) {
 			delete(f.emptied, key)
 		}

@@ -18,6 +18,8 @@ type Snapshot struct {
 	apps    table[*Upstream]  // by the name of the application
 	subnets *subnets          // prefix to route
 
+	superseded chan struct{} // closed when the follower has a newer one
+
 	// Size of the lists, for metrics.
 	NameCount, MemberCount int
 	// EndpointCount is the number of endpoints in all upstream lists.

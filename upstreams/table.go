@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
+	"reflect"
 )
 
 // shardCount divides a table so that an edit copies one shard, not all names:
@@ -53,6 +54,39 @@ func (t table[V]) all() iter.Seq2[string, V] {
 	}
 }
 
+// touchedSince visits the names of the shards that another table does not share,
+// each once.
+func (t table[V]) touchedSince(old table[V]) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if t.shards == old.shards {
+			return
+		}
+		for i := range shardCount {
+			now, was := t.shard(i), old.shard(i)
+			if reflect.ValueOf(now).Pointer() == reflect.ValueOf(was).Pointer() {
+				continue
+			}
+			for name := range now {
+				if !yield(name) {
+					return
+				}
+			}
+			for name := range was {
+				if _, ok := now[name]; !ok && !yield(name) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (t table[V]) shard(i int) map[string]V {
+	if t.shards == nil {
+		return nil
+	}
+	return t.shards[i]
+}
+
 // tableEdit is a table in the making.
 type tableEdit[V any] struct {
 	table[V]
@@ -68,7 +102,7 @@ func (t table[V]) edit() *tableEdit[V] {
 	return e
 }
 
-func (e *tableEdit[V]) shard(name string) map[string]V {
+func (e *tableEdit[V]) owned(name string) map[string]V {
 	i := maphash.String(shardSeed, name) % shardCount
 	if !e.own[i] {
 		e.own[i] = true
@@ -79,9 +113,9 @@ func (e *tableEdit[V]) shard(name string) map[string]V {
 	return e.shards[i]
 }
 
-func (e *tableEdit[V]) set(name string, v V) { e.shard(name)[name] = v }
+func (e *tableEdit[V]) set(name string, v V) { e.owned(name)[name] = v }
 
-func (e *tableEdit[V]) remove(name string) { delete(e.shard(name), name) }
+func (e *tableEdit[V]) remove(name string) { delete(e.owned(name), name) }
 
 // done is the finished table; the edit must not be used after it.
 func (e *tableEdit[V]) done() table[V] { return e.table }
