@@ -179,7 +179,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	saver := newSaver(f.opt.StateDir, f.log, f.metrics)
 	defer func() { saver.stop(f.unsaved, f.model.values) }()
 	retry := retryFirst
-	for down := false; ctx.Err() == nil; {
+	for down, refused := false, false; ctx.Err() == nil; {
 		s := &session{Follower: f, saver: saver}
 		err := s.run(ctx)
 		if ctx.Err() != nil {
@@ -188,7 +188,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		if s.reached {
 			retry, down = retryFirst, false
 		}
-		if !down {
+		if !down || refused != isReply(err) {
 			switch {
 			case isReply(err): // it is loading, has lost its primary, or has other rights for us
 				f.log.Warn("redis refuses to be read, serving the last good snapshot", "address", f.cfg.Address, "err", err)
@@ -198,10 +198,10 @@ func (f *Follower) Run(ctx context.Context) error {
 				f.log.Warn("redis does not answer", "address", f.cfg.Address, "err", err)
 			}
 		}
-		down = true
+		down, refused = true, isReply(err)
 		f.setHealth(func(h *Health) {
 			h.Link = LinkDown
-			if !isReply(err) {
+			if !refused {
 				h.Replica = Replica{Heard: h.Replica.Heard}
 			}
 		})

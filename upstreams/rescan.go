@@ -51,6 +51,7 @@ func (s *session) tidy(ctx context.Context) error {
 // wholesale, and may be held.
 func (s *session) rescan(ctx context.Context, cause string) error {
 	start := time.Now()
+	s.log.Debug("reading all lists", "cause", cause)
 	var named []string // before the scan, and not yet looked at
 	if s.tracker != nil {
 		var flushed bool
