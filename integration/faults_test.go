@@ -164,14 +164,6 @@ func TestFaults(t *testing.T) {
 				t.Error("held although nothing was lost")
 			}
 		}},
-		{"its clients killed", func(t *testing.T, n *nameserver, s *redistest.Server) {
-			for range 5 {
-				s.Do("CLIENT KILL TYPE normal SKIPME yes")
-				time.Sleep(50 * time.Millisecond)
-			}
-			s.Do("SADD n0.z.example:A 192.0.2.1")
-			n.until("edits are obeyed", func() bool { return n.draws(1, "n0.z.example", "A")[addr("192.0.2.1")] == 1 })
-		}},
 		{"emptied by FLUSHALL, half refilled, refilled", func(t *testing.T, n *nameserver, s *redistest.Server) {
 			s.Do("FLUSHALL")
 			n.awaitHold()
@@ -310,78 +302,6 @@ func TestAccept(t *testing.T) {
 	n.awaitNoHold()
 	if len(addresses(n.ask(route(3), "A"))) != 1 {
 		t.Error("what is there was lost")
-	}
-}
-
-// A primary that comes back empty wipes its replicas: razor reads the replica.
-func TestReplicaFaults(t *testing.T) {
-	t.Parallel()
-	rows := []struct {
-		name  string
-		event func(t *testing.T, n *nameserver, primary, replica *redistest.Server)
-	}{
-		{"primary comes back empty, is refilled", func(t *testing.T, n *nameserver, primary, _ *redistest.Server) {
-			primary.Kill()
-			primary.Restart()
-			n.awaitHold()
-			fill(primary)
-			n.awaitNoHold()
-		}},
-		{"primary comes back half filled", func(t *testing.T, n *nameserver, primary, replica *redistest.Server) {
-			primary.Kill()
-			replica.Stop() // so that it finds the half at once
-			primary.Restart()
-			for i := range routes / 2 {
-				fillRoute(primary, i)
-			}
-			replica.Continue()
-			n.awaitHold()
-			fill(primary)
-			n.awaitNoHold()
-		}},
-		{"replica is pointed at another primary", func(t *testing.T, n *nameserver, _, replica *redistest.Server) {
-			other := redistest.Start(t)
-			replica.Do(fmt.Sprintf("REPLICAOF 127.0.0.1 %d", other.Port))
-			n.awaitHold()
-			fill(other)
-			n.awaitNoHold()
-			other.Do("SADD n0.z.example:A 192.0.2.1")
-			n.until("edits are obeyed", func() bool { return n.draws(1, "n0.z.example", "A")[addr("192.0.2.1")] == 1 })
-		}},
-		{"primary flushed", func(t *testing.T, n *nameserver, primary, _ *redistest.Server) {
-			primary.Do("FLUSHALL")
-			n.awaitHold()
-			fill(primary)
-			n.awaitNoHold()
-		}},
-		{"replica restarted", func(t *testing.T, n *nameserver, primary, replica *redistest.Server) {
-			replica.Kill()
-			replica.Restart()
-			primary.Do("SADD n0.z.example:A 192.0.2.1")
-			n.until("edits are obeyed", func() bool { return n.draws(1, "n0.z.example", "A")[addr("192.0.2.1")] == 1 })
-			n.awaitNoHold()
-		}},
-		{"edits through the primary", func(t *testing.T, n *nameserver, primary, _ *redistest.Server) {
-			primary.Do("SREM n0.z.example:A 198.18.0.0")
-			n.until("obeyed", func() bool { return n.metric("razor_upstreams_members") == routes*20-1 })
-			primary.Do("DEL n5.z.example:A n6.z.example:A n7.z.example:A")
-			n.eventually("n7.z.example", "A", "NOERROR (SOA)")
-			if n.metric("razor_upstreams_hold") != 0 {
-				t.Error("edits were held")
-			}
-		}},
-	}
-	for _, row := range rows {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			primary := redistest.Start(t)
-			fill(primary)
-			replica := primary.Replica()
-			n := faultServer(t, replica)
-			p := n.probe(route(0), route(1))
-			row.event(t, n, primary, replica)
-			n.unharmed(p)
-		})
 	}
 }
 

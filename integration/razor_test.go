@@ -55,9 +55,19 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
+// patience bounds the wait for what takes milliseconds on an idle machine, or half
+// a minute where Redis does not name what it does.
+const patience = time.Minute
+
 // start runs razor on a free port of loopback until the test ends or stop is
 // called. Settings are changed by edit.
 func start(tb testing.TB, redis string, edit func(*razor.Config)) *nameserver {
+	tb.Helper()
+	return startWith(tb, upstreams.Config{Address: redis}, edit)
+}
+
+// startWith is start for a Redis that takes more than an address.
+func startWith(tb testing.TB, redis upstreams.Config, edit func(*razor.Config)) *nameserver {
 	tb.Helper()
 	n := &nameserver{tb: tb, addr: freeAddr(tb), registry: prometheus.NewRegistry(), log: &syncBuffer{}}
 	cfg := razor.Config{Listen: []string{n.addr}, StateDir: tb.TempDir()}
@@ -69,7 +79,7 @@ func start(tb testing.TB, redis string, edit func(*razor.Config)) *nameserver {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- razor.Run(ctx, cfg, upstreams.Config{Address: redis}, slog.New(slog.NewTextHandler(n.log, nil)), n.registry, n.report)
+		done <- razor.Run(ctx, cfg, redis, slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})), n.registry, n.report)
 	}()
 	n.stop = sync.OnceFunc(func() {
 		cancel()
@@ -100,8 +110,13 @@ func start(tb testing.TB, redis string, edit func(*razor.Config)) *nameserver {
 func startReady(tb testing.TB, redis string, edit func(*razor.Config)) *nameserver {
 	tb.Helper()
 	n := start(tb, redis, edit)
-	n.until("ready", func() bool { ok, _ := n.readiness(); return ok })
+	n.awaitReady()
 	return n
+}
+
+func (n *nameserver) awaitReady() {
+	n.tb.Helper()
+	n.until("ready", func() bool { ok, _ := n.readiness(); return ok })
 }
 
 func (n *nameserver) report(ok bool, state string) {
@@ -118,7 +133,7 @@ func (n *nameserver) readiness() (bool, string) {
 
 func (n *nameserver) until(what string, ok func() bool) {
 	n.tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !ok() {
 		if time.Now().After(deadline) {
 			n.tb.Fatalf("waiting until %s: timed out\n%s", what, n.log)
@@ -201,7 +216,7 @@ func subnet(text string) func(*dns.Msg) {
 func (n *nameserver) eventually(name, qtype, want string, edit ...func(*dns.Msg)) {
 	n.tb.Helper()
 	var got string
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
 		if got = outcome(n.ask(name, qtype, edit...)); got == want {
 			return
