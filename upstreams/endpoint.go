@@ -76,27 +76,15 @@ var errWeight = errors.New("bad weight")
 // is left out of its endpoint; of two members for one address the first in the order of their
 // text counts.
 func (p *parser) endpoints(set []string) []Endpoint {
-	out := make([]Endpoint, 0, len(set))
+	type member struct {
+		Endpoint
+		text string
+	}
+	members := make([]member, 0, len(set))
 	sites := map[string]string{} // one string for each site
-	for _, text := range slices.Sorted(slices.Values(set)) {
-		fields := strings.Fields(text)
-		if len(fields) == 0 {
-			p.bad(text, "empty", endpointWant)
-			continue
-		}
-		addr, err := parseAddrPort(fields[0])
-		if err != nil {
-			p.bad(text, err.Error(), endpointWant)
-			continue
-		}
-		e, usable := Endpoint{Addr: addr, Weight: 1}, true
-		for _, f := range fields[1:] {
-			if err := e.set(f); err != nil {
-				p.bad(text, f+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name")
-				usable = usable && !errors.Is(err, errWeight)
-			}
-		}
-		if !usable {
+	for _, text := range set {
+		e, ok := p.endpoint(text)
+		if !ok {
 			continue
 		}
 		if s, ok := sites[e.Site]; ok {
@@ -105,16 +93,49 @@ func (p *parser) endpoints(set []string) []Endpoint {
 			e.Site = strings.Clone(e.Site)
 			sites[e.Site] = e.Site
 		}
-		out = append(out, e)
+		members = append(members, member{e, text})
 	}
-	slices.SortStableFunc(out, func(a, b Endpoint) int { return a.Addr.Compare(b.Addr) })
-	return slices.CompactFunc(out, func(a, b Endpoint) bool {
-		same := a.Addr == b.Addr
-		if same {
-			p.bad(a.String(), "another endpoint with the address "+b.Addr.String(), "one member for each address")
+	slices.SortStableFunc(p.defects, func(a, b Defect) int { return strings.Compare(a.Member, b.Member) })
+	// Once, by both: sorting is most of the work on a large list.
+	slices.SortFunc(members, func(a, b member) int {
+		if c := a.Addr.Compare(b.Addr); c != 0 {
+			return c
 		}
-		return same
+		return strings.Compare(a.text, b.text)
 	})
+	out := make([]Endpoint, 0, len(members))
+	for i, m := range members {
+		if i > 0 && m.Addr == members[i-1].Addr {
+			p.bad(m.String(), "another endpoint with the address "+m.Addr.String(), "one member for each address")
+			continue
+		}
+		out = append(out, m.Endpoint)
+	}
+	return out
+}
+
+// endpoint reads one member; false where it cannot be used.
+func (p *parser) endpoint(text string) (e Endpoint, ok bool) {
+	e.Weight = 1
+	for f := range strings.FieldsSeq(text) {
+		if !e.Addr.IsValid() {
+			addr, err := parseAddrPort(f)
+			if err != nil {
+				p.bad(text, err.Error(), endpointWant)
+				return e, false
+			}
+			e.Addr, ok = addr, true
+			continue
+		}
+		if err := e.set(f); err != nil {
+			p.bad(text, f+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name")
+			ok = ok && !errors.Is(err, errWeight)
+		}
+	}
+	if !e.Addr.IsValid() {
+		p.bad(text, "empty", endpointWant)
+	}
+	return e, ok
 }
 
 // parseAddrPort reads address and port in the forms of ParseMember; an IPv6
