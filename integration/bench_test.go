@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,10 +33,66 @@ func BenchmarkEditToAnswer(b *testing.B) {
 		}
 		took = append(took, time.Since(start))
 	}
+	reportTimes(b, took)
+}
+
+func reportTimes(b *testing.B, took []time.Duration) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2])/1e6, "ms-p50")
 	b.ReportMetric(float64(took[len(took)*99/100])/1e6, "ms-p99")
 	b.ReportMetric(float64(took[len(took)-1])/1e6, "ms-max")
+}
+
+// edits times edits of an application's list, from the command on the primary to
+// the follower's snapshot that has it.
+func edits(b *testing.B, primary *redistest.Server, f *upstreams.Follower, key string) {
+	b.Helper()
+	app, _ := upstreams.WireName(strings.TrimSuffix(key, ":UPSTREAMS"))
+	var took []time.Duration
+	for i := 0; b.Loop(); i++ {
+		last := f.Snapshot()
+		want := len(last.Upstream(app).Endpoints) + 1 - i%2*2
+		start := time.Now()
+		primary.Do([]string{"SADD ", "SREM "}[i%2] + key + " [2001:db8:ffff::1]:80")
+		for len(last.Upstream(app).Endpoints) != want {
+			<-f.Changed(last)
+			last = f.Snapshot()
+		}
+		took = append(took, time.Since(start))
+	}
+	reportTimes(b, took)
+}
+
+// BenchmarkEditToSnapshot is an edit on the primary, through a replica, to the
+// follower's snapshot: 1,000 applications of 100 endpoints are in it.
+func BenchmarkEditToSnapshot(b *testing.B) {
+	primary := applications(b, 1000, 100)
+	f := follow(b, upstreams.Config{Address: primary.Replica().Addr}, upstreams.Options{})
+	edits(b, primary, f, "app7:UPSTREAMS")
+}
+
+// BenchmarkEditInLargeList is one endpoint more or less of 100,000.
+func BenchmarkEditInLargeList(b *testing.B) {
+	s := applications(b, 1, 100_000)
+	edits(b, s, follow(b, upstreams.Config{Address: s.Addr}, upstreams.Options{}), "app0:UPSTREAMS")
+}
+
+// applications fills a server with lists of endpoints.
+func applications(b *testing.B, apps, endpoints int) *redistest.Server {
+	b.Helper()
+	s := redistest.Start(b)
+	pipe := s.Client.Pipeline()
+	for i := range apps {
+		list := make([]any, endpoints)
+		for j := range list {
+			list[j] = fmt.Sprintf("[2001:db8:%x:%x::%x]:8080 weight=5 site=east", i, j>>16, j&0xffff)
+		}
+		pipe.SAdd(b.Context(), fmt.Sprintf("app%d:UPSTREAMS", i), list...)
+	}
+	if _, err := pipe.Exec(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	return s
 }
 
 // million fills a server with 1,000 pools of 1,000 members, half of each family.
@@ -56,7 +113,16 @@ func million(b *testing.B) *redistest.Server {
 // BenchmarkLoadMillion is a start with a million members in a thousand pools:
 // time until the snapshot, and heap that it keeps.
 func BenchmarkLoadMillion(b *testing.B) {
-	s := million(b)
+	load(b, million(b), "B/member", func(s *upstreams.Snapshot) int { return s.MemberCount })
+}
+
+// BenchmarkLoadEndpoints is the same with 1,000 applications of 1,000 endpoints.
+func BenchmarkLoadEndpoints(b *testing.B) {
+	load(b, applications(b, 1000, 1000), "B/endpoint", func(s *upstreams.Snapshot) int { return s.EndpointCount })
+}
+
+func load(b *testing.B, s *redistest.Server, unit string, count func(*upstreams.Snapshot) int) {
+	b.Helper()
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -69,10 +135,10 @@ func BenchmarkLoadMillion(b *testing.B) {
 		f = follow(b, upstreams.Config{Address: s.Addr}, upstreams.Options{})
 	}
 	kept := heap() - before
-	if got := f.Snapshot().MemberCount; got != 1_000_000 {
-		b.Fatal(got, "members")
+	if got := count(f.Snapshot()); got != 1_000_000 {
+		b.Fatal(got, unit)
 	}
-	b.ReportMetric(float64(kept)/1e6/float64(max(b.N, 1)), "B/member")
+	b.ReportMetric(float64(kept)/1e6/float64(max(b.N, 1)), unit)
 }
 
 // BenchmarkEditInMillion is one edit in them: from SADD or SREM to the snapshot.
