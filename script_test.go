@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,18 +86,19 @@ func holdPort(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[1], addr.String())
 }
 
-// httpGet asks until the status is the wanted one, and leaves the body for
-// stdout:
+// httpGet asks until the status is the wanted one, and the words are in the body,
+// which it leaves for stdout:
 //
-//	http 200 $HTTP/readyz
+//	http 503 $HTTP/readyz 'not ready'
 func httpGet(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: http STATUS ADDRESS/PATH")
+	if neg || len(args) != 2 && len(args) != 3 {
+		ts.Fatalf("usage: http STATUS ADDRESS/PATH [WORDS]")
 	}
+	words := strings.Join(args[2:], "")
 	last := ""
 	for range 200 {
 		status, body, err := get("http://" + args[1])
-		if err == nil && strconv.Itoa(status) == args[0] {
+		if err == nil && strconv.Itoa(status) == args[0] && strings.Contains(body, words) {
 			_, _ = io.WriteString(ts.Stdout(), body)
 			return
 		}
