@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,7 +54,6 @@ type Follower struct {
 	emptied map[string]bool // keys of pools that were said to be emptied
 	replid  string
 	unsaved bool
-	stale   bool                          // said in the log
 	newZone bool                          // an edit made a zone: what is below it has to be read
 	changed func(id keyID, old, v *value) // told of every change before it is published, may be nil
 }
@@ -178,6 +178,9 @@ func (f *Follower) loadDisk() {
 func (f *Follower) Run(ctx context.Context) error {
 	saver := newSaver(f.opt.StateDir, f.log, f.metrics)
 	defer func() { saver.stop(f.unsaved, f.model.values) }()
+	var wg sync.WaitGroup
+	wg.Go(func() { f.sayStale(ctx) })
+	defer wg.Wait()
 	retry := retryFirst
 	for down, refused := false, false; ctx.Err() == nil; {
 		s := &session{Follower: f, saver: saver}
@@ -205,7 +208,6 @@ func (f *Follower) Run(ctx context.Context) error {
 				h.Replica = Replica{Heard: h.Replica.Heard}
 			}
 		})
-		f.sayStale()
 		select {
 		case <-ctx.Done():
 		case <-time.After(retry):
@@ -253,17 +255,25 @@ func (f *Follower) publish(changes []change) {
 	f.sayEmptied(s)
 }
 
-// sayStale logs that the lists have become stale, and that they no longer are.
-func (f *Follower) sayStale() {
-	h := f.Health()
-	if h.Stale == f.stale {
-		return
-	}
-	f.stale = h.Stale
-	if h.Stale {
-		f.log.Error("lists are stale, serving them all the same", "age", time.Since(h.AsOf()).Round(time.Second).String(), "link", string(h.Link))
-	} else {
-		f.log.Info("lists are no longer stale")
+// sayStale logs that the lists have become stale, and that they no longer are,
+// until ctx ends. It is on its own, as a Redis that hangs keeps the rest waiting.
+func (f *Follower) sayStale(ctx context.Context) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for said := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		h := f.Health()
+		switch {
+		case h.Stale && !said:
+			f.log.Error("lists are stale, serving them all the same", "age", time.Since(h.AsOf()).Round(time.Second).String(), "link", string(h.Link))
+		case !h.Stale && said:
+			f.log.Info("lists are no longer stale")
+		}
+		said = h.Stale
 	}
 }
 

@@ -102,7 +102,6 @@ func (s *session) poll(ctx context.Context) error {
 			return err
 		}
 		s.sync()
-		s.sayStale()
 	}
 }
 
@@ -122,7 +121,6 @@ func (s *session) alive(ctx context.Context) error {
 	}
 	s.evaluate()
 	s.sync()
-	s.sayStale()
 	return nil
 }
 
