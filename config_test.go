@@ -38,7 +38,7 @@ func TestBadConfig(t *testing.T) {
 		{"bad key: unknown section", "\nbgp:\n  asn: 1\n", []string{`f:2: bgp: unknown key; want ` + sections}},
 		{"bad key: slip in a section", "DSN:\n  hash: even\n", []string{`f:1: DSN: unknown key; want dns`}},
 		{"bad key: slip", "dns:\n  hash: even\n  lisen: []\n", []string{`f:3: dns.lisen: unknown key; want dns.listen`}},
-		{"bad key: unknown", "redis:\n  sentinel: x\n", []string{`f:2: redis.sentinel: unknown key; want one of address, user, password, tls`}},
+		{"bad key: unknown", "redis:\n  cluster: x\n", []string{`f:2: redis.cluster: unknown key; want one of address, user, password, tls, sentinel`}},
 		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad key: twice", "dns:\n  hash: even\n  trace_txt: true\n  hash: legacy\n", []string{`f:4: dns.hash: given twice, first on line 2; want it once`}},
@@ -80,6 +80,15 @@ func TestBadConfig(t *testing.T) {
 		{"bad redis.user", "redis:\n  user: razor\n", []string{`f:2: redis.user: "razor": has no password; want redis.password beside it`}},
 		{"bad redis.tls: empty", "redis:\n  tls:\n", []string{`f:2: redis.tls: empty; want {} for the defaults, settings below it, or no such key`}},
 		{"bad redis.tls: file", "redis:\n  tls:\n    ca: /nonexistent.pem\n", []string{`f:2: redis.tls: open /nonexistent.pem: no such file or directory; want readable PEM files: ca, and cert with its key`}},
+		{"bad redis.sentinel: value", "redis:\n  sentinel: mymaster\n", []string{`f:2: redis.sentinel: "mymaster": not a section; want settings below it: name, addresses, user, password`}},
+		{"bad redis.sentinel: bare", "redis:\n  sentinel: {}\n", []string{
+			`f:2: redis.sentinel.name: missing; want the name of the primary in Sentinel, such as mymaster`,
+			`f:2: redis.sentinel.addresses: missing; want a list such as ["[2001:db8::1]:26379"]`,
+		}},
+		{"bad redis.sentinel.addresses", "redis:\n  sentinel:\n    name: x\n    user: y\n    addresses:\n    - \"[::1]:26379\"\n    - 192.0.2.1\n", []string{
+			`f:4: redis.sentinel.user: "y": has no password; want redis.sentinel.password beside it`,
+			`f:7: redis.sentinel.addresses[1]: "192.0.2.1": not a host and port; want "127.0.0.1:26379" or "[::1]:26379"`,
+		}},
 
 		// http, log.
 		{"bad http.listen", "http:\n  listen: :8053\n", []string{`f:2: http.listen: ":8053": not an address and port; want "[::1]:8053" or "127.0.0.1:8053"`}},

@@ -20,6 +20,17 @@ type Config struct {
 	Password string `yaml:"password"`
 	// TLS is used where it is given.
 	TLS *TLSConfig `yaml:"tls"`
+	// Sentinel knows the primary, for those who write. Without it that is the one
+	// that the server at Address follows, or is.
+	Sentinel *SentinelConfig `yaml:"sentinel"`
+}
+
+// SentinelConfig says which primary writers ask the sentinels for.
+type SentinelConfig struct {
+	Name      string   `yaml:"name"`      // of the primary in the sentinels' configuration
+	Addresses []string `yaml:"addresses"` // host:port of sentinels, asked in this order
+	User      string   `yaml:"user"`      // of the sentinels themselves
+	Password  string   `yaml:"password"`
 }
 
 // TLSConfig says how the Redis server is recognised. Its zero value verifies
@@ -54,10 +65,33 @@ func (c *Config) Check(prefix string) []Defect {
 	if c.User != "" && c.Password == "" {
 		bad("user", c.User, "has no password", "redis.password beside it")
 	}
+	if c.Sentinel != nil {
+		out = append(out, c.Sentinel.check(prefix+".sentinel")...)
+	}
 	if c.TLS != nil {
 		if _, err := c.tlsConfig(); err != nil {
 			bad("tls", "", err.Error(), "readable PEM files: ca, and cert with its key")
 		}
+	}
+	return out
+}
+
+// check lists what is wrong; keys are paths below prefix.
+func (s *SentinelConfig) check(prefix string) []Defect {
+	var out []Defect
+	if s.Name == "" {
+		out = append(out, Defect{Key: prefix + ".name", Reason: "missing", Want: "the name of the primary in Sentinel, such as mymaster"})
+	}
+	if len(s.Addresses) == 0 {
+		out = append(out, Defect{Key: prefix + ".addresses", Reason: "missing", Want: `a list such as ["[2001:db8::1]:26379"]`})
+	}
+	for i, a := range s.Addresses {
+		if !validHostPort(a) {
+			out = append(out, Defect{Key: prefix + ".addresses[" + strconv.Itoa(i) + "]", Member: a, Reason: "not a host and port", Want: `"127.0.0.1:26379" or "[::1]:26379"`})
+		}
+	}
+	if s.User != "" && s.Password == "" {
+		out = append(out, Defect{Key: prefix + ".user", Member: s.User, Reason: "has no password", Want: prefix + ".password beside it"})
 	}
 	return out
 }

@@ -160,9 +160,9 @@ func TestParseInfo(t *testing.T) {
 		name, text string
 		want       replicationInfo
 	}{
-		{"primary", "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:abc\r\nmaster_replid2:000\r\n", replicationInfo{"abc", Replica{Role: "master"}}},
-		{"replica", "role:slave\r\nmaster_host:::1\r\nmaster_link_status:up\r\nmaster_last_io_seconds_ago:7\r\nmaster_replid:d\r\n", replicationInfo{"d", Replica{"slave", true, 7 * time.Second}}},
-		{"replica without its primary", "role:slave\nmaster_link_status:down\nmaster_last_io_seconds_ago:-1\n", replicationInfo{"", Replica{Role: "slave"}}},
+		{"primary", "# Replication\r\nrole:master\r\nconnected_slaves:0\r\nmaster_replid:abc\r\nmaster_replid2:000\r\n", replicationInfo{replid: "abc", replica: Replica{Role: "master"}}},
+		{"replica", "role:slave\r\nmaster_host:::1\r\nmaster_port:6379\r\nmaster_link_status:up\r\nmaster_last_io_seconds_ago:7\r\nmaster_replid:d\r\n", replicationInfo{"d", Replica{"slave", true, 7 * time.Second}, "[::1]:6379"}},
+		{"replica without its primary", "role:slave\nmaster_link_status:down\nmaster_last_io_seconds_ago:-1\n", replicationInfo{replica: Replica{Role: "slave"}}},
 		{"nothing", "", replicationInfo{}},
 		{"rubbish", "role\nmaster_last_io_seconds_ago:x\n:::\n", replicationInfo{}},
 	} {

@@ -3,6 +3,7 @@ package upstreams
 import (
 	"context"
 	"errors"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -51,15 +52,21 @@ func isReply(err error) bool {
 type replicationInfo struct {
 	replid  string
 	replica Replica
+	primary string // host:port that a replica follows; "" of a primary
 }
 
 func parseInfo(text string) replicationInfo {
 	var out replicationInfo
+	var host, port string
 	for line := range strings.Lines(text) {
 		k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
 		switch k {
 		case "role":
 			out.replica.Role = v
+		case "master_host":
+			host = v
+		case "master_port":
+			port = v
 		case "master_replid":
 			out.replid = v
 		case "master_link_status":
@@ -69,6 +76,9 @@ func parseInfo(text string) replicationInfo {
 				out.replica.LastData = time.Duration(n) * time.Second
 			}
 		}
+	}
+	if host != "" {
+		out.primary = net.JoinHostPort(host, port)
 	}
 	return out
 }
