@@ -38,7 +38,7 @@ func TestBadConfig(t *testing.T) {
 		{"bad key: unknown section", "\nbgp:\n  asn: 1\n", []string{`f:2: bgp: unknown key; want ` + sections}},
 		{"bad key: slip in a section", "DSN:\n  hash: even\n", []string{`f:1: DSN: unknown key; want dns`}},
 		{"bad key: slip", "dns:\n  hash: even\n  lisen: []\n", []string{`f:3: dns.lisen: unknown key; want dns.listen`}},
-		{"bad key: unknown", "redis:\n  cluster: x\n", []string{`f:2: redis.cluster: unknown key; want one of address, user, password, tls, sentinel`}},
+		{"bad key: unknown", "redis:\n  proxies: x\n", []string{`f:2: redis.proxies: unknown key; want one of address, user, password, tls, sentinel`}},
 		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad key: twice", "dns:\n  hash: even\n  trace_txt: true\n  hash: legacy\n", []string{`f:4: dns.hash: given twice, first on line 2; want it once`}},
