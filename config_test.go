@@ -17,9 +17,10 @@ import (
 // all that is written for it.
 func TestBadConfig(t *testing.T) {
 	t.Parallel()
-	const sections = "one of dns, redis, http, log"
+	const sections = "one of dns, redis, sync, http, log"
 	const yamlWant = `; want "key: value" lines indented by spaces, and quotes around values such as "[::]:53"`
 	const addrWant = `: not an address and port; want "192.0.2.1:53" or "[2001:db8::1]:53"`
+	const consulWant = `: not an address of Consul; want "http://127.0.0.1:8500", "https://consul.example.net:8501" or "unix:///run/consul/http.sock"`
 	for _, tt := range []struct {
 		name, yaml string
 		want       []string
@@ -31,8 +32,8 @@ func TestBadConfig(t *testing.T) {
 		{"bad syntax: nested too deeply", "dns:\n  zones: " + strings.Repeat("[", 500) + "\n", []string{`f:2: not YAML: nested too deeply` + yamlWant}},
 		{"bad syntax: dashes nested too deeply", strings.Repeat("- ", 500) + "\n", []string{`f:1: not YAML: nested too deeply` + yamlWant}},
 		{"bad document: second one", "log:\n  level: warn\n---\nlog:\n  level: info\n", []string{`f:4: a second document; want one document`}},
-		{"bad document: list", "- dns\n", []string{`f:1: not a section; want settings below it: dns, redis, http, log`}},
-		{"bad document: single value", "dns\n", []string{`f:1: "dns": not a section; want settings below it: dns, redis, http, log`}},
+		{"bad document: list", "- dns\n", []string{`f:1: not a section; want settings below it: dns, redis, sync, http, log`}},
+		{"bad document: single value", "dns\n", []string{`f:1: "dns": not a section; want settings below it: dns, redis, sync, http, log`}},
 
 		// Keys.
 		{"bad key: unknown section", "\nbgp:\n  asn: 1\n", []string{`f:2: bgp: unknown key; want ` + sections}},
@@ -88,6 +89,29 @@ func TestBadConfig(t *testing.T) {
 		{"bad redis.sentinel.addresses", "redis:\n  sentinel:\n    name: x\n    user: y\n    addresses:\n    - \"[::1]:26379\"\n    - 192.0.2.1\n", []string{
 			`f:4: redis.sentinel.user: "y": has no password; want redis.sentinel.password beside it`,
 			`f:7: redis.sentinel.addresses[1]: "192.0.2.1": not a host and port; want "127.0.0.1:26379" or "[::1]:26379"`,
+		}},
+
+		// sync.
+		{"bad sync.consul.address", "sync:\n  consul:\n    address: consul:8500\n", []string{`f:3: sync.consul.address: "consul:8500"` + consulWant}},
+		{"bad sync.consul.address: path", "sync:\n  consul:\n    address: http://consul/v1\n", []string{`f:3: sync.consul.address: "http://consul/v1"` + consulWant}},
+		{"bad sync.consul.address: socket", "sync:\n  consul:\n    address: unix://run/consul.sock\n", []string{`f:3: sync.consul.address: "unix://run/consul.sock": not an absolute path` + consulWant[strings.Index(consulWant, ";"):]}},
+		{"bad sync.consul: token", "sync:\n  consul:\n    token: a\n    token_file: /b\n", []string{`f:4: sync.consul.token_file: "/b": beside a token; want one of the two`}},
+		{"bad sync.consul: tls", "sync:\n  consul:\n    tls: {}\n", []string{`f:3: sync.consul.tls: given, and the address is not https` + consulWant[strings.Index(consulWant, ";"):]}},
+		{"bad sync.lock", "sync:\n  lock: /razor\n", []string{`f:2: sync.lock: "/razor": begins or ends with a slash; want "razor/sync"`}},
+		{"bad sync guards", "sync:\n  floor: 0%\n  churn: half\n", []string{
+			`f:2: sync.floor: "0%": not a share; want a share such as "50%" or a number of endpoints such as 20`,
+			`f:3: sync.churn: "half": not a number or share; want a share such as "50%" or a number of endpoints such as 20`,
+		}},
+		{"bad sync.lists", "sync:\n  lists:\n  - app: a..b\n    service: x\n  - service: y/z\n    tag: 'a\"b'\n    datacenters: ['']\n    floor: 200%\n  - {app: web, service: web}\n  - {app: WEB., churn: 0}\n", []string{
+			`f:3: sync.lists[0].app: "a..b": empty label (a final dot, or two dots in a row); want the name of a list, such as "web.example.org"`,
+			`f:5: sync.lists[1].app: missing; want the name of a list, such as "web.example.org"`,
+			`f:5: sync.lists[1].service: "y/z": not the name of a service; want a name without slashes`,
+			`f:6: sync.lists[1].tag: "a"b": has quotes; want a tag without them`,
+			`f:7: sync.lists[1].datacenters[0]: empty; want the name of a datacenter in Consul`,
+			`f:8: sync.lists[1].floor: "200%": not a share; want a share such as "50%" or a number of endpoints such as 20`,
+			`f:10: sync.lists[3].app: "WEB.": listed twice; want each list once`,
+			`f:10: sync.lists[3].service: missing; want the name of a service in Consul`,
+			`f:10: sync.lists[3].churn: "0": not a number or share; want a share such as "50%" or a number of endpoints such as 20`,
 		}},
 
 		// http, log.
@@ -233,7 +257,7 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := regexp.MustCompile(`(?m)^( *)#(\w+:)`).ReplaceAll(data, []byte("$1$2"))
+	all := regexp.MustCompile(`(?m)^( *)#((?:- )?\w+:)`).ReplaceAll(data, []byte("$1$2"))
 	r, c := reader{}, config{}
 	r.read(all, &c)
 	for _, p := range r.problems {
@@ -278,6 +302,9 @@ func keysOf(path string, t reflect.Type) []string {
 			ft = ft.Elem()
 		}
 		out = append(out, key)
+		if ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct {
+			key, ft = key+"[0]", ft.Elem()
+		}
 		if ft.Kind() == reflect.Struct {
 			out = append(out, keysOf(key, ft)...)
 		}

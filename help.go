@@ -36,6 +36,23 @@ One line per problem. The exit status is 1 if there is any, else 0.`
 
 	checkExample = `  razor check --config /etc/razor/razor.yaml`
 
+	syncLong = `Keep the upstream lists of the configuration (sync.lists) as the health of
+services in Consul is, until SIGINT or SIGTERM. Changes are in Redis within
+milliseconds, and in the log, a line each: who, what, why.
+
+Consul is not believed everything: an empty answer, an error or a lost leader
+changes nothing; a list does not fall below its floor, nor lose more within a
+minute than its churn limit. What is held shows in the log, in the metrics, in
+/readyz and in the META of the list.
+
+Any number of syncs may run: one is active, by a lock in Consul, and another one
+takes over at once.`
+
+	syncExample = `  razor sync --dry-run                    what would change, and how much that is
+  razor sync --once                       make it so, and end
+  razor sync                              keep it so
+  razor sync --accept web.example.org     let go what is held of this list`
+
 	listLong = `Show the lists in Redis, of routes, edges and applications, and how many members
 each has, or, of those that are named, every member. With --json, always every
 member.`

@@ -68,6 +68,7 @@ func (c *cli) root() *cobra.Command {
 			Use: "check", Short: "Say what is wrong with the configuration and the lists in Redis", Long: checkLong, Example: checkExample,
 			Args: cobra.NoArgs, RunE: c.check,
 		},
+		c.syncCommand(),
 		noun("upstreams", "Look after the lists in Redis",
 			jsonFlag(&cobra.Command{
 				Use: "list [NAME...]", Short: "Show the lists in Redis, or the members of some", Long: listLong, Example: listExample,

@@ -193,7 +193,7 @@ func (m *model) buildApps(s *Snapshot, apps map[string]bool) {
 		}
 		u := &Upstream{Endpoints: v.list}
 		if v := m.values[keyID{kind: kindMeta, name: app}]; v != nil {
-			u.Source, u.Index, u.Updated = v.meta.source, v.meta.index, v.meta.updated
+			u.Meta = v.meta.Meta
 		}
 		s.EndpointCount += len(u.Endpoints)
 		edit.set(app, u)

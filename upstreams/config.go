@@ -33,7 +33,7 @@ type SentinelConfig struct {
 	Password  string   `yaml:"password"`
 }
 
-// TLSConfig says how the Redis server is recognised. Its zero value verifies
+// TLSConfig says how a server is recognised. Its zero value verifies
 // the server against the system's authorities.
 type TLSConfig struct {
 	CA         string `yaml:"ca"`          // PEM file of the authorities; the system's when empty
@@ -118,24 +118,28 @@ func (c *Config) tlsConfig() (*tls.Config, error) {
 	if c.TLS == nil {
 		return nil, nil
 	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
+	host, _, _ := net.SplitHostPort(c.Address)
+	return c.TLS.Config(host)
+}
+
+// Config is that of a client of the server called host.
+func (t *TLSConfig) Config(host string) (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if out.ServerName == "" {
-		if host, _, err := net.SplitHostPort(c.Address); err == nil {
-			out.ServerName = host
-		}
+		out.ServerName = host
 	}
-	if c.TLS.CA != "" {
-		pem, err := os.ReadFile(c.TLS.CA)
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
 		if err != nil {
 			return nil, err
 		}
 		out.RootCAs = x509.NewCertPool()
 		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &os.PathError{Op: "parse", Path: c.TLS.CA, Err: os.ErrInvalid}
+			return nil, &os.PathError{Op: "parse", Path: t.CA, Err: os.ErrInvalid}
 		}
 	}
-	if c.TLS.Cert != "" || c.TLS.Key != "" {
-		pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+	if t.Cert != "" || t.Key != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 		if err != nil {
 			return nil, err
 		}

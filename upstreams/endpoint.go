@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Endpoint is a member of an upstream list: where an application can be reached.
@@ -35,23 +34,6 @@ func (e Endpoint) String() string {
 // MarshalText is String, for JSON.
 func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
 
-// Source is who owns an upstream list.
-type Source string
-
-// The values of source in META.
-const (
-	SourceOperator Source = "operator" // the Consul sync never touches the list
-	SourceConsul   Source = "consul"
-)
-
-// Upstream is the list of an application, `<app>:UPSTREAMS` and its META.
-type Upstream struct {
-	Endpoints []Endpoint // by address and port, each once
-	Source    Source     // "" where META does not say
-	Index     uint64     // of Consul, when the list was written
-	Updated   time.Time  // zero where META does not say
-}
-
 const endpointWant = "an address and port such as [2001:db8::1]:8080, with weight=, sid= and site= behind it"
 
 // errWeight takes the whole endpoint out: one that should take no flows must not
@@ -77,7 +59,7 @@ func (p *parser) endpoints(set []string) []Endpoint {
 		}
 		e, usable := Endpoint{Addr: addr, Weight: 1}, true
 		for _, f := range fields[1:] {
-			if err := e.set(f); err != nil {
+			if err := e.Set(f); err != nil {
 				p.bad(text, f+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name")
 				usable = usable && !errors.Is(err, errWeight)
 			}
@@ -132,8 +114,8 @@ func parseAddrPort(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
 }
 
-// set reads one attribute.
-func (e *Endpoint) set(attribute string) error {
+// Set reads one attribute, key=value. One that cannot be used leaves e as it is.
+func (e *Endpoint) Set(attribute string) error {
 	key, text, ok := strings.Cut(attribute, "=")
 	switch {
 	case !ok:
@@ -151,45 +133,12 @@ func (e *Endpoint) set(attribute string) error {
 		}
 		e.SID = a
 	case key == "site":
-		if text == "" {
-			return errors.New("empty")
+		if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return errors.New("not one word")
 		}
 		e.Site = text
 	default:
 		return errors.New("unknown attribute")
 	}
 	return nil
-}
-
-// meta is an UPSTREAMS:META hash.
-type meta struct {
-	source  Source
-	index   uint64
-	updated time.Time
-	fields  map[string]string // the usable fields as they were written
-}
-
-func (p *parser) meta(hash map[string]string) *meta {
-	m := &meta{fields: map[string]string{}}
-	for field, text := range hash {
-		var err error
-		switch field {
-		case "source":
-			if m.source = Source(text); m.source != SourceConsul && m.source != SourceOperator {
-				m.source, err = "", errors.New("unknown")
-			}
-		case "index":
-			m.index, err = strconv.ParseUint(text, 10, 64)
-		case "updated":
-			m.updated, err = time.Parse(time.RFC3339, text)
-		default:
-			err = errors.New("unknown field")
-		}
-		if err != nil {
-			p.bad(field+" "+text, "cannot be used", "source consul or operator, index a number, updated a time as 2006-01-02T15:04:05Z")
-			continue
-		}
-		m.fields[field] = text
-	}
-	return m
 }

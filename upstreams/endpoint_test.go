@@ -45,7 +45,7 @@ func TestEndpoints(t *testing.T) {
 		}},
 		{"bad sid and site", []string{"192.0.2.1:80 sid=192.0.2.1 site= x"}, "192.0.2.1:80", []string{
 			"192.0.2.1:80 sid=192.0.2.1 site= x: sid=192.0.2.1: not an IPv6 address",
-			"192.0.2.1:80 sid=192.0.2.1 site= x: site=: empty", "192.0.2.1:80 sid=192.0.2.1 site= x: x: not key=value",
+			"192.0.2.1:80 sid=192.0.2.1 site= x: site=: not one word", "192.0.2.1:80 sid=192.0.2.1 site= x: x: not key=value",
 		}},
 		{"one address twice", []string{"192.0.2.1:80 weight=9", "192.0.2.1:80 weight=2"}, "192.0.2.1:80 weight=2", []string{
 			"192.0.2.1:80 weight=9: another endpoint with the address 192.0.2.1:80",
