@@ -58,7 +58,7 @@ func (c *cli) sync(ctx context.Context, flags syncFlags) error {
 			return err
 		}
 		return s.Accept(ctx, flags.accept, func(app string, h upstreams.Held) {
-			fmt.Fprintf(c.stdout, "%s: accepted: %d endpoints, as consul has them (%s since %s)\n", app, h.Wanted, h.Reason, h.Since.Format("2006-01-02 15:04:05 MST"))
+			fmt.Fprintf(c.stdout, "%s: accepted, consul has %d endpoints (held for %s since %s)\n", app, h.Wanted, h.Reason, h.Since.Format("2006-01-02 15:04:05 MST"))
 		})
 	}
 	log.Info("starting", "version", version, "config", c.config)

@@ -36,10 +36,11 @@ type keeper struct {
 
 	// The rest belongs to the goroutine that steps.
 	guard  steering.Guard
-	term   uint64   // of the lock in which the list was taken over; 0 before
-	epoch  uint64   // that this keeper writes
-	said   string   // the last trouble that was logged
-	saidIn []string // what Consul has and cannot be used, as it was logged
+	term   uint64    // of the lock in which the list was taken over; 0 before
+	epoch  uint64    // that this keeper writes
+	saw    time.Time // when the answer came that was looked at last
+	said   string    // the last trouble that was logged
+	saidIn []string  // what Consul has and cannot be used, as it was logged
 }
 
 // state is what others may see of a keeper.
@@ -154,9 +155,10 @@ func (k *keeper) step(ctx context.Context, term uint64) time.Duration {
 		return k.trouble(ctx, err)
 	}
 	k.term = term
-	if len(p.steps) > 0 {
+	if len(p.steps) > 0 && since.After(k.saw) {
 		k.metrics.latency.Observe(time.Since(since).Seconds())
 	}
+	k.saw = since
 	switch {
 	case p.verdict.Again > 0:
 		return min(p.verdict.Again, lookHeld)
@@ -278,8 +280,11 @@ func (k *keeper) made(p plan, meta, was upstreams.Meta, accepted bool) {
 	}
 	k.audit(p, meta.Index)
 	switch {
-	case meta.Held != nil && (was.Held == nil || was.Held.Reason != meta.Held.Reason):
-		k.log.Error("list held: consul takes out more than the guard lets through", "reason", meta.Held.Reason, "consul", p.wants,
+	case meta.Held != nil && was.Held != nil && was.Held.Reason == meta.Held.Reason: // said
+	case p.verdict.Hold == steering.HoldChurn:
+		k.log.Warn("list changes more than its churn limit, the rest follows", "consul", p.wants, "endpoints", p.after, "held", len(p.held), "per_minute", k.cfg.Churn)
+	case meta.Held != nil:
+		k.log.Error("list held: consul takes out more than its floor lets through", "reason", meta.Held.Reason, "consul", p.wants,
 			"endpoints", p.after, "held", len(p.held), "floor", p.verdict.Floor, "baseline", p.verdict.Baseline, "accept_with", "razor sync --accept "+k.cfg.App)
 	case meta.Held == nil && was.Held != nil:
 		k.log.Info("list no longer held", "endpoints", p.after)
@@ -290,16 +295,20 @@ func (k *keeper) made(p plan, meta, was upstreams.Meta, accepted bool) {
 
 // audit writes a line for every change: who, what, why.
 func (k *keeper) audit(p plan, index uint64) {
+	log := k.log.With("who", k.who, "consul_index", index)
 	for _, s := range p.steps {
-		what, action := "endpoint changed", actionChange
+		action := actionChange
 		switch {
 		case s.old == "":
-			what, action = "endpoint added", actionAdd
+			action = actionAdd
+			log.Info("endpoint added", "endpoint", s.new, "why", s.why)
 		case s.new == "":
-			what, action = "endpoint removed", actionRemove
+			action = actionRemove
+			log.Info("endpoint removed", "endpoint", s.old, "why", s.why)
+		default:
+			log.Info("endpoint changed", "endpoint", s.new, "was", s.old, "why", s.why)
 		}
 		k.metrics.changes.WithLabelValues(action).Inc()
-		k.log.Info("list changed", "what", what, "old", s.old, "new", s.new, "why", s.why, "who", k.who, "consul_index", index)
 	}
 }
 

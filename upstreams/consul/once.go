@@ -137,10 +137,21 @@ func (p *plan) write(app string, w io.Writer) {
 	}
 }
 
+// added is the number of steps that add an endpoint.
+func (p *plan) added() int {
+	n := 0
+	for _, s := range p.steps {
+		if s.old == "" {
+			n++
+		}
+	}
+	return n
+}
+
 // blast is how much of all that is served the plans touch.
 type blast struct {
 	lists, touched, held, failed int
-	endpoints, taken             int
+	endpoints, added, taken      int
 	worst                        float64 // share that a list loses or has changed
 	worstApp                     string
 }
@@ -148,6 +159,7 @@ type blast struct {
 func (b *blast) add(app string, p *plan) {
 	b.lists++
 	b.endpoints += p.before
+	b.added += p.added()
 	b.taken += p.taken
 	if len(p.steps) > 0 {
 		b.touched++
@@ -168,7 +180,7 @@ func (b *blast) String() string {
 	if b.endpoints > 0 {
 		share = 100 * float64(b.taken) / float64(b.endpoints)
 	}
-	out := fmt.Sprintf("blast radius: %d of %d lists, %d of %d endpoints taken out or changed (%.1f %%)", b.touched, b.lists, b.taken, b.endpoints, share)
+	out := fmt.Sprintf("blast radius: %d of %d lists; %d endpoints added; %d of %d taken out or changed (%.1f %%)", b.touched, b.lists, b.added, b.taken, b.endpoints, share)
 	if b.worstApp != "" {
 		out += fmt.Sprintf(", most of %s (%.1f %%)", b.worstApp, 100*b.worst)
 	}

@@ -40,9 +40,10 @@ func want(answers []answer, tagged string) wanted {
 				continue
 			}
 			if old, again := w.endpoints[got.Addr]; again {
-				if got = better(old, got); got.in() {
-					w.left = append(w.left, fmt.Sprintf("%v is registered by %s and %s", got.Addr, old.id, a.entries[i].Service.ID))
+				if old.in() && got.in() {
+					w.left = append(w.left, fmt.Sprintf("%v is registered by %s and %s", got.Addr, old.id, got.id))
 				}
+				got = better(old, got)
 			}
 			w.endpoints[got.Addr] = got
 		}
