@@ -60,7 +60,7 @@ func newKeeper(cfg ListConfig, s *Sync) *keeper {
 		datacenters = []string{""}
 	}
 	for _, dc := range datacenters {
-		k.sources = append(k.sources, &source{client: s.client, service: cfg.Service, tag: cfg.Tag, datacenter: dc})
+		k.sources = append(k.sources, &source{client: s.client, service: cfg.Service, tag: cfg.Tag, datacenter: dc, address: cfg.Address, asking: s.asking})
 	}
 	k.answers, k.failing = make([]answer, len(k.sources)), make([]error, len(k.sources))
 	return k
@@ -136,7 +136,7 @@ func (k *keeper) view() (w wanted, since time.Time, err error) {
 	if err != nil {
 		return wanted{}, since, err
 	}
-	return want(answers, k.cfg.Address), since, nil
+	return want(answers), since, nil
 }
 
 // step brings the list nearer to what Consul says, and tells when to look again.

@@ -73,13 +73,10 @@ func (s *Sync) takeLock(ctx context.Context) (release func(), err error) {
 	return nil, fmt.Errorf("%s keeps the lists already (it holds the lock %s)", holder, s.lock.key)
 }
 
-// askAtOnce is how many queries wait for Consul at the same time.
-const askAtOnce = 16
-
 // ask has every source answer once. What does not answer is said by its list.
 func (s *Sync) ask(ctx context.Context) error {
 	var g errgroup.Group
-	g.SetLimit(askAtOnce)
+	g.SetLimit(2 * askAtOnce) // what waits for its turn
 	for _, k := range s.keepers {
 		for i, src := range k.sources {
 			g.Go(func() error {

@@ -24,28 +24,19 @@ func serves(e upstreams.Endpoint) bool { return e.Weight > 0 }
 
 // want merges the answers of all datacenters. Of two instances with one address
 // the healthier one counts.
-func want(answers []answer, tagged string) wanted {
+func want(answers []answer) wanted {
 	w := wanted{endpoints: map[netip.AddrPort]instance{}}
 	for _, a := range answers {
 		w.index = max(w.index, a.index)
-		for i := range a.entries {
-			got, left, err := a.entries[i].instance(tagged)
-			if err != nil {
-				left = append(left, err.Error())
-			}
-			for _, reason := range left {
-				w.left = append(w.left, got.id+": "+reason)
-			}
-			if err != nil {
-				continue
-			}
-			if old, again := w.endpoints[got.Addr]; again {
-				if old.in() && got.in() {
-					w.left = append(w.left, fmt.Sprintf("%v is registered by %s and %s", got.Addr, old.id, got.id))
+		w.left = append(w.left, a.left...)
+		for _, is := range a.instances {
+			if old, again := w.endpoints[is.Addr]; again {
+				if old.in() && is.in() {
+					w.left = append(w.left, fmt.Sprintf("%s: registered by %s too: %v", is.id, old.id, is.Addr))
 				}
-				got = better(old, got)
+				is = better(old, is)
 			}
-			w.endpoints[got.Addr] = got
+			w.endpoints[is.Addr] = is
 		}
 	}
 	slices.Sort(w.left)

@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -147,13 +148,6 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func cmp.Or(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a
-}
-
 // TestPlanLaws: made again and again, plans end at what Consul says, or at the
 // floor; and what a plan says of itself is what its edits do.
 func TestPlanLaws(t *testing.T) {
@@ -214,18 +208,23 @@ func TestWant(t *testing.T) {
 	instance := func(node, id, addr, status string, weight int) entry {
 		return parse(t, fmt.Sprintf(`{"Node":{"Node":%q},"Service":{"ID":%q,"Address":%q,"Port":80,"Weights":{"Passing":%d,"Warning":1}},"Checks":[{"Name":"http","Status":%q}]}`, node, id, addr, weight, status))
 	}
+	answers := func(index uint64, entries ...entry) answer {
+		a := answer{index: index}
+		a.instances, a.left = instances(entries, "")
+		return a
+	}
 	w := want([]answer{
-		{index: 7, entries: []entry{
+		answers(7,
 			instance("n1", "a", "192.0.2.1", "passing", 1),
 			instance("n1", "b", "192.0.2.2", "critical", 1),
 			instance("n1", "c", "nowhere", "passing", 1),
-		}},
-		{index: 5, entries: []entry{
+		),
+		answers(5,
 			instance("n2", "a", "192.0.2.1", "passing", 4),
 			instance("n2", "b", "192.0.2.2", "passing", 1),
 			instance("n2", "d", "192.0.2.3", "passing", 1),
-		}},
-	}, "")
+		),
+	})
 	var got []string
 	for _, i := range w.endpoints {
 		got = append(got, i.String()+" "+i.why+" "+i.id)
@@ -234,7 +233,7 @@ func TestWant(t *testing.T) {
 	if want := []string{"192.0.2.1:80 weight=4 passing n2/a", "192.0.2.2:80 passing n2/b", "192.0.2.3:80 passing n2/d"}; !slices.Equal(got, want) || w.index != 7 {
 		t.Errorf("got %q, index %d", got, w.index)
 	}
-	if want := []string{"192.0.2.1:80 is registered by n1/a and n2/a", `n1/c: address "nowhere" is not an IP address`}; !slices.Equal(w.left, want) {
+	if want := []string{`n1/c: address "nowhere" is not an IP address`, "n2/a: registered by n1/a too: 192.0.2.1:80"}; !slices.Equal(w.left, want) {
 		t.Errorf("left out: %q", w.left)
 	}
 }

@@ -26,6 +26,8 @@ type Sync struct {
 	lock    *lock
 	metrics *metrics
 	keepers []*keeper
+	https   bool
+	asking  chan struct{} // has an element for each query that does not wait
 }
 
 // New makes a sync. Nothing is connected to before it is used. reg may be nil.
@@ -37,7 +39,10 @@ func New(cfg Config, redis upstreams.Config, log *slog.Logger, reg prometheus.Re
 	if len(cfg.Lists) == 0 {
 		return nil, upstreams.Defect{Key: "sync.lists", Reason: "missing", Want: "a list with app and service"}
 	}
-	s := &Sync{log: log, client: client, writer: upstreams.NewWriter(redis)}
+	s := &Sync{
+		log: log, client: client, writer: upstreams.NewWriter(redis),
+		https: strings.HasPrefix(cfg.Consul.Address, "https:"), asking: make(chan struct{}, askAtOnce),
+	}
 	s.lock = newLock(client, cfg.Lock, log, func() {
 		for _, k := range s.keepers {
 			k.awake()
@@ -60,15 +65,27 @@ func (s *Sync) Run(ctx context.Context, ready func(ok bool, state string)) error
 	g.Go(func() error { return s.lock.run(ctx) })
 	for _, k := range s.keepers {
 		g.Go(func() error { k.run(ctx, s.lock); return nil })
-		for i := range k.sources {
-			g.Go(func() error { k.follow(ctx, i); return nil })
-		}
 	}
+	g.Go(func() error { return s.follow(ctx) })
 	g.Go(func() error { return s.report(ctx, ready) })
 	s.log.Info("syncing", "lists", len(s.keepers), "who", s.lock.who)
 	err := g.Wait()
 	s.log.Info("stopped")
 	return err
+}
+
+// follow keeps what Consul says of every list.
+func (s *Sync) follow(ctx context.Context) error {
+	if err := s.fits(ctx); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, k := range s.keepers {
+		for i := range k.sources {
+			g.Go(func() error { k.follow(ctx, i); return nil })
+		}
+	}
+	return g.Wait()
 }
 
 func (s *Sync) report(ctx context.Context, ready func(bool, string)) error {

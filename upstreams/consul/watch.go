@@ -20,9 +20,10 @@ const (
 
 // answer is what Consul says of a service in one datacenter.
 type answer struct {
-	entries []entry
-	index   uint64
-	at      time.Time
+	instances []instance
+	left      []string // what cannot be used, with the reason
+	index     uint64
+	at        time.Time
 }
 
 // source is a service in one datacenter.
@@ -31,6 +32,8 @@ type source struct {
 	service    string
 	tag        string
 	datacenter string // the agent's own when empty
+	address    string // name of the tagged address to take
+	asking     chan struct{}
 }
 
 // String names the source in logs.
@@ -47,6 +50,14 @@ func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
 	timeout := requestTimeout
 	if index > 0 {
 		timeout += waitTime + waitTime/16
+	} else {
+		// At a start all sources ask at once.
+		select {
+		case <-ctx.Done():
+			return answer{}, ctx.Err()
+		case s.asking <- struct{}{}:
+			defer func() { <-s.asking }()
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -54,12 +65,13 @@ func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
 	if s.tag != "" {
 		q.Filter = strconv.Quote(s.tag) + " in Service.Tags"
 	}
-	var out answer
-	meta, err := s.client.Raw().Query("/v1/health/service/"+s.service, &out.entries, q)
+	var entries []entry
+	meta, err := s.client.Raw().Query("/v1/health/service/"+s.service, &entries, q)
 	if err != nil {
 		return answer{}, explain(err)
 	}
-	out.index, out.at = meta.LastIndex, time.Now()
+	out := answer{index: meta.LastIndex, at: time.Now()}
+	out.instances, out.left = instances(entries, s.address)
 	return out, nil
 }
 
