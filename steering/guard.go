@@ -44,6 +44,9 @@ const (
 	// baselineWindow is how long a guard remembers how long a list was.
 	baselineWindow = time.Hour
 	churnWindow    = time.Minute
+	// churnLeast is the least that a share allows: in a short list everything is a
+	// large one, and there the floor is guard enough.
+	churnLeast = 10
 )
 
 // Guard decides how much of what a source of truth takes out of a list is
@@ -52,7 +55,7 @@ const (
 // and holds nothing below one member. It is not safe for concurrent use.
 type Guard struct {
 	Floor Limit // members that stay, of the most that the list had within an hour
-	Churn Limit // members that may leave or change within a minute, of the same
+	Churn Limit // members that may leave or change within a minute, of the same; 10 at least of a share
 
 	seen  []tally // lengths of the list, falling, the older first
 	taken []tally // members taken or changed within the last minute
@@ -121,7 +124,10 @@ func (g *Guard) churn(now time.Time, v *Verdict) {
 	if g.Churn == (Limit{}) || v.Lose+v.Change == 0 {
 		return
 	}
-	left := max(1, g.Churn.Of(v.Baseline))
+	left := g.Churn.Of(v.Baseline)
+	if g.Churn.share > 0 {
+		left = max(left, churnLeast)
+	}
 	for _, t := range g.taken {
 		left -= t.n
 	}

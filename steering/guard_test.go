@@ -101,8 +101,9 @@ func TestGuard(t *testing.T) {
 			{0, 10, 90, 0, Verdict{Lose: 30, Hold: HoldFloor, Again: time.Minute}},
 			{time.Minute, 10, 60, 0, Verdict{Lose: 20, Hold: HoldFloor}},
 		}},
-		{"a list of one may change", "50%", "1%", 1, []step{
-			{0, 1, 0, 1, Verdict{Change: 1}},
+		{"a short list is not hindered by a share", "50%", "1%", 12, []step{
+			{0, 8, 4, 6, Verdict{Lose: 4, Change: 6}},
+			{time.Second, 8, 0, 1, Verdict{Hold: HoldChurn, Again: 59 * time.Second}},
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -203,7 +204,10 @@ func TestGuardLaws(t *testing.T) {
 				}
 				if now.Sub(p.at) < churnWindow {
 					churn += p.taken
-					largest = max(largest, g.Churn.Of(p.baseline), 1)
+					largest = max(largest, g.Churn.Of(p.baseline))
+				}
+				if g.Churn.share > 0 {
+					largest = max(largest, churnLeast)
 				}
 			}
 			if floor := g.Floor.Of(most); v.Lose > 0 && serving < floor {
