@@ -181,12 +181,16 @@ func (m *model) buildApps(s *Snapshot, apps map[string]bool) {
 	if len(apps) == 0 {
 		return
 	}
-	edit := s.apps.edit()
+	edit, above := s.apps.edit(), s.above.edit()
 	for app := range apps {
-		if old, _ := edit.getString(app); old != nil {
+		old, _ := edit.getString(app)
+		if old != nil {
 			s.EndpointCount -= len(old.Endpoints)
 		}
 		v := m.values[keyID{kind: kindUpstream, name: app}]
+		if by := count(v != nil) - count(old != nil); by != 0 {
+			countAbove(above, app, by)
+		}
 		if v == nil {
 			edit.remove(app)
 			continue
@@ -198,5 +202,17 @@ func (m *model) buildApps(s *Snapshot, apps map[string]bool) {
 		s.EndpointCount += len(u.Endpoints)
 		edit.set(app, u)
 	}
-	s.apps = edit.done()
+	s.apps, s.above = edit.done(), above.done()
+}
+
+// countAbove notes at every name above an application that it came or went.
+func countAbove(above *tableEdit[int], app string, by int) {
+	for up := parent(app); len(up) > 1; up = parent(up) {
+		n, _ := above.getString(up)
+		if n += by; n == 0 {
+			above.remove(up)
+		} else {
+			above.set(up, n)
+		}
+	}
 }

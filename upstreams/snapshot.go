@@ -16,6 +16,7 @@ type Snapshot struct {
 	names   table[*Name]
 	places  map[string]string // geoip place to route
 	apps    table[*Upstream]  // by the name of the application
+	above   table[int]        // names above applications, with how many of them are below
 	subnets *subnets          // prefix to route
 
 	// Size of the lists, for metrics.
@@ -133,6 +134,13 @@ func (s *Snapshot) Upstream(app string) *Upstream {
 
 // Upstreams visits every application, in wire form, with its list.
 func (s *Snapshot) Upstreams() iter.Seq2[string, *Upstream] { return s.apps.all() }
+
+// UpstreamsBelow tells whether there are applications strictly below a name in
+// wire form.
+func (s *Snapshot) UpstreamsBelow(name string) bool {
+	_, ok := s.above.getString(name)
+	return ok
+}
 
 // Place is the route for clients of a place ("eu:lt:vl"), in wire form.
 func (s *Snapshot) Place(key string) (route string, ok bool) {
