@@ -51,7 +51,7 @@ func (c *cli) check(cmd *cobra.Command, _ []string) error {
 func checkLive(ctx context.Context, cfg *config) ([]upstreams.Defect, error) {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
-	defects, err := upstreams.CheckLive(ctx, cfg.Redis, cfg.DNS.Zones)
+	defects, err := upstreams.CheckLive(ctx, cfg.Redis, cfg.DNS.RedisZones())
 	if err == nil {
 		return defects, nil
 	}

@@ -40,8 +40,8 @@ func TestBadConfig(t *testing.T) {
 		{"bad key: slip in a section", "DSN:\n  hash: even\n", []string{`f:1: DSN: unknown key; want dns`}},
 		{"bad key: slip", "dns:\n  hash: even\n  lisen: []\n", []string{`f:3: dns.lisen: unknown key; want dns.listen`}},
 		{"bad key: unknown", "redis:\n  proxies: x\n", []string{`f:2: redis.proxies: unknown key; want one of address, user, password, tls, sentinel`}},
-		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
-		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
+		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
+		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad key: twice", "dns:\n  hash: even\n  trace_txt: true\n  hash: legacy\n", []string{`f:4: dns.hash: given twice, first on line 2; want it once`}},
 		{"bad key: section twice", "log: {level: info}\ndns:\nlog: {level: warn}\n", []string{`f:3: log: given twice, first on line 1; want it once`}},
 		{"bad key: merge", "dns: &d\n  hash: even\nlog:\n  <<: *d\n", []string{
@@ -50,7 +50,7 @@ func TestBadConfig(t *testing.T) {
 		}},
 
 		// Types.
-		{"bad type: section is a value", "dns: 53\n", []string{`f:1: dns: "53": not a section; want settings below it: listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
+		{"bad type: section is a value", "dns: 53\n", []string{`f:1: dns: "53": not a section; want settings below it: listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad type: section is a list", "log:\n  - info\n", []string{`f:1: log: not a section; want settings below it: level, format`}},
 		{"bad type: list is a value", "dns:\n  listen: 192.0.2.1:53\n", []string{`f:2: dns.listen: "192.0.2.1:53": not a list; want a list: ["192.0.2.1:53"]`}},
 		{"bad type: list is a section", "dns:\n  listen:\n    udp: 53\n", []string{`f:2: dns.listen: not a list; want a list`}},
@@ -70,6 +70,9 @@ func TestBadConfig(t *testing.T) {
 		{"bad dns.listen: twice", "dns:\n  listen:\n    - \"[::1]:53\"\n    - \"[0::1]:53\"\n", []string{`f:4: dns.listen[1]: "[0::1]:53": listed twice; want each address once`}},
 		{"bad dns.zones: twice", "dns:\n  zones:\n  - a.example\n\n  - A.example.\n", []string{`f:5: dns.zones[1]: "A.example.": listed twice; want each zone once`}},
 		{"bad dns.zones: name", "dns:\n  zones: [a..example]\n", []string{`f:2: dns.zones[0]: "a..example": empty label (a final dot, or two dots in a row); want a zone such as "routes.example.org"`}},
+		{"bad dns.export", "dns:\n  export: lists..internal\n", []string{`f:2: dns.export: "lists..internal": empty label (a final dot, or two dots in a row); want a zone such as "lists.internal"`}},
+		{"bad dns.export: a zone", "dns:\n  zones: [a.example]\n  export: A.example.\n", []string{`f:3: dns.export: "A.example.": overlaps dns.zones[0]; want a zone of its own, such as "lists.internal"`}},
+		{"bad dns.export_clients", "dns:\n  export_clients: [192.0.2.1]\n", []string{`f:2: dns.export_clients[0]: "192.0.2.1": not a prefix; want "198.51.100.0/24" or "2001:db8::/48"`}},
 		{"bad dns.geoip", "dns:\n  geoip: /nonexistent.mmdb\n", []string{`f:2: dns.geoip: "/nonexistent.mmdb": stat /nonexistent.mmdb: no such file or directory; want a readable MaxMind Country or City database`}},
 		{"bad dns.hash_method", "dns:\n  hash_method: ecs\n", []string{`f:2: dns.hash_method: "ecs": unknown; want "edns" or "src"`}},
 		{"bad dns.hash", "dns: {hash: odd}\n", []string{`f:1: dns.hash: "odd": unknown; want "even" or "legacy"`}},

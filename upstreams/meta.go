@@ -3,6 +3,8 @@ package upstreams
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +23,12 @@ const (
 type Upstream struct {
 	Endpoints []Endpoint // by address and port, each once
 	Meta
+}
+
+// Has tells whether an endpoint has the address.
+func (u *Upstream) Has(a netip.Addr) bool {
+	_, ok := slices.BinarySearchFunc(u.Endpoints, a, func(e Endpoint, a netip.Addr) int { return e.Addr.Addr().Compare(a) })
+	return ok
 }
 
 // Meta is an `<app>:UPSTREAMS:META` hash: who owns the list, and what its keeper
