@@ -108,3 +108,22 @@ func TestConfigCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestRedisZones(t *testing.T) {
+	t.Parallel()
+	for _, r := range []struct {
+		zones  []string
+		export string
+		want   []string
+	}{
+		{nil, "", nil},
+		{nil, "lists", nil}, // every CONFIG makes a zone
+		{[]string{"z.test"}, "", []string{"z.test"}},
+		{[]string{"z.test"}, "lists", []string{"z.test", "lists"}},
+	} {
+		c := Config{Zones: r.zones, Export: r.export}
+		if got := c.RedisZones(); !slices.Equal(got, r.want) {
+			t.Errorf("%+v: %q, want %q", r, got, r.want)
+		}
+	}
+}

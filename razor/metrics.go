@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: metricTruncated, Help: "Answers too large for UDP.",
 		}),
 		exportCut: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: metricCut, Help: "Answers that could not hold the whole upstream list, over TCP.",
+			Name: metricCut, Help: "Answers that could not hold the whole upstream list.",
 		}),
 		tcp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: metricTCP, Help: "TCP connections that are open.",
