@@ -65,7 +65,7 @@ func start(tb testing.TB, redis string, edit func(*razor.Config)) *nameserver {
 		edit(&cfg)
 	}
 	cfg.Defaults()
-	n.stateDir = cfg.StateDir
+	n.addr, n.stateDir = cfg.Listen[0], cfg.StateDir
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
