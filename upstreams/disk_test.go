@@ -23,7 +23,7 @@ import (
 
 // everyKind are the contents of keys of every kind, awkward ones among them.
 var everyKind = map[string]raw{
-	"r.example:CONFIG":        rawHash("SOA", goodSOA, "NS", "a., b", "TTL", "7", "COUNT", "2", "ANSWER", "geoip", "FLOOR", "", "ALPN", "h3 \r\n h2"),
+	"r.example:CONFIG":        rawHash("SOA", goodSOA, "NS", "a., b", "TTL", "7", "COUNT", "2", "ANSWER", "geoip", "FLOOR", "", "ALPN", "h3,\r\n h2", "PORT", "8443"),
 	"half.example:CONFIG":     rawHash("SOA", "broken", "TTL", "1"),
 	"r.example:A":             rawSet("192.0.2.1", "::ffff:192.0.2.2", "198.51.100.0/24", "0.0.0.0/0"),
 	"r.example:AAAA":          rawSet("[2001:DB8:0::1]", "2001:db8::/64", "2001:db8:1::/47"),

@@ -41,6 +41,12 @@ type Zone struct {
 	Shard  int  // SHARD of the zone's CONFIG; 0 without
 	NoECS  bool // the client subnet of queries is not used
 
+	// Of health, and of HTTPS and SVCB records; nothing is answered by them yet.
+	Floor   float64  // share of a pool, 0 to 1, below which health is ignored
+	OnEmpty OnEmpty  // what is answered then
+	ALPN    []string // protocol ids; nil without
+	Port    uint16   // 0 without
+
 	skip [2]*steering.SkipList
 	// without has what the skip lists leave of the pools that they touch. A
 	// pool that is not in it may be answered whole.
@@ -67,6 +73,10 @@ type Name struct {
 	Route   string            // the route that the name is stuck to, wire form; "" without
 	Count   int               // COUNT of the name's own CONFIG; 0 without
 	Shard   int               // SHARD of it; 0 without
+	Floor   *float64          // FLOOR of it; nil without
+	OnEmpty OnEmpty           // ON_EMPTY of it; "" without
+	ALPN    []string          // ALPN of it; nil without
+	Port    uint16            // PORT of it; 0 without
 	State   AdminState        // of the edge of that name
 	drained bool              // names lead to it or it has edges, and all is drained by hand
 	below   int               // names that exist strictly below

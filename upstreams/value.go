@@ -33,6 +33,10 @@ type config struct {
 	count  int // 0 where it is not set
 	shard  int // 0 where it is not set or off
 	noECS  bool
+	floor  *float64 // nil where it is not set
+	empty  OnEmpty  // "" where it is not set
+	alpn   []string
+	port   uint16            // 0 where it is not set
 	fields map[string]string // the usable fields as they were written
 	bad    []string          // fields of ours that are there and cannot be used
 }
@@ -292,10 +296,18 @@ func (p *parser) config(hash map[string]string) *config {
 			} else {
 				p.bad("ECS "+text, "unknown", "on or off")
 			}
-		case "FLOOR", "ON_EMPTY", "ALPN", "PORT":
-			// Of the schema, and not read by this version.
+		case "FLOOR":
+			c.floor, ok = p.floor(text)
+		case "ON_EMPTY":
+			c.empty, ok = p.onEmpty(text)
+		case "ALPN":
+			c.alpn, ok = p.alpn(text)
+		case "PORT":
+			var n int
+			n, ok = p.number("PORT", text, 1, 65535)
+			c.port = uint16(n)
 		default:
-			p.bad(field, "unknown field", "SOA, NS, TTL, ANSWER, COUNT, SHARD or ECS")
+			p.bad(field, "unknown field", "SOA, NS, TTL, ANSWER, COUNT, SHARD, ECS, FLOOR, ON_EMPTY, ALPN or PORT")
 			continue
 		}
 		if ok {

@@ -81,8 +81,8 @@ func TestParseValue(t *testing.T) {
 		{"place", "geoip:eu", rawText("node1"), "route node1", nil},
 		{"config", "r:CONFIG", rawHash("SOA", goodSOA, "NS", "a.", "TTL", "0"), "config NS=a. SOA=" + goodSOA + " TTL=0", nil},
 		{
-			"fields of the schema that are not read", "r:CONFIG", rawHash("FLOOR", "x", "ON_EMPTY", "", "ECS", "on", "SHARD", "4", "ALPN", "h3", "PORT", "443"),
-			"config ALPN=h3 ECS=on FLOOR=x ON_EMPTY= PORT=443 SHARD=4", nil,
+			"fields of ours", "r:CONFIG", rawHash("FLOOR", "0.25", "ON_EMPTY", "closed", "ECS", "on", "SHARD", "4", "ALPN", "h3", "PORT", "443"),
+			"config ALPN=h3 ECS=on FLOOR=0.25 ON_EMPTY=closed PORT=443 SHARD=4", nil,
 		},
 		{"nothing there", "r:A", raw{}, "nothing", nil},
 
@@ -143,7 +143,7 @@ func TestParseValue(t *testing.T) {
 		{"bad COUNT", "r:CONFIG", rawHash("COUNT", "0"), "nothing", []string{`r:CONFIG: "COUNT 0": not a usable number; want 1 to 255`}},
 		{"bad large COUNT", "r:CONFIG", rawHash("COUNT", "256"), "nothing", []string{`r:CONFIG: "COUNT 256": not a usable number; want 1 to 255`}},
 		{"bad ANSWER", "r:CONFIG", rawHash("ANSWER", "Random"), "nothing", []string{`r:CONFIG: "ANSWER Random": unknown; want random, consistent_hash, group_consistent_hash, geoip`}},
-		{"bad field", "r:CONFIG", rawHash("ttl", "5", "TTL", "6"), "config TTL=6", []string{`r:CONFIG: "ttl": unknown field; want SOA, NS, TTL, ANSWER, COUNT, SHARD or ECS`}},
+		{"bad field", "r:CONFIG", rawHash("ttl", "5", "TTL", "6"), "config TTL=6", []string{`r:CONFIG: "ttl": unknown field; want SOA, NS, TTL, ANSWER, COUNT, SHARD, ECS, FLOOR, ON_EMPTY, ALPN or PORT`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
