@@ -3,6 +3,7 @@ package upstreams
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // model turns keys into snapshots. It belongs to one goroutine.
@@ -11,13 +12,15 @@ type model struct {
 	values     map[keyID]*value
 	refs       map[string]int             // names that sticky names, places, prefixes and groups lead to
 	routesOf   map[string]map[string]bool // routes that have an edge
+	ends       map[string]time.Time       // zones, and when the next of their blackholes ends
+	now        func() time.Time           // the wall clock, which those ends are told by
 	snapshot   *Snapshot
 	emptied    []string // pools of which the last apply left nothing to answer
 	drained    []string // routes that the last apply found drained as a whole
 }
 
 func newModel(zones []string) *model {
-	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, snapshot: &Snapshot{}}
+	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, ends: map[string]time.Time{}, now: time.Now, snapshot: &Snapshot{}}
 }
 
 // isApex tells whether sticky names below a name are of interest: it is a zone of
@@ -57,7 +60,7 @@ type change struct {
 	value *value
 }
 
-// apply makes the snapshot after some changes. The work grows with what they
+// apply makes the snapshot after some changes and the time that has passed. The work grows with what they
 // touch, not with the lists.
 func (m *model) apply(changes []change) *Snapshot {
 	next := *m.snapshot
@@ -65,6 +68,9 @@ func (m *model) apply(changes []change) *Snapshot {
 	t := touched{names: map[string]bool{}, zones: map[string]bool{}, apps: map[string]bool{}}
 	for _, c := range changes {
 		m.store(c, &next, &t)
+	}
+	for _, zone := range m.ended() {
+		t.zones[zone] = true
 	}
 	if t.geography {
 		next.places, next.subnets = m.places(), m.subnets()
@@ -79,7 +85,7 @@ func (m *model) apply(changes []change) *Snapshot {
 // touched is what a batch of changes concerns.
 type touched struct {
 	names     map[string]bool // whose keys changed, or that are now or no longer referred to
-	zones     map[string]bool // whose CONFIG or skip list changed
+	zones     map[string]bool // whose CONFIG, skip list or blackhole changed
 	apps      map[string]bool // whose upstream list or META changed
 	geography bool
 }
@@ -96,7 +102,7 @@ func (m *model) store(c change, s *Snapshot, t *touched) {
 		m.values[c.id] = c.value
 	}
 	switch c.id.kind {
-	case kindSkip:
+	case kindSkip, kindBlackhole:
 		t.zones[c.id.name] = true
 	case kindGeo, kindSubnet:
 		t.geography = true

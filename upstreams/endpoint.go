@@ -47,24 +47,18 @@ func (p *parser) endpoints(set []string) []Endpoint {
 	out := make([]Endpoint, 0, len(set))
 	sites := map[string]string{} // one string for each site
 	for _, text := range slices.Sorted(slices.Values(set)) {
-		fields := strings.Fields(text)
-		if len(fields) == 0 {
+		word, attributes := splitWord(text)
+		if word == "" {
 			p.bad(text, "empty", endpointWant)
 			continue
 		}
-		addr, err := parseAddrPort(fields[0])
+		addr, err := parseAddrPort(word)
 		if err != nil {
 			p.bad(text, err.Error(), endpointWant)
 			continue
 		}
-		e, usable := Endpoint{Addr: addr, Weight: 1}, true
-		for _, f := range fields[1:] {
-			if err := e.Set(f); err != nil {
-				p.bad(text, f+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name")
-				usable = usable && !errors.Is(err, errWeight)
-			}
-		}
-		if !usable {
+		e := Endpoint{Addr: addr, Weight: 1}
+		if err := p.attributes(text, attributes, "weight=0 to 65535, sid= an IPv6 address, site= a name", e.Set); errors.Is(err, errWeight) {
 			continue
 		}
 		if s, ok := sites[e.Site]; ok {
@@ -119,7 +113,7 @@ func (e *Endpoint) Set(attribute string) error {
 	key, text, ok := strings.Cut(attribute, "=")
 	switch {
 	case !ok:
-		return errors.New("not key=value")
+		return errNotPair
 	case key == "weight":
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil {
@@ -138,7 +132,7 @@ func (e *Endpoint) Set(attribute string) error {
 		}
 		e.Site = text
 	default:
-		return errors.New("unknown attribute")
+		return errAttribute
 	}
 	return nil
 }

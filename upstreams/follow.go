@@ -160,6 +160,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	defer func() { saver.stop(f.unsaved, f.model.values) }()
 	retry := retryFirst
 	for down := false; ctx.Err() == nil; {
+		f.expire()
 		s := &session{Follower: f, saver: saver}
 		err := s.run(ctx)
 		if ctx.Err() != nil {
@@ -204,7 +205,7 @@ func (f *Follower) setHealth(change func(*Health)) {
 
 // publish makes and swaps the snapshot.
 func (f *Follower) publish(changes []change) {
-	if len(changes) == 0 && f.snapshot.Load() != nil {
+	if len(changes) == 0 && f.snapshot.Load() != nil && len(f.model.ended()) == 0 {
 		return
 	}
 	before := f.model.snapshot
@@ -233,7 +234,7 @@ func (f *Follower) sayEmptied(s *Snapshot) {
 	for _, key := range f.model.emptied {
 		if !f.emptied[key] {
 			f.emptied[key] = true
-			f.log.Warn("skip list leaves nothing of a pool, answering no data", "key", Printable(key))
+			f.log.Warn("skip list and blackhole leave nothing of a pool, answering no data", "key", Printable(key))
 		}
 	}
 	for _, route := range f.model.drained {

@@ -23,7 +23,7 @@ type Snapshot struct {
 	NameCount, MemberCount int
 	// EndpointCount is the number of endpoints in all upstream lists.
 	EndpointCount int
-	// Emptied counts pools of zones that the skip list leaves no address of.
+	// Emptied counts pools of zones that skip list and blackhole leave no address of.
 	Emptied int
 	// Drained counts routes of which operators have drained every edge.
 	Drained int
@@ -47,8 +47,9 @@ type Zone struct {
 	ALPN    []string // protocol ids; nil without
 	Port    uint16   // 0 without
 
-	skip [2]*steering.SkipList
-	// without has what the skip lists leave of the pools that they touch. A
+	skip       [2]*steering.SkipList // with what is blackholed
+	blackholes []Blackhole           // in force
+	// without has what they leave of the pools that they touch. A
 	// pool that is not in it may be answered whole.
 	without map[*steering.Pool]*steering.Pool
 }
@@ -57,7 +58,7 @@ type Zone struct {
 // smaller of the SOA's own TTL and its MINIMUM (RFC 2308 §5).
 func (z *Zone) NegativeTTL() uint32 { return min(z.TTL, soaMinimum(z.SOA)) }
 
-// Eligible is what the zone's skip list leaves of a pool.
+// Eligible is what the zone's skip list and blackhole leave of a pool.
 func (z *Zone) Eligible(p *steering.Pool) *steering.Pool {
 	if left, ok := z.without[p]; ok {
 		return left

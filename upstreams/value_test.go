@@ -54,6 +54,9 @@ func said(v *value) string {
 		}
 		return out
 	}
+	if v.route == "" {
+		return strings.Join(v.words(), " ")
+	}
 	return "route " + NameText(v.route)
 }
 
@@ -205,6 +208,33 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
+func TestParseState(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ text, want, bad string }{
+		{"active", "active", ""},
+		{"draining", "draining", ""},
+		{"drained since=2026-11-21T07:31:00+02:00", "drained since=2026-11-21T05:31:00Z", ""},
+		{"active  since=2026-11-21T05:31:00Z ", "active since=2026-11-21T05:31:00Z", ""},
+		{"draining since=yesterday", "draining", "since=yesterday: not a time"},
+		{"draining until=2026-11-21T05:31:00Z", "draining", "until=2026-11-21T05:31:00Z: unknown attribute"},
+		{"Draining", "", "unknown state"},
+		{"", "", "unknown state"},
+		{"since=2026-11-21T05:31:00Z", "", "unknown state"},
+	} {
+		v, defects := parseValue(keyID{kind: kindState}, "e:STATE", rawText(tt.text))
+		got, bad := "", ""
+		if v != nil {
+			got = stateText(v.state, v.since)
+		}
+		for _, d := range defects {
+			bad += d.Reason
+		}
+		if got != tt.want || bad != tt.bad {
+			t.Errorf("%q: %q, defect %q; want %q, %q", tt.text, got, bad, tt.want, tt.bad)
+		}
+	}
+}
+
 func TestAnswerString(t *testing.T) {
 	t.Parallel()
 	for a, want := range map[Answer]string{
@@ -233,6 +263,12 @@ func TestValueEqual(t *testing.T) {
 		{"r:A:SKIPLIST", rawSet("192.0.2.1", "192.0.2.2"), rawSet("192.0.2.2", "192.0.2.1"), true},
 		{"r:A:SKIPLIST", rawSet("192.0.2.1"), rawSet("192.0.2.0/24"), false},
 		{"r:A:SKIPLIST", rawSet("192.0.2.1"), rawSet("192.0.2.1", "192.0.2.2"), false},
+		{"r:A:BLACKHOLE", rawSet("192.0.2.1", "192.0.2.2"), rawSet("192.0.2.2", "192.0.2.1"), true},
+		{"r:A:BLACKHOLE", rawSet("192.0.2.1"), rawSet("192.0.2.1 until=2026-11-21T05:31:00Z"), false},
+		{"e:STATE", rawText("drained"), rawText(" drained"), true},
+		{"e:STATE", rawText("drained"), rawText("draining"), false},
+		{"e:STATE", rawText("drained since=2026-11-21T05:31:00Z"), rawText("drained since=2026-11-21T06:31:00+01:00"), true},
+		{"e:STATE", rawText("drained since=2026-11-21T05:31:00Z"), rawText("drained"), false},
 		{"r:GROUPS", rawSet("a", "b"), rawSet("b", "a"), true},
 		{"r:GROUPS", rawSet("a", "b"), rawSet("a"), false},
 		{"r:GROUPS", rawSet("a"), rawSet("A"), false}, // the text is hashed

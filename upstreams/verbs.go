@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/razor-steering/razor/steering"
 )
@@ -52,6 +53,9 @@ func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error
 			id, _ := parseKey(key)
 			badSOA[id] = true
 		}
+	}
+	for id, v := range got.values {
+		out = append(out, expiredDefects(id, v.blackholes, time.Now())...)
 	}
 	for _, z := range zones {
 		wire, _ := WireName(trimDot(z))
