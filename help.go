@@ -53,6 +53,29 @@ takes over at once.`
   razor sync                              keep it so
   razor sync --accept web.example.org     let go what is held of this list`
 
+	edgesLong = `Show every edge in Redis, a row for each route that it is in: how many members
+it has in each family, and which share that is of what the route is answered
+from now; its admin state, since when, and its health. A route with a pool of
+its own is an edge of itself. Below, the routes of which every edge is drained.`
+
+	edgesExample = `  razor edges
+  razor edges --json | jq '.[] | select(.state != "active")'`
+
+	drainEdgeLong = `Write to the primary Redis that an edge is draining: no route is answered with
+its addresses any more. Says from when on resolvers have forgotten them. Of an
+edge that is draining or drained already nothing changes.
+
+Refused, with exit status 1, is a name that is no edge, and without --force the
+last active edge of a route, without which its queries would get no data.`
+
+	drainEdgeExample = `  razor drain edge east
+  razor drain edge east --force`
+
+	undrainEdgeLong = `Write to the primary Redis that an edge is active: its routes are answered with
+its addresses again.`
+
+	undrainEdgeExample = `  razor undrain edge east`
+
 	listLong = `Show the lists in Redis, of routes, edges and applications, and how many members
 each has, or, of those that are named, every member. With --json, always every
 member.`

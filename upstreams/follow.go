@@ -79,13 +79,9 @@ const (
 // NewFollower makes a follower and gives it the last good snapshot from disk, if
 // there is one: Snapshot may be used before Run.
 func NewFollower(cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer) (*Follower, error) {
-	zones := make([]string, len(opt.Zones))
-	for i, z := range opt.Zones {
-		wire, err := WireName(trimDot(z))
-		if err != nil {
-			return nil, err
-		}
-		zones[i] = wire
+	zones, err := wireNames(opt.Zones)
+	if err != nil {
+		return nil, err
 	}
 	if opt.Rescan == 0 {
 		opt.Rescan = rescanEvery

@@ -17,20 +17,16 @@ import (
 
 // scanLive reads all lists of a Redis server once.
 func scanLive(ctx context.Context, cfg Config, zones []string) (*scanned, error) {
-	m := newModel(nil)
-	for _, z := range zones {
-		wire, err := WireName(trimDot(z))
-		if err != nil {
-			return nil, err
-		}
-		m.configured = append(m.configured, wire)
+	configured, err := wireNames(zones)
+	if err != nil {
+		return nil, err
 	}
 	client, err := newClient(cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	return newReader(client).scan(ctx, scanning{configured: m.configured})
+	return newReader(client).scan(ctx, scanning{configured: configured})
 }
 
 // CheckLive lists every key, field and member in Redis that cannot be used,

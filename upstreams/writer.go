@@ -34,7 +34,11 @@ func (w *Writer) Close() { w.forget(nil) }
 func (w *Writer) do(ctx context.Context, fn func(*redis.Client) error) error {
 	c, err := w.primary(ctx)
 	if err != nil {
-		return err
+		setting := "redis.address"
+		if w.cfg.Sentinel != nil {
+			setting = "redis.sentinel"
+		}
+		return fmt.Errorf("no primary to write to by %s: %w", setting, err)
 	}
 	err = fn(c)
 	if err != nil && !errors.Is(err, redis.Nil) && !errors.Is(err, redis.TxFailedErr) && (!isReply(err) || notPrimary(err)) && ctx.Err() == nil {
