@@ -290,7 +290,7 @@ func (p *parser) config(hash map[string]string) *config {
 	c := &config{ttl: defaultTTL, fields: map[string]string{}}
 	for _, field := range slices.Sorted(maps.Keys(hash)) {
 		text := hash[field]
-		ok := true
+		var ok bool
 		switch field {
 		case "SOA":
 			c.soa, ok = p.soa(text)

@@ -29,7 +29,7 @@ type Server struct {
 	Client *redis.Client
 
 	tb   testing.TB
-	args []string
+	args []string // of redis-server
 	cmd  *exec.Cmd
 }
 
@@ -37,20 +37,31 @@ type Server struct {
 // skipped where there is no redis-server, unless RAZOR_TEST_REQUIRE is set.
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
+	s := newServer(tb)
+	s.args = append([]string{
+		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.Dir, "--save", "",
+		"--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes", "--loglevel", "warning",
+	}, args...)
+	s.Restart()
+	return s
+}
+
+// newServer is a server that was not started yet.
+func newServer(tb testing.TB) *Server {
+	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
 			tb.Fatal("redis-server is required here:", err)
 		}
 		tb.Skip("needs redis-server (Debian: redis-server)")
 	}
-	s := &Server{tb: tb, Dir: tb.TempDir(), args: args, Port: FreePort(tb)}
+	s := &Server{tb: tb, Dir: tb.TempDir(), Port: FreePort(tb)}
 	s.Addr = "127.0.0.1:" + strconv.Itoa(s.Port)
 	s.Client = redis.NewClient(&redis.Options{Addr: s.Addr, ReadTimeout: 30 * time.Second, MaxRetries: -1})
 	tb.Cleanup(func() {
 		_ = s.Client.Close()
 		s.Kill()
 	})
-	s.Restart()
 	return s
 }
 
@@ -66,18 +77,14 @@ func (s *Server) Replica(args ...string) *Server {
 func (s *Server) WaitReplica() {
 	s.tb.Helper()
 	s.wait("replication link", func() bool {
-		info, err := s.Client.Info(context.Background(), "replication").Result()
-		return err == nil && strings.Contains(info, "master_link_status:up") && !strings.Contains(info, "master_sync_in_progress:1")
+		return s.Info("master_link_status") == "up" && s.Info("master_sync_in_progress") == "0"
 	})
 }
 
 // Restart starts the process (again) and waits until it answers.
 func (s *Server) Restart() {
 	s.tb.Helper()
-	s.cmd = exec.Command("redis-server", append([]string{
-		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.Dir, "--save", "",
-		"--repl-diskless-sync-delay", "0", "--enable-debug-command", "yes", "--loglevel", "warning",
-	}, s.args...)...)
+	s.cmd = exec.Command("redis-server", s.args...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	logFile, err := os.Create(filepath.Join(s.Dir, "log"))
 	if err != nil {
@@ -128,9 +135,20 @@ func (s *Server) DoArgs(args ...any) any {
 	return v
 }
 
+// Info is a field of INFO, "" where the server does not have it.
+func (s *Server) Info(field string) string {
+	text, _ := s.Client.Info(context.Background(), "everything").Result()
+	for line := range strings.Lines(text) {
+		if k, v, _ := strings.Cut(strings.TrimSpace(line), ":"); k == field {
+			return v
+		}
+	}
+	return ""
+}
+
 func (s *Server) wait(what string, ok func() bool) {
 	s.tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
 			log, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
