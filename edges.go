@@ -17,7 +17,8 @@ func (c *cli) edges(cmd *cobra.Command, _ []string) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), liveTimeout)
 	defer cancel()
 	asJSON, _ := cmd.Flags().GetBool("json")
-	return upstreams.EdgesLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), asJSON, c.stdout)
+	err = upstreams.EdgesLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), asJSON, c.stdout)
+	return cfg.file.explain(upstreams.SettingDefect(err))
 }
 
 // drainEdgeCommand is `razor drain edge`.

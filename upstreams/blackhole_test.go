@@ -1,6 +1,7 @@
 package upstreams
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -112,26 +113,29 @@ func TestBlackholeEnds(t *testing.T) {
 func TestFollowerExpires(t *testing.T) {
 	t.Parallel()
 	for _, away := range []bool{false, true} {
-		e := startEmbedded(t)
-		w := follow(t, e.Addr(), Options{Rescan: time.Hour})
-		w.waitLink(LinkTracking)
-		w.zone("r.example")
-		w.do("SADD r.example:A 192.0.2.1 192.0.2.2")
-		w.do("SADD r.example:A:BLACKHOLE 192.0.2.1 192.0.2.7")
-		w.wait("blackholed", func() bool { s := w.Snapshot(); return s.ZoneCount() == 1 && answered(s, "r.example") == "192.0.2.2" })
-		w.doArgs("SADD", "r.example:A:BLACKHOLE", "192.0.2.1 until="+time.Now().Add(4*time.Second).Format(time.RFC3339Nano))
-		w.do("SREM r.example:A:BLACKHOLE 192.0.2.1")
-		w.wait("the end is known", func() bool {
-			for _, list := range w.Snapshot().Blackholes() {
-				return !slices.Contains(list, Blackhole{Prefix: prefixes("192.0.2.1")[0]})
+		t.Run(fmt.Sprint("away ", away), func(t *testing.T) {
+			t.Parallel()
+			e := startEmbedded(t)
+			w := follow(t, e.Addr(), Options{Rescan: time.Hour})
+			w.waitLink(LinkTracking)
+			w.zone("r.example")
+			w.do("SADD r.example:A 192.0.2.1 192.0.2.2")
+			w.do("SADD r.example:A:BLACKHOLE 192.0.2.1 192.0.2.7")
+			w.wait("blackholed", func() bool { s := w.Snapshot(); return s.ZoneCount() == 1 && answered(s, "r.example") == "192.0.2.2" })
+			w.doArgs("SADD", "r.example:A:BLACKHOLE", "192.0.2.1 until="+time.Now().Add(2*time.Second).Format(time.RFC3339Nano))
+			w.do("SREM r.example:A:BLACKHOLE 192.0.2.1")
+			w.wait("the end is known", func() bool {
+				for _, list := range w.Snapshot().Blackholes() {
+					return !slices.Contains(list, Blackhole{Prefix: prefixes("192.0.2.1")[0]})
+				}
+				return false
+			})
+			if away {
+				e.Close()
+				w.waitLink(LinkDown)
 			}
-			return false
+			w.wait("back", func() bool { return answered(w.Snapshot(), "r.example") == "192.0.2.1 192.0.2.2" })
 		})
-		if away {
-			e.Close()
-			w.waitLink(LinkDown)
-		}
-		w.wait("back", func() bool { return answered(w.Snapshot(), "r.example") == "192.0.2.1 192.0.2.2" })
 	}
 }
 
