@@ -88,10 +88,21 @@ func anyInForce(list []blackholed, now time.Time) bool {
 	return slices.ContainsFunc(list, func(b blackholed) bool { return b.inForce(now) })
 }
 
-// blackhole takes what is attacked now out of a zone's answers, and notes when the
-// first of it ends.
+// validity is the time for which it stays the same what of a zone's blackholes is
+// in force. Outside of it the clock has gone on, or was set back.
+type validity struct {
+	from time.Time // the last end that has passed; zero without
+	to   time.Time // the next end; zero without
+}
+
+func (v validity) holds(now time.Time) bool {
+	return !now.Before(v.from) && (v.to.IsZero() || now.Before(v.to))
+}
+
+// blackhole takes what is attacked now out of a zone's answers, and notes for how
+// long that is all.
 func (m *model) blackhole(z *Zone) {
-	now, next := m.now(), time.Time{}
+	now, valid := m.now(), validity{}
 	for f := range z.skip {
 		v := m.values[keyID{kindBlackhole, steering.Family(f), z.Name}]
 		if v == nil {
@@ -100,32 +111,34 @@ func (m *model) blackhole(z *Zone) {
 		entries := slices.Collect(z.skip[f].Entries())
 		var last netip.Prefix
 		for _, b := range v.blackholes {
+			if !b.inForce(now) && b.Until.After(valid.from) {
+				valid.from = b.Until
+			}
 			if b.Prefix == last || !b.inForce(now) {
 				continue
 			}
 			last = b.Prefix
 			z.blackholes = append(z.blackholes, b.Blackhole)
 			entries = append(entries, b.Prefix)
-			if next.IsZero() || compareEnds(b.Until, next) < 0 {
-				next = b.Until
+			if compareEnds(b.Until, valid.to) < 0 {
+				valid.to = b.Until
 			}
 		}
 		if len(entries) > z.skip[f].Len() {
 			z.skip[f] = steering.NewSkipList(steering.Family(f), entries)
 		}
 	}
-	if !next.IsZero() {
-		m.ends[z.Name] = next
+	if valid != (validity{}) {
+		m.valid[z.Name] = valid
 	}
 }
 
-// ended are the zones of which something is no longer attacked since their last
-// renewal.
-func (m *model) ended() []string {
+// outdated are the zones of which something else is attacked by now.
+func (m *model) outdated() []string {
 	var out []string
 	now := m.now()
-	for zone, at := range m.ends {
-		if !now.Before(at) {
+	for zone, valid := range m.valid {
+		if !valid.holds(now) {
 			out = append(out, zone)
 		}
 	}
@@ -134,7 +147,7 @@ func (m *model) ended() []string {
 
 // expire makes the snapshot anew where a blackhole has ended: no edit tells it.
 func (f *Follower) expire() {
-	if len(f.model.ended()) > 0 {
+	if len(f.model.outdated()) > 0 {
 		f.publish(nil)
 	}
 }

@@ -12,7 +12,7 @@ type model struct {
 	values     map[keyID]*value
 	refs       map[string]int             // names that sticky names, places, prefixes and groups lead to
 	routesOf   map[string]map[string]bool // routes that have an edge
-	ends       map[string]time.Time       // zones, and when the next of their blackholes ends
+	valid      map[string]validity        // zones with blackholes that end
 	now        func() time.Time           // the wall clock, which those ends are told by
 	snapshot   *Snapshot
 	emptied    []string // pools of which the last apply left nothing to answer
@@ -20,7 +20,7 @@ type model struct {
 }
 
 func newModel(zones []string) *model {
-	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, ends: map[string]time.Time{}, now: time.Now, snapshot: &Snapshot{}}
+	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, valid: map[string]validity{}, now: time.Now, snapshot: &Snapshot{}}
 }
 
 // isApex tells whether sticky names below a name are of interest: it is a zone of
@@ -69,7 +69,7 @@ func (m *model) apply(changes []change) *Snapshot {
 	for _, c := range changes {
 		m.store(c, &next, &t)
 	}
-	for _, zone := range m.ended() {
+	for _, zone := range m.outdated() {
 		t.zones[zone] = true
 	}
 	if t.geography {

@@ -67,7 +67,7 @@ func (m *model) renew(s *Snapshot, name string, renewed map[*Zone]bool) *Zone {
 // zone is the zone of a name with a CONFIG that makes it one: it has an SOA, and
 // is one of the configured zones if there are any.
 func (m *model) zone(name string) *Zone {
-	delete(m.ends, name)
+	delete(m.valid, name)
 	if len(m.configured) > 0 && !slices.Contains(m.configured, name) {
 		return nil
 	}

@@ -201,7 +201,7 @@ func (f *Follower) setHealth(change func(*Health)) {
 
 // publish makes and swaps the snapshot.
 func (f *Follower) publish(changes []change) {
-	if len(changes) == 0 && f.snapshot.Load() != nil && len(f.model.ended()) == 0 {
+	if len(changes) == 0 && f.snapshot.Load() != nil && len(f.model.outdated()) == 0 {
 		return
 	}
 	before := f.model.snapshot
