@@ -84,7 +84,7 @@ func TestBadConfig(t *testing.T) {
 		{"bad redis.user", "redis:\n  user: razor\n", []string{`f:2: redis.user: "razor": has no password; want redis.password beside it`}},
 		{"bad redis.tls: empty", "redis:\n  tls:\n", []string{`f:2: redis.tls: empty; want {} for the defaults, settings below it, or no such key`}},
 		{"bad redis.tls: file", "redis:\n  tls:\n    ca: /nonexistent.pem\n", []string{`f:2: redis.tls: open /nonexistent.pem: no such file or directory; want readable PEM files: ca, and cert with its key`}},
-		{"bad redis.sentinel: value", "redis:\n  sentinel: mymaster\n", []string{`f:2: redis.sentinel: "mymaster": not a section; want settings below it: name, addresses, user, password`}},
+		{"bad redis.sentinel: value", "redis:\n  sentinel: mymaster\n", []string{`f:2: redis.sentinel: "mymaster": not a section; want settings below it: name, addresses, user, password, tls`}},
 		{"bad redis.sentinel: bare", "redis:\n  sentinel: {}\n", []string{
 			`f:2: redis.sentinel.name: missing; want the name of the primary in Sentinel, such as mymaster`,
 			`f:2: redis.sentinel.addresses: missing; want a list such as ["[2001:db8::1]:26379"]`,

@@ -31,10 +31,12 @@ type SentinelConfig struct {
 	Addresses []string `yaml:"addresses"` // host:port of sentinels, asked in this order
 	User      string   `yaml:"user"`      // of the sentinels themselves
 	Password  string   `yaml:"password"`
+	// TLS to the sentinels, where it is given.
+	TLS *TLSConfig `yaml:"tls"`
 }
 
-// TLSConfig says how a server is recognised. Its zero value verifies
-// the server against the system's authorities.
+// TLSConfig says how a server is recognised. Its zero value verifies the server
+// against the system's authorities.
 type TLSConfig struct {
 	CA         string `yaml:"ca"`          // PEM file of the authorities; the system's when empty
 	Cert       string `yaml:"cert"`        // PEM file of the client certificate, optional
@@ -70,7 +72,7 @@ func (c *Config) Check(prefix string) []Defect {
 	}
 	if c.TLS != nil {
 		if _, err := c.tlsConfig(); err != nil {
-			bad("tls", "", err.Error(), "readable PEM files: ca, and cert with its key")
+			bad("tls", "", err.Error(), wantTLS)
 		}
 	}
 	return out
@@ -93,6 +95,9 @@ func (s *SentinelConfig) check(prefix string) []Defect {
 	if s.User != "" && s.Password == "" {
 		out = append(out, Defect{Key: prefix + ".user", Member: s.User, Reason: "has no password", Want: prefix + ".password beside it"})
 	}
+	if _, err := s.TLS.of(""); err != nil {
+		out = append(out, Defect{Key: prefix + ".tls", Reason: err.Error(), Want: wantTLS})
+	}
 	return out
 }
 
@@ -113,13 +118,18 @@ func validHostPort(s string) bool {
 	return err == nil && n > 0
 }
 
+const wantTLS = "readable PEM files: ca, and cert with its key"
+
 // tlsConfig is nil where TLS is not configured.
-func (c *Config) tlsConfig() (*tls.Config, error) {
-	if c.TLS == nil {
+func (c *Config) tlsConfig() (*tls.Config, error) { return c.TLS.of(c.Address) }
+
+// of is the configuration of a client of the server at addr; nil where t is.
+func (t *TLSConfig) of(addr string) (*tls.Config, error) {
+	if t == nil {
 		return nil, nil
 	}
-	host, _, _ := net.SplitHostPort(c.Address)
-	return c.TLS.Config(host)
+	host, _, _ := net.SplitHostPort(addr)
+	return t.Config(host)
 }
 
 // Config is that of a client of the server called host.

@@ -29,9 +29,18 @@ func NewWriter(cfg Config) *Writer { return &Writer{cfg: cfg} }
 // Close ends its connections.
 func (w *Writer) Close() { w.forget(nil) }
 
-// do runs fn with a client of the primary. What fn did is not known when the
+// do runs fn with a client of the primary, a second time with another one if the
+// first is no longer it: there nothing was done. What fn did is not known when the
 // error is one of the link; the next call looks for the primary anew.
 func (w *Writer) do(ctx context.Context, fn func(*redis.Client) error) error {
+	err := w.try(ctx, fn)
+	if notPrimary(err) {
+		err = w.try(ctx, fn)
+	}
+	return err
+}
+
+func (w *Writer) try(ctx context.Context, fn func(*redis.Client) error) error {
 	c, err := w.primary(ctx)
 	if err != nil {
 		setting := "redis.address"
@@ -41,15 +50,21 @@ func (w *Writer) do(ctx context.Context, fn func(*redis.Client) error) error {
 		return fmt.Errorf("no primary to write to by %s: %w", setting, err)
 	}
 	err = fn(c)
-	if err != nil && !errors.Is(err, redis.Nil) && !errors.Is(err, redis.TxFailedErr) && (!isReply(err) || notPrimary(err)) && ctx.Err() == nil {
+	if notPrimary(err) || isLink(err) && ctx.Err() == nil {
 		w.forget(c)
 	}
 	return err
 }
 
+// isLink tells an error of the connection to Redis.
+func isLink(err error) bool {
+	_, fenced := errors.AsType[*FencedError](err)
+	return err != nil && !isReply(err) && !fenced && !errors.Is(err, redis.TxFailedErr) && !errors.Is(err, redis.Nil)
+}
+
 // notPrimary tells the replies of a server that is not the primary, or not yet.
 func notPrimary(err error) bool {
-	return slices.ContainsFunc([]string{"READONLY", "MASTERDOWN", "LOADING"}, func(code string) bool {
+	return isReply(err) && slices.ContainsFunc([]string{"READONLY", "MASTERDOWN", "LOADING"}, func(code string) bool {
 		return strings.HasPrefix(err.Error(), code)
 	})
 }
@@ -122,8 +137,12 @@ func (s *SentinelConfig) primary(ctx context.Context) (string, error) {
 	silenceLibrary()
 	var errs []error
 	for _, addr := range s.Addresses {
+		tlsConfig, err := s.TLS.of(addr)
+		if err != nil {
+			return "", err
+		}
 		opt := &redis.Options{
-			Addr: addr, Username: s.User, Password: s.Password, DialTimeout: dialTimeout, ReadTimeout: dialTimeout,
+			Addr: addr, TLSConfig: tlsConfig, Username: s.User, Password: s.Password, DialTimeout: dialTimeout, ReadTimeout: dialTimeout,
 			MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
 		}
 		c := redis.NewSentinelClient(opt)

@@ -144,7 +144,7 @@ func some(what string, names []string) string {
 // their META in Redis, and waits until it has obeyed.
 func (s *Sync) Accept(ctx context.Context, apps []string, said func(app string, h upstreams.Held)) error {
 	for _, app := range apps {
-		if !slices.ContainsFunc(s.keepers, func(k *keeper) bool { return k.cfg.App == app }) {
+		if !slices.ContainsFunc(s.keepers, func(k *keeper) bool { return sameName(k.cfg.App, app) }) {
 			return fmt.Errorf("%s: no such list in the configuration (sync.lists)", app)
 		}
 	}
@@ -159,6 +159,10 @@ func (s *Sync) Accept(ctx context.Context, apps []string, said func(app string, 
 		said(app, h)
 	}
 	return nil
+}
+
+func sameName(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, "."))
 }
 
 // obeyed waits until the word of an operator is gone from META.

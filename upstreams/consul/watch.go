@@ -70,6 +70,9 @@ func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
 	if err != nil {
 		return answer{}, explain(err)
 	}
+	if meta.ResultsFilteredByACLs { // looks like fewer instances
+		return answer{}, errors.New("the ACL token hides a part of the instances; want service:read and node:read")
+	}
 	out := answer{index: meta.LastIndex, at: time.Now()}
 	out.instances, out.left = instances(entries, s.address)
 	return out, nil
