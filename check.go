@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,17 +49,6 @@ func (c *cli) check(cmd *cobra.Command, _ []string) error {
 func checkLive(ctx context.Context, cfg *config) ([]upstreams.Defect, error) {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
-	defects, err := upstreams.CheckLive(ctx, cfg.Redis, cfg.DNS.Zones)
-	if err == nil {
-		return defects, nil
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return nil, upstreams.Defect{Key: "redis.tls", Reason: err.Error(), Want: "the authority in redis.tls.ca, the name in redis.tls.server_name"}
-	}
-	for _, code := range []string{"NOAUTH", "WRONGPASS", "NOPERM"} {
-		if strings.HasPrefix(err.Error(), code) {
-			return nil, upstreams.Defect{Key: "redis.password", Reason: err.Error(), Want: "redis.user and redis.password of an account that may read"}
-		}
-	}
-	return nil, err
+	defects, err := upstreams.CheckLive(ctx, cfg.Redis, cfg.DNS.RedisZones())
+	return defects, upstreams.SettingDefect(err)
 }

@@ -19,7 +19,7 @@ func TestCheckLiveRefused(t *testing.T) {
 	}{
 		{"-NOAUTH Authentication required.", "redis.password"},
 		{"-WRONGPASS invalid username-password pair or user is disabled.", "redis.password"},
-		{"-NOPERM this user has no permissions to run the 'scan' command", "redis.password"},
+		{"-NOPERM this user has no permissions to run the 'scan' command", "redis.user"},
 		{"-LOADING Redis is loading the dataset in memory", ""},
 		{"-ERR what", ""},
 	} {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/razor-steering/razor/razor"
 	"github.com/razor-steering/razor/upstreams"
+	"github.com/razor-steering/razor/upstreams/consul"
 )
 
 // defaultConfig is where the configuration is looked for without --config.
@@ -21,6 +22,7 @@ const defaultConfig = "/etc/razor/razor.yaml"
 type config struct {
 	DNS   razor.Config     `yaml:"dns"`
 	Redis upstreams.Config `yaml:"redis"`
+	Sync  consul.Config    `yaml:"sync"`
 	HTTP  httpConfig       `yaml:"http"`
 	Log   logConfig        `yaml:"log"`
 
@@ -128,10 +130,12 @@ func parseConfig(name string, data []byte) (*config, error) {
 func (c *config) check() []upstreams.Defect {
 	c.DNS.Defaults()
 	c.Redis.Defaults()
+	c.Sync.Defaults()
 	c.HTTP.defaults()
 	c.Log.defaults()
 	out := c.DNS.Check()
 	out = append(out, c.Redis.Check("redis")...)
+	out = append(out, c.Sync.Check()...)
 	out = append(out, c.HTTP.check(c.DNS.Listen)...)
 	return append(out, c.Log.check()...)
 }

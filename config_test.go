@@ -18,9 +18,10 @@ import (
 // all that is written for it.
 func TestBadConfig(t *testing.T) {
 	t.Parallel()
-	const sections = "one of dns, redis, http, log"
+	const sections = "one of dns, redis, sync, http, log"
 	const yamlWant = `; want "key: value" lines indented by spaces, and quotes around values such as "[::]:53"`
 	const addrWant = `: not an address and port; want "192.0.2.1:53" or "[2001:db8::1]:53"`
+	const consulWant = `: not an address of Consul; want "http://127.0.0.1:8500", "https://consul.example.net:8501" or "unix:///run/consul/http.sock"`
 	for _, tt := range []struct {
 		name, yaml string
 		want       []string
@@ -32,16 +33,16 @@ func TestBadConfig(t *testing.T) {
 		{"bad syntax: nested too deeply", "dns:\n  zones: " + strings.Repeat("[", 500) + "\n", []string{`f:2: not YAML: nested too deeply` + yamlWant}},
 		{"bad syntax: dashes nested too deeply", strings.Repeat("- ", 500) + "\n", []string{`f:1: not YAML: nested too deeply` + yamlWant}},
 		{"bad document: second one", "log:\n  level: warn\n---\nlog:\n  level: info\n", []string{`f:4: a second document; want one document`}},
-		{"bad document: list", "- dns\n", []string{`f:1: not a section; want settings below it: dns, redis, http, log`}},
-		{"bad document: single value", "dns\n", []string{`f:1: "dns": not a section; want settings below it: dns, redis, http, log`}},
+		{"bad document: list", "- dns\n", []string{`f:1: not a section; want settings below it: dns, redis, sync, http, log`}},
+		{"bad document: single value", "dns\n", []string{`f:1: "dns": not a section; want settings below it: dns, redis, sync, http, log`}},
 
 		// Keys.
 		{"bad key: unknown section", "\nbgp:\n  asn: 1\n", []string{`f:2: bgp: unknown key; want ` + sections}},
 		{"bad key: slip in a section", "DSN:\n  hash: even\n", []string{`f:1: DSN: unknown key; want dns`}},
 		{"bad key: slip", "dns:\n  hash: even\n  lisen: []\n", []string{`f:3: dns.lisen: unknown key; want dns.listen`}},
-		{"bad key: unknown", "redis:\n  sentinel: x\n", []string{`f:2: redis.sentinel: unknown key; want one of address, user, password, tls, stale_after`}},
-		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
-		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
+		{"bad key: unknown", "redis:\n  proxies: x\n", []string{`f:2: redis.proxies: unknown key; want one of address, user, password, tls, stale_after, sentinel`}},
+		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
+		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad key: twice", "dns:\n  hash: even\n  trace_txt: true\n  hash: legacy\n", []string{`f:4: dns.hash: given twice, first on line 2; want it once`}},
 		{"bad key: section twice", "log: {level: info}\ndns:\nlog: {level: warn}\n", []string{`f:3: log: given twice, first on line 1; want it once`}},
 		{"bad key: merge", "dns: &d\n  hash: even\nlog:\n  <<: *d\n", []string{
@@ -50,7 +51,7 @@ func TestBadConfig(t *testing.T) {
 		}},
 
 		// Types.
-		{"bad type: section is a value", "dns: 53\n", []string{`f:1: dns: "53": not a section; want settings below it: listen, zones, hash_method, hash, geoip, trace_txt, state_dir`}},
+		{"bad type: section is a value", "dns: 53\n", []string{`f:1: dns: "53": not a section; want settings below it: listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
 		{"bad type: section is a list", "log:\n  - info\n", []string{`f:1: log: not a section; want settings below it: level, format`}},
 		{"bad type: list is a value", "dns:\n  listen: 192.0.2.1:53\n", []string{`f:2: dns.listen: "192.0.2.1:53": not a list; want a list: ["192.0.2.1:53"]`}},
 		{"bad type: list is a section", "dns:\n  listen:\n    udp: 53\n", []string{`f:2: dns.listen: not a list; want a list`}},
@@ -70,6 +71,9 @@ func TestBadConfig(t *testing.T) {
 		{"bad dns.listen: twice", "dns:\n  listen:\n    - \"[::1]:53\"\n    - \"[0::1]:53\"\n", []string{`f:4: dns.listen[1]: "[0::1]:53": listed twice; want each address once`}},
 		{"bad dns.zones: twice", "dns:\n  zones:\n  - a.example\n\n  - A.example.\n", []string{`f:5: dns.zones[1]: "A.example.": listed twice; want each zone once`}},
 		{"bad dns.zones: name", "dns:\n  zones: [a..example]\n", []string{`f:2: dns.zones[0]: "a..example": empty label (a final dot, or two dots in a row); want a zone such as "routes.example.org"`}},
+		{"bad dns.export", "dns:\n  export: lists..internal\n", []string{`f:2: dns.export: "lists..internal": empty label (a final dot, or two dots in a row); want a zone such as "lists.internal"`}},
+		{"bad dns.export: a zone", "dns:\n  zones: [a.example]\n  export: A.example.\n", []string{`f:3: dns.export: "A.example.": overlaps dns.zones[0]; want a zone of its own, such as "lists.internal"`}},
+		{"bad dns.export_clients", "dns:\n  export_clients: [192.0.2.1]\n", []string{`f:2: dns.export_clients[0]: "192.0.2.1": not a prefix; want "198.51.100.0/24" or "2001:db8::/48"`}},
 		{"bad dns.geoip", "dns:\n  geoip: /nonexistent.mmdb\n", []string{`f:2: dns.geoip: "/nonexistent.mmdb": stat /nonexistent.mmdb: no such file or directory; want a readable MaxMind Country or City database`}},
 		{"bad dns.hash_method", "dns:\n  hash_method: ecs\n", []string{`f:2: dns.hash_method: "ecs": unknown; want "edns" or "src"`}},
 		{"bad dns.hash", "dns: {hash: odd}\n", []string{`f:1: dns.hash: "odd": unknown; want "even" or "legacy"`}},
@@ -84,6 +88,38 @@ func TestBadConfig(t *testing.T) {
 		{"bad redis.stale_after: none", "redis:\n  stale_after: 0s\n", []string{`f:2: redis.stale_after: "0s": not a duration; want one such as 30s or 5m`}},
 		{"bad redis.tls: empty", "redis:\n  tls:\n", []string{`f:2: redis.tls: empty; want {} for the defaults, settings below it, or no such key`}},
 		{"bad redis.tls: file", "redis:\n  tls:\n    ca: /nonexistent.pem\n", []string{`f:2: redis.tls: open /nonexistent.pem: no such file or directory; want readable PEM files: ca, and cert with its key`}},
+		{"bad redis.sentinel: value", "redis:\n  sentinel: mymaster\n", []string{`f:2: redis.sentinel: "mymaster": not a section; want settings below it: name, addresses, user, password, tls`}},
+		{"bad redis.sentinel: bare", "redis:\n  sentinel: {}\n", []string{
+			`f:2: redis.sentinel.name: missing; want the name of the primary in Sentinel, such as mymaster`,
+			`f:2: redis.sentinel.addresses: missing; want a list such as ["[2001:db8::1]:26379"]`,
+		}},
+		{"bad redis.sentinel.addresses", "redis:\n  sentinel:\n    name: x\n    user: y\n    addresses:\n    - \"[::1]:26379\"\n    - 192.0.2.1\n", []string{
+			`f:4: redis.sentinel.user: "y": has no password; want redis.sentinel.password beside it`,
+			`f:7: redis.sentinel.addresses[1]: "192.0.2.1": not a host and port; want "127.0.0.1:26379" or "[::1]:26379"`,
+		}},
+
+		// sync.
+		{"bad sync.consul.address", "sync:\n  consul:\n    address: consul:8500\n", []string{`f:3: sync.consul.address: "consul:8500"` + consulWant}},
+		{"bad sync.consul.address: path", "sync:\n  consul:\n    address: http://consul/v1\n", []string{`f:3: sync.consul.address: "http://consul/v1"` + consulWant}},
+		{"bad sync.consul.address: socket", "sync:\n  consul:\n    address: unix://run/consul.sock\n", []string{`f:3: sync.consul.address: "unix://run/consul.sock": not an absolute path` + consulWant[strings.Index(consulWant, ";"):]}},
+		{"bad sync.consul: token", "sync:\n  consul:\n    token: a\n    token_file: /b\n", []string{`f:4: sync.consul.token_file: "/b": beside a token; want one of the two`}},
+		{"bad sync.consul: tls", "sync:\n  consul:\n    tls: {}\n", []string{`f:3: sync.consul.tls: given, and the address is not https` + consulWant[strings.Index(consulWant, ";"):]}},
+		{"bad sync.lock", "sync:\n  lock: /razor\n", []string{`f:2: sync.lock: "/razor": begins or ends with a slash; want "razor/sync"`}},
+		{"bad sync guards", "sync:\n  floor: 0%\n  churn: half\n", []string{
+			`f:2: sync.floor: "0%": not a share; want a share such as "50%" or a number of endpoints such as 20`,
+			`f:3: sync.churn: "half": not a number or share; want a share such as "50%" or a number of endpoints such as 20`,
+		}},
+		{"bad sync.lists", "sync:\n  lists:\n  - app: a..b\n    service: x\n  - service: y/z\n    tag: 'a\"b'\n    datacenters: ['']\n    floor: 200%\n  - {app: web, service: web}\n  - {app: WEB., churn: 0}\n", []string{
+			`f:3: sync.lists[0].app: "a..b": empty label (a final dot, or two dots in a row); want the name of a list, such as "web.example.org"`,
+			`f:5: sync.lists[1].app: missing; want the name of a list, such as "web.example.org"`,
+			`f:5: sync.lists[1].service: "y/z": not the name of a service; want a name without slashes`,
+			`f:6: sync.lists[1].tag: "a"b": has quotes; want a tag without them`,
+			`f:7: sync.lists[1].datacenters[0]: empty; want the name of a datacenter in Consul`,
+			`f:8: sync.lists[1].floor: "200%": not a share; want a share such as "50%" or a number of endpoints such as 20`,
+			`f:10: sync.lists[3].app: "WEB.": listed twice; want each list once`,
+			`f:10: sync.lists[3].service: missing; want the name of a service in Consul`,
+			`f:10: sync.lists[3].churn: "0": not a number or share; want a share such as "50%" or a number of endpoints such as 20`,
+		}},
 
 		// http, log.
 		{"bad http.listen", "http:\n  listen: :8053\n", []string{`f:2: http.listen: ":8053": not an address and port; want "[::1]:8053" or "127.0.0.1:8053"`}},
@@ -229,7 +265,7 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := regexp.MustCompile(`(?m)^( *)#(\w+:)`).ReplaceAll(data, []byte("$1$2"))
+	all := regexp.MustCompile(`(?m)^( *)#((?:- )?\w+:)`).ReplaceAll(data, []byte("$1$2"))
 	r, c := reader{}, config{}
 	r.read(all, &c)
 	for _, p := range r.problems {
@@ -274,6 +310,9 @@ func keysOf(path string, t reflect.Type) []string {
 			ft = ft.Elem()
 		}
 		out = append(out, key)
+		if ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct {
+			key, ft = key+"[0]", ft.Elem()
+		}
 		if ft.Kind() == reflect.Struct {
 			out = append(out, keysOf(key, ft)...)
 		}

@@ -36,6 +36,46 @@ One line per problem. The exit status is 1 if there is any, else 0.`
 
 	checkExample = `  razor check --config /etc/razor/razor.yaml`
 
+	syncLong = `Keep the upstream lists of the configuration (sync.lists) as the health of
+services in Consul is, until SIGINT or SIGTERM. Changes are in Redis within
+milliseconds, and in the log, a line each: who, what, why.
+
+Consul is not believed everything: an empty answer, an error or a lost leader
+changes nothing; a list does not fall below its floor, nor lose more within a
+minute than its churn limit. What is held shows in the log, in the metrics, in
+/readyz and in the META of the list.
+
+Any number of syncs may run: one is active, by a lock in Consul, and another one
+takes over at once.`
+
+	syncExample = `  razor sync --dry-run                    what would change, and how much that is
+  razor sync --once                       make it so, and end
+  razor sync                              keep it so
+  razor sync --accept web.example.org     let go what is held of this list`
+
+	edgesLong = `Show every edge in Redis, a row for each route that it is in: how many members
+it has in each family, and which share that is of what the route is answered
+from now; its admin state, since when, and its health. A route with a pool of
+its own is an edge of itself. Below, the routes of which every edge is drained.`
+
+	edgesExample = `  razor edges
+  razor edges --json | jq '.[] | select(.state != "active")'`
+
+	drainEdgeLong = `Write to the primary Redis that an edge is draining: no route is answered with
+its addresses any more. Says from when on resolvers have forgotten them. Of an
+edge that is draining or drained already nothing changes.
+
+Refused, with exit status 1, is a name that is no edge, and without --force the
+last active edge of a route, without which its queries would get no data.`
+
+	drainEdgeExample = `  razor drain edge east
+  razor drain edge east --force`
+
+	undrainEdgeLong = `Write to the primary Redis that an edge is active: its routes are answered with
+its addresses again.`
+
+	undrainEdgeExample = `  razor undrain edge east`
+
 	listLong = `Show the lists in Redis, of routes, edges and applications, and how many members
 each has, or, of those that are named, every member. With --json, always every
 member.`

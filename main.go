@@ -68,6 +68,16 @@ func (c *cli) root() *cobra.Command {
 			Use: "check", Short: "Say what is wrong with the configuration and the lists in Redis", Long: checkLong, Example: checkExample,
 			Args: cobra.NoArgs, RunE: c.check,
 		},
+		c.syncCommand(),
+		jsonFlag(&cobra.Command{
+			Use: "edges", Short: "Show every edge, its share of its routes, and its state", Long: edgesLong, Example: edgesExample,
+			Args: cobra.NoArgs, RunE: c.edges,
+		}),
+		noun("drain", "Take something out of service by hand", c.drainEdgeCommand()),
+		noun("undrain", "Put back what was drained", &cobra.Command{
+			Use: "edge NAME", Short: "Answer the addresses of an edge again", Long: undrainEdgeLong, Example: undrainEdgeExample,
+			Args: cobra.ExactArgs(1), RunE: c.undrainEdge,
+		}),
 		noun("upstreams", "Look after the lists in Redis",
 			jsonFlag(&cobra.Command{
 				Use: "list [NAME...]", Short: "Show the lists in Redis, or the members of some", Long: listLong, Example: listExample,

@@ -31,8 +31,9 @@ func TestScripts(t *testing.T) {
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // else a second for each process
 			return nil
 		},
+		Condition: conditions,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"free-ports": freePorts, "hold-port": holdPort, "http": httpGet, "redis": redisDo, "subst": subst,
+			"free-ports": freePorts, "hold-port": holdPort, "http": httpGet, "redis": redisDo, "redis-server": redisServer, "subst": subst,
 		},
 	})
 }

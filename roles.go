@@ -93,7 +93,7 @@ func (c *cli) upstreamsList(cmd *cobra.Command, routes []string) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), liveTimeout)
 	defer cancel()
 	asJSON, _ := cmd.Flags().GetBool("json")
-	return upstreams.ListLive(ctx, cfg.Redis, cfg.DNS.Zones, routes, asJSON, c.stdout)
+	return upstreams.ListLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), routes, asJSON, c.stdout)
 }
 
 func (c *cli) upstreamsCheck(cmd *cobra.Command, _ []string) error {
@@ -136,7 +136,7 @@ func (c *cli) upstreamsDiff(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		file = args[0]
 	}
-	differs, err := upstreams.DiffLive(ctx, cfg.Redis, cfg.DNS.Zones, file, c.stdout)
+	differs, err := upstreams.DiffLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), file, c.stdout)
 	if err == nil && differs {
 		return errReported
 	}
@@ -148,7 +148,7 @@ func (c *cli) upstreamsWatch(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	return upstreams.WatchLive(cmd.Context(), cfg.Redis, cfg.DNS.Zones, cfg.Log.logger(c.stderr), c.stdout)
+	return upstreams.WatchLive(cmd.Context(), cfg.Redis, cfg.DNS.RedisZones(), cfg.Log.logger(c.stderr), c.stdout)
 }
 
 // acceptCommand is `razor upstreams accept`.

@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,6 +129,43 @@ func subst(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	text := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+// conditions of scripts: [required] is that a missing program is a failure.
+func conditions(name string) (bool, error) {
+	if name != "required" {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	return os.Getenv("RAZOR_TEST_REQUIRE") != "", nil
+}
+
+// redisServer runs a Redis until the script ends and sets the variable to its
+// address:
+//
+//	[!exec:redis-server] [!required] skip 'needs redis-server'
+//	redis-server REDIS
+func redisServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: redis-server NAME")
+	}
+	addrs, err := freeAddrs(1)
+	ts.Check(err)
+	cmd := exec.Command("redis-server", "--port", strconv.Itoa(int(addrs[0].Port())), "--bind", "127.0.0.1", "--dir", ts.MkAbs("."), "--save", "")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for range 200 {
+		if conn, err := net.Dial("tcp", addrs[0].String()); err == nil {
+			conn.Close()
+			ts.Setenv(args[0], addrs[0].String())
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("redis-server does not answer at %v", addrs[0])
 }
 
 // redisDo sends one command to a Redis and leaves its reply's first line for

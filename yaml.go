@@ -145,7 +145,9 @@ func (r *reader) fill(path string, node ast.Node, v reflect.Value) {
 	case reflect.Pointer:
 		p := reflect.New(v.Type().Elem())
 		r.fill(path, node, p.Elem())
-		v.Set(p)
+		if !r.has(path) {
+			v.Set(p)
+		}
 	case reflect.Struct:
 		r.fillStruct(path, node, v)
 	case reflect.Slice:

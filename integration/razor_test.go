@@ -75,7 +75,7 @@ func startWith(tb testing.TB, redis upstreams.Config, edit func(*razor.Config)) 
 		edit(&cfg)
 	}
 	cfg.Defaults()
-	n.stateDir = cfg.StateDir
+	n.addr, n.stateDir = cfg.Listen[0], cfg.StateDir
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {

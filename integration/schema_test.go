@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -64,7 +65,7 @@ func TestSchema(t *testing.T) {
 	rows := []struct {
 		name    string
 		zones   []string
-		lists   []string // redis-cli lines
+		lists   []string // redis-cli lines; _until= and _since= have a space in front
 		edit    func(*razor.Config)
 		queries []query
 	}{
@@ -142,6 +143,35 @@ func TestSchema(t *testing.T) {
 			},
 		},
 		{
+			name:  "blackhole: as the skip list, until its time",
+			zones: []string{"z.example"},
+			lists: []string{
+				"SADD z.example:A:BLACKHOLE 192.0.2.1_until=2999-01-01T00:00:00Z 198.51.100.0/24 192.0.2.2_until=2020-01-01T00:00:00Z",
+				"SADD z.example:AAAA:BLACKHOLE 2001:db8:0:1::5_until=2999-01-01T00:00:00Z 2001::dead::beef::1",
+				"SADD z.example:A:SKIPLIST 192.0.2.3",
+				"SADD a.z.example:A 192.0.2.1 192.0.2.2 192.0.2.3 198.51.100.7 198.51.100.128/25",
+				"SADD a.z.example:AAAA 2001:db8:0:1::5 2001:db8:0:1::6 2001:db8:0:1::/64",
+				"SADD all.z.example:A 192.0.2.1 192.0.2.3 198.51.100.0/25",
+			},
+			queries: []query{
+				{name: "a.z.example", qtype: "A", want: "NOERROR 192.0.2.2"},
+				{name: "a.z.example", qtype: "AAAA", want: "NOERROR 2001:db8:0:1::6"},
+				{name: "all.z.example", qtype: "A", want: "NOERROR (SOA)"},
+			},
+		},
+		{
+			name:  "fields of ours in CONFIG hinder nothing, good or bad",
+			zones: []string{"z.example"},
+			lists: []string{
+				"SADD z.example:A 192.0.2.1", "HSET z.example:CONFIG FLOOR 2 ON_EMPTY shut ALPN , PORT 0",
+				"SADD a.z.example:A 192.0.2.2", "HSET a.z.example:CONFIG FLOOR 0.25 ON_EMPTY closed ALPN h2,h3 PORT 8443",
+			},
+			queries: []query{
+				{name: "z.example", qtype: "A", want: "NOERROR 192.0.2.1"},
+				{name: "a.z.example", qtype: "A", want: "NOERROR 192.0.2.2"},
+			},
+		},
+		{
 			name:  "address forms",
 			zones: []string{"z.example"},
 			lists: []string{
@@ -190,7 +220,7 @@ func TestSchema(t *testing.T) {
 			zones: []string{"z.example"},
 			lists: []string{
 				"SADD all.z.example:EDGES west east", "SADD west:A 192.0.2.1", "SADD east:A 192.0.2.2", "SADD east:AAAA 2001:db8::2",
-				"SET east:STATE draining", "SADD gone.z.example:EDGES east", "SET shop.z.example all.z.example", "SET west:STATE nonsense",
+				"SET east:STATE draining_since=2026-11-21T05:31:00Z", "SADD gone.z.example:EDGES east", "SET shop.z.example all.z.example", "SET west:STATE nonsense",
 			},
 			queries: []query{
 				{name: "all.z.example", qtype: "A", want: "NOERROR 192.0.2.1"},
@@ -251,7 +281,7 @@ func TestSchema(t *testing.T) {
 					for _, line := range row.lists {
 						var args []any
 						for w := range strings.FieldsSeq(line) {
-							args = append(args, strings.ReplaceAll(w, "SOATEXT", soa))
+							args = append(args, strings.NewReplacer("SOATEXT", soa, "_until=", " until=", "_since=", " since=").Replace(w))
 						}
 						s.DoArgs(args...)
 					}
@@ -342,9 +372,28 @@ func TestAllSkipListed(t *testing.T) {
 	n := startReady(t, s.Addr, nil)
 	s.Do("SADD z.example:A:SKIPLIST 192.0.2.0/24")
 	n.eventually("z.example", "A", "NOERROR (SOA)")
-	if n.metric("razor_upstreams_pools_emptied") != 1 || !strings.Contains(n.log.String(), "skip list leaves nothing") {
+	if n.metric("razor_upstreams_pools_emptied") != 1 || !strings.Contains(n.log.String(), "skip list and blackhole leave nothing") {
 		t.Errorf("not said in metric and log:\n%s", n.log)
 	}
 	s.Do("DEL z.example:A:SKIPLIST")
 	n.until("answered again", func() bool { return len(addresses(n.ask("z.example", "A"))) == 1 })
+}
+
+// A blackhole is in the answers at once, and out of them when its time comes:
+// nothing is edited then.
+func TestBlackholeEnds(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	config(s, "z.example")
+	s.Do("SADD z.example:A 192.0.2.1")
+	n := startReady(t, s.Addr, nil)
+	n.eventually("z.example", "A", "NOERROR 192.0.2.1")
+	s.Do("SADD z.example:A:BLACKHOLE 192.0.2.1")
+	n.eventually("z.example", "A", "NOERROR (SOA)")
+	s.DoArgs("SADD", "z.example:A:BLACKHOLE", "192.0.2.1 until="+time.Now().Add(2*time.Second).Format(time.RFC3339Nano))
+	s.Do("SREM z.example:A:BLACKHOLE 192.0.2.1")
+	n.eventually("z.example", "A", "NOERROR 192.0.2.1")
+	if got := s.Do("SCARD z.example:A:BLACKHOLE"); got != int64(1) {
+		t.Errorf("%v members are left, want the expired one", got)
+	}
 }

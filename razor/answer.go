@@ -55,7 +55,7 @@ func (a *answerer) answer(msg []byte, source netip.Addr, via transport) []byte {
 		a.counters.drop()
 		return nil
 	}
-	r := newReply(&a.query, a.out)
+	r := newReply(&a.query, a.out, limit(&a.query, via))
 	switch v {
 	case verdictFormErr:
 		r.rcode = dns.RcodeFormatError
@@ -67,8 +67,11 @@ func (a *answerer) answer(msg []byte, source netip.Addr, via transport) []byte {
 		a.ask(&r, source.Unmap())
 	}
 	a.counters.count(&r, via)
-	if r.finish(limit(&a.query, via)) {
+	if r.finish() {
 		a.counters.truncate()
+	}
+	if r.cut {
+		a.counters.cut()
 	}
 	a.out = r.msg[:0]
 	return r.msg
@@ -103,6 +106,10 @@ func (a *answerer) ask(r *reply, source netip.Addr) {
 		return
 	case dns.TypeAXFR, dns.TypeIXFR:
 		r.rcode = dns.RcodeRefused
+		return
+	}
+	if e := a.server.export; e != nil && within(q.lower, e.zone) {
+		e.answer(r, snapshot, source)
 		return
 	}
 	r.zone = snapshot.Zone(q.lower)

@@ -3,6 +3,7 @@ package razor
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/razor-steering/razor/upstreams"
@@ -15,6 +16,10 @@ type Config struct {
 	// Zones are the zones this server is authoritative for. Without any, every
 	// name with a CONFIG in Redis is a zone of its own.
 	Zones []string `yaml:"zones"`
+	// Export is a zone with names for the upstream lists; none when empty.
+	Export string `yaml:"export"`
+	// ExportClients are the prefixes that may ask for names of it.
+	ExportClients []string `yaml:"export_clients"`
 	// HashMethod says which address hashing and geography go by: "edns" (client
 	// subnet, the source address without one) or "src" (the source address).
 	HashMethod string `yaml:"hash_method"`
@@ -33,6 +38,9 @@ func (c *Config) Defaults() {
 	if len(c.Listen) == 0 {
 		c.Listen = []string{"0.0.0.0:53", "[::]:53"}
 	}
+	if len(c.ExportClients) == 0 {
+		c.ExportClients = []string{"127.0.0.0/8", "::1/128"}
+	}
 	if c.HashMethod == "" {
 		c.HashMethod = "edns"
 	}
@@ -42,6 +50,15 @@ func (c *Config) Defaults() {
 	if c.StateDir == "" {
 		c.StateDir = "/var/lib/razor"
 	}
+}
+
+// RedisZones are the zones that may have a CONFIG in Redis, the export among them;
+// none where every CONFIG makes a zone.
+func (c *Config) RedisZones() []string {
+	if len(c.Zones) == 0 || c.Export == "" {
+		return c.Zones
+	}
+	return append(slices.Clone(c.Zones), c.Export)
 }
 
 // Check lists what is wrong with the section; keys are paths below "dns".
@@ -71,6 +88,7 @@ func (c *Config) Check() []upstreams.Defect {
 		}
 		seen[wire] = true
 	}
+	out = append(out, c.checkExport()...)
 	if c.HashMethod != "edns" && c.HashMethod != "src" {
 		bad("hash_method", c.HashMethod, "unknown", `"edns" or "src"`)
 	}
@@ -84,6 +102,33 @@ func (c *Config) Check() []upstreams.Defect {
 	}
 	if st, err := os.Stat(c.StateDir); err == nil && !st.IsDir() {
 		bad("state_dir", c.StateDir, "not a directory", "a directory that razor may write to")
+	}
+	return out
+}
+
+func (c *Config) checkExport() []upstreams.Defect {
+	var out []upstreams.Defect
+	for i, text := range c.ExportClients {
+		if p, err := netip.ParsePrefix(text); err != nil || p.Addr().Is4In6() || p != p.Masked() {
+			out = append(out, upstreams.Defect{Key: "dns." + index("export_clients", i), Member: text, Reason: "not a prefix", Want: `"198.51.100.0/24" or "2001:db8::/48"`})
+		}
+	}
+	if c.Export == "" {
+		return out
+	}
+	bad := func(reason, want string) {
+		out = append(out, upstreams.Defect{Key: "dns.export", Member: c.Export, Reason: reason, Want: want})
+	}
+	export, err := upstreams.WireName(strings.TrimSuffix(c.Export, "."))
+	if err != nil {
+		bad(err.Error(), `a zone such as "lists.internal"`)
+		return out
+	}
+	for i, z := range c.Zones {
+		zone, err := upstreams.WireName(strings.TrimSuffix(z, "."))
+		if err == nil && (within([]byte(export), zone) || within([]byte(zone), export)) {
+			bad("overlaps dns."+index("zones", i), `a zone of its own, such as "lists.internal"`)
+		}
 	}
 	return out
 }

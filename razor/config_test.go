@@ -13,13 +13,13 @@ func TestConfigDefaults(t *testing.T) {
 	t.Parallel()
 	var c Config
 	c.Defaults()
-	want := Config{Listen: []string{"0.0.0.0:53", "[::]:53"}, HashMethod: "edns", Hash: "even", StateDir: "/var/lib/razor"}
+	want := Config{Listen: []string{"0.0.0.0:53", "[::]:53"}, ExportClients: []string{"127.0.0.0/8", "::1/128"}, HashMethod: "edns", Hash: "even", StateDir: "/var/lib/razor"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("%+v, want %+v", c, want)
 	}
 	given := Config{
-		Listen: []string{"[::1]:53"}, Zones: []string{"z.test"}, HashMethod: "src", Hash: "legacy",
-		GeoIP: "x", TraceTXT: true, StateDir: "y",
+		Listen: []string{"[::1]:53"}, Zones: []string{"z.test"}, Export: "lists", ExportClients: []string{"::/0"},
+		HashMethod: "src", Hash: "legacy", GeoIP: "x", TraceTXT: true, StateDir: "y",
 	}
 	c = given
 	c.Defaults()
@@ -66,6 +66,19 @@ func TestConfigCheck(t *testing.T) {
 		{"bad zone, long label", func(c *Config) { c.Zones = []string{strings.Repeat("x", 64)} }, []string{"dns.zones[0]: " + strings.Repeat("x", 64) + ": label longer than 63 octets"}},
 		{"bad zone twice", func(c *Config) { c.Zones = []string{"z.test", "Z.TEST."} }, []string{"dns.zones[1]: Z.TEST.: listed twice"}},
 
+		{"export", func(c *Config) { c.Zones, c.Export = []string{"z.test", "lists"}, "Lists.internal." }, nil},
+		{"export beside a zone of like octets", func(c *Config) { c.Zones, c.Export = []string{`x\001z\004test`}, "z.test" }, nil},
+		{"export to others", func(c *Config) { c.ExportClients = []string{"0.0.0.0/0", "2001:db8::1/128"} }, nil},
+		{"bad export, the root", func(c *Config) { c.Export = "." }, []string{"dns.export: .: empty name"}},
+		{"bad export, a zone", func(c *Config) { c.Zones, c.Export = []string{"a.test", "z.test."}, "Z.test" }, []string{"dns.export: Z.test: overlaps dns.zones[1]"}},
+		{"bad export, below a zone", func(c *Config) { c.Zones, c.Export = []string{"z.test"}, "lists.z.test" }, []string{"dns.export: lists.z.test: overlaps dns.zones[0]"}},
+		{"bad export, above a zone", func(c *Config) { c.Zones, c.Export = []string{"a.z.test"}, "z.test" }, []string{"dns.export: z.test: overlaps dns.zones[0]"}},
+		{"bad export_clients", func(c *Config) {
+			c.ExportClients = []string{"::/0", "192.0.2.1", "192.0.2.1/24", "::ffff:192.0.2.0/120"}
+		}, []string{
+			"dns.export_clients[1]: 192.0.2.1: not a prefix", "dns.export_clients[2]: 192.0.2.1/24: not a prefix", "dns.export_clients[3]: ::ffff:192.0.2.0/120: not a prefix",
+		}},
+
 		{"bad hash_method", func(c *Config) { c.HashMethod = "ECS" }, []string{"dns.hash_method: ECS: unknown"}},
 		{"bad hash", func(c *Config) { c.Hash = "Legacy" }, []string{"dns.hash: Legacy: unknown"}},
 		{"bad geoip, no file", func(c *Config) { c.GeoIP = filepath.Join(dir, "no.mmdb") }, []string{"dns.geoip: " + filepath.Join(dir, "no.mmdb") + ": …"}},
@@ -92,6 +105,25 @@ func TestConfigCheck(t *testing.T) {
 		}
 		if !slices.Equal(got, r.want) {
 			t.Errorf("%s: %q, want %q", r.name, got, r.want)
+		}
+	}
+}
+
+func TestRedisZones(t *testing.T) {
+	t.Parallel()
+	for _, r := range []struct {
+		zones  []string
+		export string
+		want   []string
+	}{
+		{nil, "", nil},
+		{nil, "lists", nil}, // every CONFIG makes a zone
+		{[]string{"z.test"}, "", []string{"z.test"}},
+		{[]string{"z.test"}, "lists", []string{"z.test", "lists"}},
+	} {
+		c := Config{Zones: r.zones, Export: r.export}
+		if got := c.RedisZones(); !slices.Equal(got, r.want) {
+			t.Errorf("%+v: %q, want %q", r, got, r.want)
 		}
 	}
 }

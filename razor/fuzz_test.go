@@ -113,15 +113,20 @@ func FuzzAnswer(f *testing.F) {
 	for i, fixture := range append(answered(), refused()...) {
 		f.Add([]byte(fixture.msg), i%2 == 0, byte(i))
 	}
+	for i, q := range exportQueries() {
+		f.Add([]byte(extended(q.name, q.qtype, opt(1232, 0, 0))), i%2 == 0, byte(0))
+		f.Add([]byte(plain(q.name, q.qtype)), i%2 == 0, byte(1))
+	}
 	lists := fixed{snapshotOf(f, func(s *upstreams.Embedded) {
+		exported(f)(s)
 		kinds(f)(s)
 		hashed(f)(s)
 		geographic(f)(s)
 	})}
 	database := withGeo(f, mmdbFile(f, true, clients))
 	servers := []*server{
-		newServer(lists, database, tracing),
-		newServer(lists, database, tracing, legacy),
+		newServer(lists, database, tracing, exporting("lists.test")),
+		newServer(lists, database, tracing, legacy, exporting("z.lists.test")),
 		newServer(lists, bySource),
 		newServer(fixed{}),
 	}

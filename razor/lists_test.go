@@ -182,10 +182,14 @@ func wellFormed(tb testing.TB, query, out []byte) *dns.Msg {
 		}
 	}
 	opts := 0
+	targets := targetsOf(m)
 	for _, rr := range m.Extra {
 		o, ok := rr.(*dns.OPT)
 		if !ok {
-			tb.Errorf("additional record %v", rr)
+			if !targets[rr.Header().Name] || rr.Header().Rrtype != dns.TypeA && rr.Header().Rrtype != dns.TypeAAAA {
+				tb.Errorf("additional record %v", rr)
+			}
+			delete(targets, rr.Header().Name)
 			continue
 		}
 		opts++
@@ -201,7 +205,7 @@ func wellFormed(tb testing.TB, query, out []byte) *dns.Msg {
 	if opts > 1 || opts == 0 && m.Rcode > 15 {
 		tb.Errorf("%d OPT records with rcode %d", opts, m.Rcode)
 	}
-	if m.Truncated && len(m.Answer)+len(m.Ns) > 0 {
+	if m.Truncated && len(m.Answer)+len(m.Ns)+len(m.Extra)-opts > 0 {
 		tb.Errorf("truncated, and not empty: %v", m)
 	}
 	// What was unpacked says the same when it is packed again.
@@ -222,6 +226,17 @@ func wellFormed(tb testing.TB, query, out []byte) *dns.Msg {
 		tb.Errorf("packed again:\n%v\nwas:\n%v", second, m)
 	}
 	return m
+}
+
+// targetsOf are the targets of the SRV records in an answer.
+func targetsOf(m *dns.Msg) map[string]bool {
+	out := map[string]bool{}
+	for _, rr := range m.Answer {
+		if srv, ok := rr.(*dns.SRV); ok {
+			out[srv.Target] = true
+		}
+	}
+	return out
 }
 
 // outcome is an answer in one line: rcode, flags, sorted records as "owner TTL

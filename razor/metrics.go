@@ -13,6 +13,7 @@ const (
 	metricDuration  = "razor_dns_query_duration_seconds"
 	metricDropped   = "razor_dns_dropped_total"
 	metricTruncated = "razor_dns_truncated_total"
+	metricCut       = "razor_dns_export_cut_total"
 	metricTCP       = "razor_dns_tcp_connections"
 	metricTCPRefuse = "razor_dns_tcp_refused_total"
 	metricPanics    = "razor_dns_panics_total"
@@ -25,6 +26,7 @@ type metrics struct {
 	duration  *prometheus.HistogramVec
 	dropped   prometheus.Counter
 	truncated prometheus.Counter
+	exportCut prometheus.Counter
 	tcp       prometheus.Gauge
 	refused   *prometheus.CounterVec
 	panics    prometheus.Counter
@@ -45,6 +47,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		truncated: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: metricTruncated, Help: "Answers too large for UDP.",
 		}),
+		exportCut: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: metricCut, Help: "Answers that could not hold the whole upstream list.",
+		}),
 		tcp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: metricTCP, Help: "TCP connections that are open.",
 		}),
@@ -55,7 +60,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: metricPanics, Help: "Messages whose handling failed by a fault of the program.",
 		}),
 	}
-	reg.MustRegister(m.queries, m.duration, m.dropped, m.truncated, m.tcp, m.refused, m.panics)
+	reg.MustRegister(m.queries, m.duration, m.dropped, m.truncated, m.exportCut, m.tcp, m.refused, m.panics)
 	return m
 }
 
@@ -90,6 +95,7 @@ func newCounters(m *metrics, byZone bool) counters {
 
 func (c *counters) drop()     { c.dropped.Inc() }
 func (c *counters) truncate() { c.truncated.Inc() }
+func (c *counters) cut()      { c.exportCut.Inc() }
 
 func (c *counters) observe(via transport, start time.Time) {
 	c.duration[via].Observe(time.Since(start).Seconds())
@@ -115,7 +121,7 @@ func (c *counters) count(r *reply, via transport) {
 // countedType is the query type where it has a series of its own, else 0.
 func countedType(t uint16) uint16 {
 	switch t {
-	case dns.TypeA, dns.TypeAAAA, dns.TypeSOA, dns.TypeNS, dns.TypeTXT, dns.TypeANY, dns.TypeHTTPS:
+	case dns.TypeA, dns.TypeAAAA, dns.TypeSOA, dns.TypeNS, dns.TypeTXT, dns.TypeANY, dns.TypeHTTPS, dns.TypeSRV:
 		return t
 	}
 	return 0

@@ -103,6 +103,7 @@ func TestMetrics(t *testing.T) {
 
 	want := []string{
 		`razor_dns_dropped_total 2`,
+		`razor_dns_export_cut_total 0`,
 		`razor_dns_panics_total 0`,
 		`razor_dns_queries_total{rcode="BADVERS",transport="udp",type="other",zone=""} 1`,
 		`razor_dns_queries_total{rcode="FORMERR",transport="udp",type="other",zone=""} 1`,

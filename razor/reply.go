@@ -2,6 +2,7 @@ package razor
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/miekg/dns"
 
@@ -26,18 +27,21 @@ const (
 type reply struct {
 	query *query
 	zone  *upstreams.Zone // nil for what belongs to none
+	limit int             // octets that the client takes
 	rcode int
-	scope int // bits of the client subnet that the answer depends on
+	scope int  // bits of the client subnet that the answer depends on
+	cut   bool // the RRset has only what fits
 
-	msg       []byte // header, question, and the records so far
-	records   int    // where they begin
-	answers   uint16
-	authority uint16
+	msg        []byte // header, question, and the records so far
+	records    int    // where they begin
+	answers    uint16
+	authority  uint16
+	additional uint16 // without OPT
 }
 
 // newReply begins a reply in buf, with the question as it was asked.
-func newReply(q *query, buf []byte) reply {
-	r := reply{query: q, msg: append(buf[:0], make([]byte, headerLen)...)}
+func newReply(q *query, buf []byte, limit int) reply {
+	r := reply{query: q, limit: limit, msg: append(buf[:0], make([]byte, headerLen)...)}
 	if q.asked {
 		r.msg = append(r.msg, q.name...)
 		r.msg = binary.BigEndian.AppendUint16(r.msg, q.qtype)
@@ -67,6 +71,32 @@ func (r *reply) addresses(f steering.Family, rdata []byte) {
 		r.msg = append(r.msg, rdata[:n]...)
 		r.answers++
 	}
+}
+
+// address adds an A or AAAA record, which is to be counted, whose owner is the
+// question's name from an offset on.
+func (r *reply) address(from int, a netip.Addr) {
+	r.record(from, typeOf(a), r.zone.TTL, a.BitLen()/8)
+	r.msg, _ = a.AppendBinary(r.msg)
+}
+
+// fits tells whether the client takes what there is so far.
+func (r *reply) fits() bool { return len(r.msg)+r.optLen() <= r.limit }
+
+// keep counts the record from mark on to the answers, and tells whether another
+// one may follow. One too many stays over UDP, for finish to truncate the answer.
+// Over TCP it is left out: more than fits there no client can get.
+func (r *reply) keep(mark int) bool {
+	switch {
+	case r.fits():
+		r.answers++
+		return true
+	case r.limit == maxTCP:
+		r.msg, r.cut = r.msg[:mark], true
+	default:
+		r.answers++
+	}
+	return false
 }
 
 // text adds a TXT record of at most 255 octets.
@@ -107,7 +137,7 @@ func (r *reply) addSOA(ttl uint32) {
 
 // finish writes header and OPT. What does not fit is truncated by whole RRsets,
 // which is all or nothing, and the client comes back over TCP (RFC 2181 §9).
-func (r *reply) finish(limit int) (truncated bool) {
+func (r *reply) finish() (truncated bool) {
 	q := r.query
 	flags := uint16(flagQR) | uint16(q.opcode)<<11 | uint16(r.rcode&0xf)
 	if q.rd {
@@ -116,7 +146,7 @@ func (r *reply) finish(limit int) (truncated bool) {
 	if r.zone != nil {
 		flags |= flagAA
 	}
-	if truncated = len(r.msg)+r.optLen() > limit; truncated {
+	if truncated = !r.fits(); truncated {
 		flags |= flagTC
 		r.msg, r.answers, r.authority = r.msg[:r.records], 0, 0
 	}
@@ -129,9 +159,10 @@ func (r *reply) finish(limit int) (truncated bool) {
 	binary.BigEndian.PutUint16(h[6:], r.answers)
 	binary.BigEndian.PutUint16(h[8:], r.authority)
 	if q.edns {
-		h[11] = 1
 		r.opt()
+		r.additional++
 	}
+	binary.BigEndian.PutUint16(h[10:], r.additional)
 	return truncated
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -29,6 +30,7 @@ type server struct {
 	metrics *metrics
 	lists   lists
 	geo     *geo
+	export  *export
 }
 
 // lists is where answers come from.
@@ -47,6 +49,10 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 			return upstreams.Defect{Key: "dns.geoip", Member: cfg.GeoIP, Reason: err.Error(), Want: "a readable MaxMind Country or City database"}
 		}
 	}
+	if cfg.Export != "" {
+		host, _ := os.Hostname() // without a name as good as any
+		s.export = newExport(cfg, host)
+	}
 	sockets, err := listen(ctx, cfg.Listen)
 	if err != nil {
 		return err
@@ -60,7 +66,7 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 	if socket != nil {
 		defer socket.Close()
 	}
-	follower, err := upstreams.NewFollower(redis, upstreams.Options{Zones: cfg.Zones, StateDir: cfg.StateDir}, log, reg)
+	follower, err := upstreams.NewFollower(redis, upstreams.Options{Zones: cfg.RedisZones(), StateDir: cfg.StateDir}, log, reg)
 	if err != nil {
 		return err
 	}
@@ -81,7 +87,7 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 	for _, l := range sockets.tcp {
 		g.Go(func() error { return tcp.serve(ctx, l) })
 	}
-	log.Info("answering", "listen", cfg.Listen, "zones", cfg.Zones, "workers", len(sockets.udp))
+	log.Info("answering", "listen", cfg.Listen, "zones", cfg.Zones, "export", cfg.Export, "workers", len(sockets.udp))
 	err = g.Wait()
 	log.Info("stopped")
 	return err

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/razor-steering/razor/steering"
 )
@@ -184,7 +185,7 @@ func BenchmarkSkipListEdit(b *testing.B) {
 func BenchmarkLossOf(b *testing.B) {
 	before, now := benchLoadAll(b), benchLoadAll(b)
 	for b.Loop() {
-		if l := lossOf(before.values, now.values, before.snapshot.zones); l.Members > 0 {
+		if l := lossOf(before.values, now.values, before.snapshot.zones, time.Time{}); l.Members > 0 {
 			b.Fatal(l)
 		}
 	}

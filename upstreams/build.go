@@ -3,6 +3,7 @@ package upstreams
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // model turns keys into snapshots. It belongs to one goroutine.
@@ -11,13 +12,15 @@ type model struct {
 	values     map[keyID]*value
 	refs       map[string]int             // names that sticky names, places, prefixes and groups lead to
 	routesOf   map[string]map[string]bool // routes that have an edge
+	valid      map[string]validity        // zones with blackholes that end
+	now        func() time.Time           // the wall clock, which those ends are told by
 	snapshot   *Snapshot
 	emptied    []string // pools of which the last apply left nothing to answer
 	drained    []string // routes that the last apply found drained as a whole
 }
 
 func newModel(zones []string) *model {
-	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, snapshot: &Snapshot{superseded: make(chan struct{})}}
+	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, valid: map[string]validity{}, now: time.Now, snapshot: &Snapshot{superseded: make(chan struct{})}}
 }
 
 // isApex tells whether sticky names below a name are of interest: it is a zone of
@@ -57,8 +60,8 @@ type change struct {
 	value *value
 }
 
-// apply makes the snapshot after some changes. The work grows with what they
-// touch, not with the lists.
+// apply makes the snapshot after some changes and the time that has passed. The
+// work grows with what they touch, not with the lists.
 func (m *model) apply(changes []change) *Snapshot {
 	next := *m.snapshot
 	next.superseded = make(chan struct{})
@@ -66,6 +69,9 @@ func (m *model) apply(changes []change) *Snapshot {
 	t := touched{names: map[string]bool{}, zones: map[string]bool{}, apps: map[string]bool{}}
 	for _, c := range changes {
 		m.store(c, &next, &t)
+	}
+	for _, zone := range m.outdated() {
+		t.zones[zone] = true
 	}
 	if t.geography {
 		next.places, next.subnets = m.places(), m.subnets()
@@ -80,7 +86,7 @@ func (m *model) apply(changes []change) *Snapshot {
 // touched is what a batch of changes concerns.
 type touched struct {
 	names     map[string]bool // whose keys changed, or that are now or no longer referred to
-	zones     map[string]bool // whose CONFIG or skip list changed
+	zones     map[string]bool // whose CONFIG, skip list or blackhole changed
 	apps      map[string]bool // whose upstream list or META changed
 	geography bool
 }
@@ -97,7 +103,7 @@ func (m *model) store(c change, s *Snapshot, t *touched) {
 		m.values[c.id] = c.value
 	}
 	switch c.id.kind {
-	case kindSkip:
+	case kindSkip, kindBlackhole:
 		t.zones[c.id.name] = true
 	case kindGeo, kindSubnet:
 		t.geography = true
@@ -182,25 +188,40 @@ func (m *model) buildApps(s *Snapshot, apps map[string]bool) {
 	if len(apps) == 0 {
 		return
 	}
-	edit := s.apps.edit()
+	edit, above := s.apps.edit(), s.above.edit()
 	for app := range apps {
 		old, _ := edit.getString(app)
 		if old != nil {
 			s.EndpointCount -= len(old.Endpoints)
 		}
 		v := m.values[keyID{kind: kindUpstream, name: app}]
+		if by := count(v != nil) - count(old != nil); by != 0 {
+			countAbove(above, app, by)
+		}
 		if v == nil {
 			edit.remove(app)
 			continue
 		}
 		u := &Upstream{Endpoints: v.list}
 		if v := m.values[keyID{kind: kindMeta, name: app}]; v != nil {
-			u.Source, u.Index, u.Updated = v.meta.source, v.meta.index, v.meta.updated
+			u.Meta = v.meta.Meta
 		}
 		s.EndpointCount += len(u.Endpoints)
 		if !u.equal(old) {
 			edit.set(app, u)
 		}
 	}
-	s.apps = edit.done()
+	s.apps, s.above = edit.done(), above.done()
+}
+
+// countAbove notes at every name above an application that it came or went.
+func countAbove(above *tableEdit[int], app string, by int) {
+	for up := parent(app); len(up) > 1; up = parent(up) {
+		n, _ := above.getString(up)
+		if n += by; n == 0 {
+			above.remove(up)
+		} else {
+			above.set(up, n)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -27,6 +28,7 @@ var (
 	worldZones = [][]string{nil, nil, {"a"}, {"a", "b.a"}, {"c.b.a", "z"}, {"b.a", "d.c.b.a", "y.z", "out"}, {"elsewhere"}}
 	worldPlace = []string{"eu", "eu:lt", "na:us:ca"}
 	world4     = prefixes("192.0.2.0", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.0/31", "192.0.2.0/30", "192.0.2.0/24", "198.51.100.0/24", "198.51.100.9", "0.0.0.0/0")
+	worldDay   = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 	world6     = prefixes("2001:db8::", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "2001:db8::/64", "2001:db8::/126", "2001:db8::/32", "2001:db8:0:1::/64", "::/0")
 )
 
@@ -60,12 +62,12 @@ func drawChange(t *rapid.T, had map[keyID][]*value) change {
 	names := rapid.SampledFrom(worldNames)
 	family := rapid.SampledFrom(families).Draw(t, "family")
 	c := change{id: keyID{kind: rapid.SampledFrom([]kind{
-		kindConfig, kindConfig, kindPool, kindPool, kindSkip, kindSkip, kindGroups, kindSticky, kindSticky, kindGeo,
+		kindConfig, kindConfig, kindPool, kindPool, kindSkip, kindSkip, kindBlackhole, kindGroups, kindSticky, kindSticky, kindGeo,
 	}).Draw(t, "kind")}}
 	switch c.id.kind {
 	case kindGeo:
 		c.id.name = rapid.SampledFrom(worldPlace).Draw(t, "place")
-	case kindPool, kindSkip:
+	case kindPool, kindSkip, kindBlackhole:
 		c.id.family = family
 		c.id.name = mustWire(names.Draw(t, "name"))
 	default:
@@ -94,6 +96,13 @@ func drawValue(t *rapid.T, id keyID, names *rapid.Generator[string]) *value {
 		return &value{pool: steering.NewPool(id.family, members())}
 	case kindSkip:
 		return &value{skip: steering.NewSkipList(id.family, members())}
+	case kindBlackhole:
+		var set []string
+		for _, m := range members() {
+			end := worldDay.Add(time.Duration(rapid.IntRange(-1, 25).Draw(t, "end")) * time.Hour)
+			set = append(set, withTime(MemberText(m), "until", rapid.SampledFrom([]time.Time{end, end, {}}).Draw(t, "until")))
+		}
+		return &value{blackholes: new(parser).blackholes(id.family, set)}
 	case kindGroups:
 		p := parser{}
 		return &value{groups: p.groups(rapid.SliceOfN(names, 1, 3).Draw(t, "groups"))}
@@ -141,8 +150,15 @@ func observe(s *Snapshot) string {
 		b.WriteByte('\n')
 	}
 	led := ledTo(s)
+	attacked := map[string][]Blackhole{}
+	for zone, list := range s.Blackholes() {
+		attacked[NameText(zone)] = list
+	}
 	for _, zone := range slices.Sorted(maps.Keys(zones)) {
 		z := zones[zone]
+		for _, hole := range attacked[zone] {
+			fmt.Fprintf(&b, "%s attacked %s\n", zone, hole.Prefix)
+		}
 		for _, text := range worldNames {
 			name := mustWire(text)
 			if s.Zone([]byte(name)) != z && !led[name] {
@@ -191,6 +207,32 @@ func ledTo(s *Snapshot) map[string]bool {
 type golden struct {
 	configured []string
 	values     map[keyID]*value
+	now        time.Time
+}
+
+// attacked are the entries of a zone's blackholes, each once.
+func (g golden) attacked(f steering.Family, zone string) map[netip.Prefix]bool {
+	out := map[netip.Prefix]bool{}
+	if v := g.values[keyID{kindBlackhole, f, zone}]; v != nil {
+		for _, b := range v.blackholes {
+			if b.Until.IsZero() || b.Until.After(g.now) {
+				out[b.Prefix] = true
+			}
+		}
+	}
+	return out
+}
+
+// skip is what must not be answered of a zone, nil without.
+func (g golden) skip(f steering.Family, zone string) *steering.SkipList {
+	entries := slices.Collect(maps.Keys(g.attacked(f, zone)))
+	if v := g.values[keyID{kindSkip, f, zone}]; v != nil {
+		entries = slices.AppendSeq(entries, v.skip.Entries())
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	return steering.NewSkipList(f, entries)
 }
 
 func (g golden) is(name string) bool { // a zone
@@ -210,7 +252,7 @@ func (g golden) zone(name string) string {
 func (g golden) keys(name string) int {
 	n := 0
 	for id := range g.values {
-		if id.name == name && id.kind != kindSkip && id.kind != kindGeo {
+		if id.name == name && id.kind != kindSkip && id.kind != kindBlackhole && id.kind != kindGeo {
 			n++
 		}
 	}
@@ -240,11 +282,7 @@ func (g golden) touched(zone string) (smaller, emptied int) {
 		if id.kind != kindPool || g.zone(id.name) != zone && !led[id.name] {
 			continue
 		}
-		skip := g.values[keyID{kindSkip, id.family, zone}]
-		if skip == nil {
-			continue
-		}
-		left := v.pool.Without(skip.skip)
+		left := v.pool.Without(g.skip(id.family, zone))
 		if left != v.pool {
 			smaller++
 		}
@@ -289,6 +327,11 @@ func (g golden) observe() string {
 	}
 	led := g.ledTo()
 	for _, zone := range slices.Sorted(maps.Keys(answering)) {
+		for _, f := range families {
+			for _, p := range slices.SortedFunc(maps.Keys(g.attacked(f, answering[zone])), netip.Prefix.Compare) {
+				fmt.Fprintf(&b, "%s attacked %s\n", zone, p)
+			}
+		}
 		for _, text := range worldNames {
 			name := mustWire(text)
 			if g.zone(name) != answering[zone] && !led[name] {
@@ -299,10 +342,7 @@ func (g golden) observe() string {
 				if v == nil {
 					continue
 				}
-				left := v.pool
-				if skip := g.values[keyID{kindSkip, f, answering[zone]}]; skip != nil {
-					left = left.Without(skip.skip)
-				}
+				left := v.pool.Without(g.skip(f, answering[zone]))
 				fmt.Fprintf(&b, "%s answers from %s %v: %s\n", zone, text, f, inside(left))
 			}
 		}
@@ -314,7 +354,7 @@ func (g golden) observeName(b *strings.Builder, text string, answering map[strin
 	name := mustWire(text)
 	below := false
 	for id := range g.values {
-		below = below || id.kind != kindSkip && id.kind != kindGeo && strings.HasSuffix("."+NameText(id.name), "."+text)
+		below = below || id.kind != kindSkip && id.kind != kindBlackhole && id.kind != kindGeo && strings.HasSuffix("."+NameText(id.name), "."+text)
 	}
 	fmt.Fprintf(b, "%s exists %v", text, below)
 	if zone := g.zone(name); zone != "" {
@@ -368,7 +408,8 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 			configured = append(configured, mustWire(z))
 		}
 		m := newModel(configured)
-		g := golden{configured, map[keyID]*value{}}
+		g := golden{configured, map[keyID]*value{}, worldDay}
+		m.now = func() time.Time { return g.now }
 		had := map[keyID][]*value{}
 		type kept struct {
 			snapshot *Snapshot
@@ -376,9 +417,10 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 		}
 		var past []kept
 		for range rapid.IntRange(1, 25).Draw(t, "batches") {
+			g.now = g.now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 2, -1}).Draw(t, "hours")) * time.Hour)
 			var batch []change
 			inBatch := map[keyID]bool{}
-			for range rapid.IntRange(1, 6).Draw(t, "changes") {
+			for range rapid.IntRange(0, 6).Draw(t, "changes") {
 				c := drawChange(t, had)
 				if inBatch[c.id] {
 					continue // a key is read once
@@ -404,6 +446,7 @@ func TestSnapshotsFollowChanges(t *testing.T) {
 			all = append(all, change{id, v})
 		}
 		fresh := newModel(configured)
+		fresh.now = m.now
 		if got, want := observe(fresh.apply(all)), g.observe(); got != want {
 			t.Fatalf("built at once\n%s", textDiff(got, want))
 		}
@@ -430,6 +473,11 @@ func checkInsides(t *rapid.T, m *model, g golden) {
 	for name, n := range s.names.all() {
 		if !n.Exists() || n.keys != g.keys(name) {
 			t.Fatalf("%s has %d keys and %d names below; want %d keys", NameText(name), n.keys, n.below, g.keys(name))
+		}
+	}
+	for zone, valid := range m.valid {
+		if s.zones[zone] == nil || !valid.holds(g.now) {
+			t.Fatalf("%s is made for %v, a zone: %v", NameText(zone), valid, s.zones[zone] != nil)
 		}
 	}
 	for name, n := range m.refs {

@@ -108,7 +108,8 @@ func (m *model) name(name string) *Name {
 		n.keys++
 	}
 	if v := m.values[keyID{kind: kindConfig, name: name}]; v != nil {
-		n.Count, n.Shard = v.config.count, v.config.shard
+		c := v.config
+		n.Count, n.Shard, n.Floor, n.OnEmpty, n.ALPN, n.Port = c.count, c.shard, c.floor, c.empty, c.alpn, c.port
 		n.keys++
 	}
 	return n

@@ -1,6 +1,7 @@
 package upstreams
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -66,6 +67,7 @@ func (m *model) renew(s *Snapshot, name string, renewed map[*Zone]bool) *Zone {
 // zone is the zone of a name with a CONFIG that makes it one: it has an SOA, and
 // is one of the configured zones if there are any.
 func (m *model) zone(name string) *Zone {
+	delete(m.valid, name)
 	if len(m.configured) > 0 && !slices.Contains(m.configured, name) {
 		return nil
 	}
@@ -74,12 +76,19 @@ func (m *model) zone(name string) *Zone {
 		return nil
 	}
 	c := v.config
-	z := &Zone{Name: name, Text: NameText(name), SOA: c.soa, NS: c.ns, TTL: c.ttl, Answer: c.answer, Count: max(c.count, 1), Shard: c.shard, NoECS: c.noECS}
+	z := &Zone{
+		Name: name, Text: NameText(name), SOA: c.soa, NS: c.ns, TTL: c.ttl, Answer: c.answer, Count: max(c.count, 1), Shard: c.shard, NoECS: c.noECS,
+		Floor: defaultFloor, OnEmpty: cmp.Or(c.empty, OnEmptyOpen), ALPN: c.alpn, Port: c.port,
+	}
+	if c.floor != nil {
+		z.Floor = *c.floor
+	}
 	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
 		if v := m.values[keyID{kindSkip, f, name}]; v != nil {
 			z.skip[f] = v.skip
 		}
 	}
+	m.blackhole(z)
 	return z
 }
 

@@ -24,12 +24,25 @@ type Config struct {
 	// StaleAfter is the age at which the lists count as stale. A primary at rest
 	// says something every 10 s (repl-ping-replica-period): more than that.
 	StaleAfter time.Duration `yaml:"stale_after"`
+	// Sentinel knows the primary, for those who write. Without it that is the one
+	// that the server at Address follows, or is.
+	Sentinel *SentinelConfig `yaml:"sentinel"`
 }
 
 const defaultStaleAfter = 30 * time.Second
 
-// TLSConfig says how the Redis server is recognised. Its zero value verifies
-// the server against the system's authorities.
+// SentinelConfig says which primary writers ask the sentinels for.
+type SentinelConfig struct {
+	Name      string   `yaml:"name"`      // of the primary in the sentinels' configuration
+	Addresses []string `yaml:"addresses"` // host:port of sentinels, asked in this order
+	User      string   `yaml:"user"`      // of the sentinels themselves
+	Password  string   `yaml:"password"`
+	// TLS to the sentinels, where it is given.
+	TLS *TLSConfig `yaml:"tls"`
+}
+
+// TLSConfig says how a server is recognised. Its zero value verifies the server
+// against the system's authorities.
 type TLSConfig struct {
 	CA         string `yaml:"ca"`          // PEM file of the authorities; the system's when empty
 	Cert       string `yaml:"cert"`        // PEM file of the client certificate, optional
@@ -63,10 +76,36 @@ func (c *Config) Check(prefix string) []Defect {
 	if c.User != "" && c.Password == "" {
 		bad("user", c.User, "has no password", "redis.password beside it")
 	}
+	if c.Sentinel != nil {
+		out = append(out, c.Sentinel.check(prefix+".sentinel")...)
+	}
 	if c.TLS != nil {
 		if _, err := c.tlsConfig(); err != nil {
-			bad("tls", "", err.Error(), "readable PEM files: ca, and cert with its key")
+			bad("tls", "", err.Error(), wantTLS)
 		}
+	}
+	return out
+}
+
+// check lists what is wrong; keys are paths below prefix.
+func (s *SentinelConfig) check(prefix string) []Defect {
+	var out []Defect
+	if s.Name == "" {
+		out = append(out, Defect{Key: prefix + ".name", Reason: "missing", Want: "the name of the primary in Sentinel, such as mymaster"})
+	}
+	if len(s.Addresses) == 0 {
+		out = append(out, Defect{Key: prefix + ".addresses", Reason: "missing", Want: `a list such as ["[2001:db8::1]:26379"]`})
+	}
+	for i, a := range s.Addresses {
+		if !validHostPort(a) {
+			out = append(out, Defect{Key: prefix + ".addresses[" + strconv.Itoa(i) + "]", Member: a, Reason: "not a host and port", Want: `"127.0.0.1:26379" or "[::1]:26379"`})
+		}
+	}
+	if s.User != "" && s.Password == "" {
+		out = append(out, Defect{Key: prefix + ".user", Member: s.User, Reason: "has no password", Want: prefix + ".password beside it"})
+	}
+	if _, err := s.TLS.of(""); err != nil {
+		out = append(out, Defect{Key: prefix + ".tls", Reason: err.Error(), Want: wantTLS})
 	}
 	return out
 }
@@ -88,29 +127,38 @@ func validHostPort(s string) bool {
 	return err == nil && n > 0
 }
 
+const wantTLS = "readable PEM files: ca, and cert with its key"
+
 // tlsConfig is nil where TLS is not configured.
-func (c *Config) tlsConfig() (*tls.Config, error) {
-	if c.TLS == nil {
+func (c *Config) tlsConfig() (*tls.Config, error) { return c.TLS.of(c.Address) }
+
+// of is the configuration of a client of the server at addr; nil where t is.
+func (t *TLSConfig) of(addr string) (*tls.Config, error) {
+	if t == nil {
 		return nil, nil
 	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
+	host, _, _ := net.SplitHostPort(addr)
+	return t.Config(host)
+}
+
+// Config is that of a client of the server called host.
+func (t *TLSConfig) Config(host string) (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if out.ServerName == "" {
-		if host, _, err := net.SplitHostPort(c.Address); err == nil {
-			out.ServerName = host
-		}
+		out.ServerName = host
 	}
-	if c.TLS.CA != "" {
-		pem, err := os.ReadFile(c.TLS.CA)
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
 		if err != nil {
 			return nil, err
 		}
 		out.RootCAs = x509.NewCertPool()
 		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &os.PathError{Op: "parse", Path: c.TLS.CA, Err: os.ErrInvalid}
+			return nil, &os.PathError{Op: "parse", Path: t.CA, Err: os.ErrInvalid}
 		}
 	}
-	if c.TLS.Cert != "" || c.TLS.Key != "" {
-		pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+	if t.Cert != "" || t.Key != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
 		if err != nil {
 			return nil, err
 		}

@@ -21,6 +21,8 @@ func (v *value) words() []string {
 		return memberTexts(v.pool.Members(), v.pool.Len())
 	case v.skip != nil:
 		return memberTexts(v.skip.Entries(), v.skip.Len())
+	case v.blackholes != nil:
+		return blackholeTexts(v.blackholes)
 	case v.groups != nil:
 		return v.groups.Names()
 	case v.config != nil:
@@ -42,7 +44,7 @@ func (v *value) words() []string {
 		}
 		return out
 	}
-	return []string{v.state.String()}
+	return []string{stateText(v.state, v.since)}
 }
 
 func fieldWords(fields map[string]string) []string {

@@ -86,7 +86,7 @@ func writeValue(w io.Writer, id keyID, v *value) error {
 	case kindMeta:
 		return writeHash(w, key, v.meta.fields)
 	case kindState:
-		_, err := w.Write(appendCommand(nil, "SET", key, v.state.String()))
+		_, err := w.Write(appendCommand(nil, "SET", key, stateText(v.state, v.since)))
 		return err
 	case kindGeo, kindSticky, kindSubnet:
 		_, err := w.Write(appendCommand(nil, "SET", key, NameText(v.route)))
@@ -103,6 +103,8 @@ func writeValue(w io.Writer, id keyID, v *value) error {
 		}
 	case kindPool:
 		members = memberTexts(v.pool.Members(), v.pool.Len())
+	case kindBlackhole:
+		members = blackholeTexts(v.blackholes)
 	case kindSkip:
 		members = memberTexts(v.skip.Entries(), v.skip.Len())
 	}
@@ -175,7 +177,7 @@ func parseCommands(data []byte) (map[keyID]*value, error) {
 	values := make(map[keyID]*value, len(raws))
 	for key, raw := range raws {
 		id, _ := parseKey(key)
-		if id.kind == kindForeign || id.kind == kindKnown {
+		if id.kind == kindForeign {
 			return nil, fmt.Errorf("%s: unknown key", Printable(key))
 		}
 		if v, _ := parseValue(id, key, raw); v != nil {

@@ -59,7 +59,7 @@ func (s *session) reread(ctx context.Context, keys []string) ([]change, error) {
 				return nil, err
 			}
 		}
-		if id.kind == kindForeign || id.kind == kindKnown {
+		if id.kind == kindForeign {
 			continue
 		}
 		s.reader.note(id, key)

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Endpoint is a member of an upstream list: where an application can be reached.
@@ -34,37 +33,6 @@ func (e Endpoint) String() string {
 
 // MarshalText is String, for JSON.
 func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
-
-// Source is who owns an upstream list.
-type Source string
-
-// The values of source in META.
-const (
-	SourceOperator Source = "operator" // the Consul sync never touches the list
-	SourceConsul   Source = "consul"
-)
-
-// Upstream is the list of an application, `<app>:UPSTREAMS` and its META.
-type Upstream struct {
-	Endpoints []Endpoint // by address and port, each once
-	Source    Source     // "" where META does not say
-	Index     uint64     // of Consul, when the list was written
-	Updated   time.Time  // zero where META does not say
-}
-
-// equal tells whether two upstreams say the same, META included.
-func (u *Upstream) equal(old *Upstream) bool {
-	return u.sameList(old) && u.Source == old.Source && u.Index == old.Index && u.Updated.Equal(old.Updated)
-}
-
-// sameList tells whether two upstreams have the same endpoints. Where one was made
-// of the other that is seen without looking at them.
-func (u *Upstream) sameList(old *Upstream) bool {
-	if old == nil || len(u.Endpoints) != len(old.Endpoints) {
-		return false
-	}
-	return len(u.Endpoints) == 0 || &u.Endpoints[0] == &old.Endpoints[0] || slices.Equal(u.Endpoints, old.Endpoints)
-}
 
 const endpointWant = "an address and port such as [2001:db8::1]:8080, with weight=, sid= and site= behind it"
 
@@ -115,27 +83,20 @@ func (p *parser) endpoints(set []string) []Endpoint {
 }
 
 // endpoint reads one member; false where it cannot be used.
-func (p *parser) endpoint(text string) (e Endpoint, ok bool) {
-	e.Weight = 1
-	for f := range strings.FieldsSeq(text) {
-		if !e.Addr.IsValid() {
-			addr, err := parseAddrPort(f)
-			if err != nil {
-				p.bad(text, err.Error(), endpointWant)
-				return e, false
-			}
-			e.Addr, ok = addr, true
-			continue
-		}
-		if err := e.set(f); err != nil {
-			p.bad(text, f+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name")
-			ok = ok && !errors.Is(err, errWeight)
-		}
-	}
-	if !e.Addr.IsValid() {
+func (p *parser) endpoint(text string) (Endpoint, bool) {
+	word, attributes := splitWord(text)
+	if word == "" {
 		p.bad(text, "empty", endpointWant)
+		return Endpoint{}, false
 	}
-	return e, ok
+	addr, err := parseAddrPort(word)
+	if err != nil {
+		p.bad(text, err.Error(), endpointWant)
+		return Endpoint{}, false
+	}
+	e := Endpoint{Addr: addr, Weight: 1}
+	err = p.attributes(text, attributes, "weight=0 to 65535, sid= an IPv6 address, site= a name", e.Set)
+	return e, !errors.Is(err, errWeight)
 }
 
 // parseAddrPort reads address and port in the forms of ParseMember; an IPv6
@@ -167,12 +128,12 @@ func parseAddrPort(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
 }
 
-// set reads one attribute.
-func (e *Endpoint) set(attribute string) error {
+// Set reads one attribute, key=value. One that cannot be used leaves e as it is.
+func (e *Endpoint) Set(attribute string) error {
 	key, text, ok := strings.Cut(attribute, "=")
 	switch {
 	case !ok:
-		return errors.New("not key=value")
+		return errNotPair
 	case key == "weight":
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil {
@@ -186,45 +147,12 @@ func (e *Endpoint) set(attribute string) error {
 		}
 		e.SID = a
 	case key == "site":
-		if text == "" {
-			return errors.New("empty")
+		if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return errors.New("not one word")
 		}
 		e.Site = text
 	default:
-		return errors.New("unknown attribute")
+		return errAttribute
 	}
 	return nil
-}
-
-// meta is an UPSTREAMS:META hash.
-type meta struct {
-	source  Source
-	index   uint64
-	updated time.Time
-	fields  map[string]string // the usable fields as they were written
-}
-
-func (p *parser) meta(hash map[string]string) *meta {
-	m := &meta{fields: map[string]string{}}
-	for field, text := range hash {
-		var err error
-		switch field {
-		case "source":
-			if m.source = Source(text); m.source != SourceConsul && m.source != SourceOperator {
-				m.source, err = "", errors.New("unknown")
-			}
-		case "index":
-			m.index, err = strconv.ParseUint(text, 10, 64)
-		case "updated":
-			m.updated, err = time.Parse(time.RFC3339, text)
-		default:
-			err = errors.New("unknown field")
-		}
-		if err != nil {
-			p.bad(field+" "+text, "cannot be used", "source consul or operator, index a number, updated a time as 2006-01-02T15:04:05Z")
-			continue
-		}
-		m.fields[field] = text
-	}
-	return m
 }

@@ -45,7 +45,7 @@ func TestEndpoints(t *testing.T) {
 		}},
 		{"bad sid and site", []string{"192.0.2.1:80 sid=192.0.2.1 site= x"}, "192.0.2.1:80", []string{
 			"192.0.2.1:80 sid=192.0.2.1 site= x: sid=192.0.2.1: not an IPv6 address",
-			"192.0.2.1:80 sid=192.0.2.1 site= x: site=: empty", "192.0.2.1:80 sid=192.0.2.1 site= x: x: not key=value",
+			"192.0.2.1:80 sid=192.0.2.1 site= x: site=: not one word", "192.0.2.1:80 sid=192.0.2.1 site= x: x: not key=value",
 		}},
 		{"one address twice", []string{"192.0.2.1:80 weight=9", "192.0.2.1:80 weight=2"}, "192.0.2.1:80 weight=2", []string{
 			"192.0.2.1:80 weight=9: another endpoint with the address 192.0.2.1:80",
@@ -107,6 +107,41 @@ func TestUpstreams(t *testing.T) {
 	}
 	for range s.Upstreams() {
 		t.Error("a list is left")
+	}
+}
+
+// Names above an application are known as long as it has a list.
+func TestUpstreamsBelow(t *testing.T) {
+	t.Parallel()
+	m := newModel(nil)
+	list := raw{exists: true, set: []string{"192.0.2.1:80"}}
+	gone := func(name string) change { return change{keyID{kind: kindUpstream, name: mustWire(name)}, nil} }
+	for _, step := range []struct {
+		change change
+		want   []string
+	}{
+		{parsed(t, "web.example.org:UPSTREAMS", list), []string{"example.org", "org"}},
+		{parsed(t, "web.example.org:UPSTREAMS", raw{exists: true, set: []string{"192.0.2.2:80"}}), []string{"example.org", "org"}},
+		{parsed(t, "a.web.example.org:UPSTREAMS", list), []string{"example.org", "org", "web.example.org"}},
+		{parsed(t, "mail.org:UPSTREAMS", list), []string{"example.org", "org", "web.example.org"}},
+		{parsed(t, "org:UPSTREAMS:META", raw{exists: true, hash: map[string]string{"index": "1"}}), []string{"example.org", "org", "web.example.org"}},
+		{gone("web.example.org"), []string{"example.org", "org", "web.example.org"}},
+		{gone("a.web.example.org"), []string{"org"}},
+		{gone("mail.org"), nil},
+	} {
+		s := m.apply([]change{step.change})
+		var got []string
+		for _, name := range []string{"example.org", "org", "web.example.org", "a.web.example.org", "mail.org", "net"} {
+			if s.UpstreamsBelow(mustWire(name)) {
+				got = append(got, name)
+			}
+		}
+		if !slices.Equal(got, step.want) {
+			t.Errorf("%v: %q, want %q", step.change.id, got, step.want)
+		}
+	}
+	if m.snapshot.UpstreamsBelow("\x00") {
+		t.Error("the root is above something")
 	}
 }
 

@@ -93,13 +93,9 @@ const (
 // NewFollower makes a follower and gives it the last good snapshot from disk, if
 // there is one: Snapshot may be used before Run.
 func NewFollower(cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer) (*Follower, error) {
-	zones := make([]string, len(opt.Zones))
-	for i, z := range opt.Zones {
-		wire, err := WireName(trimDot(z))
-		if err != nil {
-			return nil, err
-		}
-		zones[i] = wire
+	zones, err := wireNames(opt.Zones)
+	if err != nil {
+		return nil, err
 	}
 	if opt.Rescan == 0 {
 		opt.Rescan = rescanEvery
@@ -183,6 +179,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	defer wg.Wait()
 	retry := retryFirst
 	for down, refused := false, false; ctx.Err() == nil; {
+		f.expire()
 		s := &session{Follower: f, saver: saver}
 		err := s.run(ctx)
 		if ctx.Err() != nil {
@@ -235,7 +232,7 @@ func (f *Follower) setHealth(change func(*Health)) {
 
 // publish makes and swaps the snapshot.
 func (f *Follower) publish(changes []change) {
-	if len(changes) == 0 && f.snapshot.Load() != nil {
+	if len(changes) == 0 && f.snapshot.Load() != nil && len(f.model.outdated()) == 0 {
 		return
 	}
 	before := f.model.snapshot
@@ -287,7 +284,7 @@ func (f *Follower) sayEmptied(s *Snapshot) {
 	for _, key := range f.model.emptied {
 		if !f.emptied[key] {
 			f.emptied[key] = true
-			f.log.Warn("skip list leaves nothing of a pool, answering no data", "key", Printable(key))
+			f.log.Warn("skip list and blackhole leave nothing of a pool, answering no data", "key", Printable(key))
 		}
 	}
 	for _, route := range f.model.drained {

@@ -17,7 +17,7 @@ type loss struct {
 	Names, NamesOf         int
 	Members, MembersOf     int
 	Endpoints, EndpointsOf int
-	Guards                 int // skip lists, and states that take an edge out of the answers
+	Guards                 int // skip lists, blackholes, and states that take an edge out of the answers
 }
 
 const (
@@ -45,21 +45,21 @@ func (l loss) String() string {
 		s += fmt.Sprintf(", %d of %d endpoints", l.Endpoints, l.EndpointsOf)
 	}
 	if l.Guards > 0 {
-		s += fmt.Sprintf(", %d skip lists and states", l.Guards)
+		s += fmt.Sprintf(", %d skip lists, blackholes and states", l.Guards)
 	}
 	return s + " missing"
 }
 
 // lossOf compares the values before, which made zones, with those in Redis now.
 // A name is lost when none of its keys is left.
-func lossOf(before, now map[keyID]*value, zones map[string]*Zone) loss {
+func lossOf(before, now map[keyID]*value, zones map[string]*Zone, at time.Time) loss {
 	var l loss
 	left := map[string]bool{} // names before, and whether a key is left
 	for id, old := range before {
 		v := now[id]
 		switch id.kind {
-		case kindSkip, kindState:
-			if v == nil && (id.kind == kindSkip || old.state != Active) {
+		case kindSkip, kindBlackhole, kindState:
+			if v == nil && old.guards(at) {
 				l.Guards++
 			}
 			continue
@@ -86,6 +86,11 @@ func lossOf(before, now map[keyID]*value, zones map[string]*Zone) loss {
 		}
 	}
 	return l
+}
+
+// guards tells whether the value keeps addresses from being answered.
+func (v *value) guards(now time.Time) bool {
+	return v.skip != nil || v.state != Active || anyInForce(v.blackholes, now)
 }
 
 // missing counts the members of an old pool that the new one lacks.
@@ -140,7 +145,7 @@ type hold struct {
 // hold that is on then: a new one, the old one, or nil.
 func merge(h *hold, values, scan map[keyID]*value, cause string, now time.Time, zones map[string]*Zone) ([]change, *hold) {
 	if h == nil {
-		if loss := lossOf(values, scan, zones); loss.serious() {
+		if loss := lossOf(values, scan, zones, now); loss.serious() {
 			h = &hold{since: now, cause: cause, before: maps.Clone(values), zones: zones, loss: loss}
 		}
 	}

@@ -86,7 +86,7 @@ func TestLossOf(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			t.Parallel()
-			l := lossOf(before, tt.now, zones)
+			l := lossOf(before, tt.now, zones, time.Time{})
 			if !slices.Equal(l.Zones, tt.zones) || l.Names != tt.names || l.Members != tt.members || l.NamesOf != 4 || l.MembersOf != 20 {
 				t.Errorf("%+v; want %v, %d of 4 names, %d of 20 members", l, tt.zones, tt.names, tt.members)
 			}
@@ -96,10 +96,10 @@ func TestLossOf(t *testing.T) {
 
 func TestLossOfNothing(t *testing.T) {
 	t.Parallel()
-	if l := lossOf(nil, nil, nil); l.serious() || !l.healed() {
+	if l := lossOf(nil, nil, nil, time.Time{}); l.serious() || !l.healed() {
 		t.Errorf("%+v", l)
 	}
-	if l := lossOf(nil, lists(t, 3, 3), nil); l.serious() || l.NamesOf != 0 {
+	if l := lossOf(nil, lists(t, 3, 3), nil, time.Time{}); l.serious() || l.NamesOf != 0 {
 		t.Errorf("%+v", l)
 	}
 }
@@ -217,11 +217,11 @@ func TestMergeLosesZone(t *testing.T) {
 	if h == nil || got[apex] == nil {
 		t.Fatal("a zone's CONFIG is lost")
 	}
-	if loss := lossOf(h.before, h.present, h.zones); loss.healed() || !slices.Equal(loss.Zones, []string{"a"}) {
+	if loss := lossOf(h.before, h.present, h.zones, time.Time{}); loss.healed() || !slices.Equal(loss.Zones, []string{"a"}) {
 		t.Errorf("%+v ends the hold", loss)
 	}
 	h.edit(change{apex, all[apex]})
-	if loss := lossOf(h.before, h.present, h.zones); !loss.healed() {
+	if loss := lossOf(h.before, h.present, h.zones, time.Time{}); !loss.healed() {
 		t.Errorf("%+v does not end the hold", loss)
 	}
 	if changes := h.release(got); len(changes) != 0 {
@@ -256,11 +256,11 @@ func TestMergeInHold(t *testing.T) {
 	for i := 1; i < 90; i++ {
 		h.edit(change{poolID(t, i), all[poolID(t, i)]})
 	}
-	if loss := lossOf(h.before, h.present, nil); loss.Names != 11 || loss.healed() {
+	if loss := lossOf(h.before, h.present, nil, time.Time{}); loss.Names != 11 || loss.healed() {
 		t.Errorf("%+v ends the hold", loss)
 	}
 	h.edit(change{poolID(t, 90), all[poolID(t, 90)]})
-	if loss := lossOf(h.before, h.present, nil); loss.Names != 10 || !loss.healed() {
+	if loss := lossOf(h.before, h.present, nil, time.Time{}); loss.Names != 10 || !loss.healed() {
 		t.Errorf("%+v does not end the hold", loss)
 	}
 	values = applied(values, h.release(values))
@@ -283,7 +283,7 @@ func TestRemovalInHold(t *testing.T) {
 		h.edit(c)
 		values = applied(values, []change{c})
 	}
-	if loss := lossOf(h.before, h.present, nil); !loss.healed() || loss.NamesOf != 0 {
+	if loss := lossOf(h.before, h.present, nil, time.Time{}); !loss.healed() || loss.NamesOf != 0 {
 		t.Errorf("waiting for what was removed: %+v", loss)
 	}
 	if len(values) != 0 || !maps.Equal(all, before) {

@@ -53,7 +53,7 @@ func newMetrics(reg prometheus.Registerer, f *Follower) *metrics {
 		zones:     desc(metricZones, "Zones in the snapshot."),
 		names:     desc(metricNames, "Names in the snapshot."),
 		members:   desc(metricMembers, "Pool members in the snapshot."),
-		emptied:   desc(metricEmptied, "Pools of which the skip list leaves nothing."),
+		emptied:   desc(metricEmptied, "Pools of which skip list and blackhole leave nothing."),
 		endpoints: desc(metricEndpoints, "Endpoints in the upstream lists of the snapshot."),
 		drained:   desc(metricDrained, "Routes of which every edge is drained by hand."),
 		link:      desc(metricLink, "Whether Redis answers, by the way in which changes are followed.", "link"),

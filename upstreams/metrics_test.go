@@ -108,7 +108,7 @@ razor_upstreams_members 4
 # HELP razor_upstreams_names Names in the snapshot.
 # TYPE razor_upstreams_names gauge
 razor_upstreams_names 3
-# HELP razor_upstreams_pools_emptied Pools of which the skip list leaves nothing.
+# HELP razor_upstreams_pools_emptied Pools of which skip list and blackhole leave nothing.
 # TYPE razor_upstreams_pools_emptied gauge
 razor_upstreams_pools_emptied 5
 # HELP razor_upstreams_rejected Keys, members and fields in Redis that cannot be used and are left out.

@@ -70,6 +70,19 @@ func WireName(text string) (string, error) {
 	return string(out), nil
 }
 
+// wireNames are the wire forms of names, each with or without the final dot.
+func wireNames(texts []string) ([]string, error) {
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		wire, err := WireName(trimDot(text))
+		if err != nil {
+			return nil, err
+		}
+		out[i] = wire
+	}
+	return out, nil
+}
+
 // unescape reads what follows a backslash: the octet and how much it took, 0
 // where it is no escape.
 func unescape(s string) (octet byte, n int) {

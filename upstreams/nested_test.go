@@ -3,6 +3,7 @@ package upstreams
 import (
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/razor-steering/razor/steering"
 )
@@ -53,7 +54,7 @@ func TestNestedZonesComeAndGo(t *testing.T) {
 						second = append(second, change{id, with(to)[id]})
 					}
 				}
-				want := golden{nil, with(to)}.observe()
+				want := golden{nil, with(to), time.Time{}}.observe()
 				if got := observe(m.apply(second)); got != want {
 					t.Fatalf("zones %04b became %04b\n%s", from, to, textDiff(got, want))
 				}

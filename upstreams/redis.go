@@ -262,7 +262,6 @@ func (r *reader) scan(ctx context.Context, how scanning) (*scanned, error) {
 			apexes[id.name] = true
 		}
 		switch id.kind {
-		case kindKnown:
 		case kindForeign, kindSticky:
 			others = append(others, key)
 		default:

@@ -3,6 +3,7 @@ package upstreams
 import (
 	"context"
 	"errors"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +53,7 @@ func isReply(err error) bool {
 // replicationInfo is what is read of INFO replication.
 type replicationInfo struct {
 	role, replid string
+	primary      string // host:port that a replica follows; "" of a primary
 	linkUp       bool
 	silence      time.Duration // since the primary was heard or, while the link is down, since that was noticed; negative: not known
 }
@@ -75,11 +77,16 @@ func (i replicationInfo) replica(before, now time.Time) Replica {
 
 func parseInfo(text string) replicationInfo {
 	out := replicationInfo{silence: -1}
+	var host, port string
 	for line := range strings.Lines(text) {
 		k, v, _ := strings.Cut(strings.TrimSpace(line), ":")
 		switch k {
 		case "role":
 			out.role = v
+		case "master_host":
+			host = v
+		case "master_port":
+			port = v
 		case "master_replid":
 			out.replid = v
 		case "master_link_status":
@@ -89,6 +96,9 @@ func parseInfo(text string) replicationInfo {
 				out.silence = time.Duration(n) * time.Second
 			}
 		}
+	}
+	if host != "" {
+		out.primary = net.JoinHostPort(host, port)
 	}
 	return out
 }

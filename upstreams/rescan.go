@@ -153,7 +153,7 @@ func (s *session) evaluate() {
 	if s.hold == nil {
 		return
 	}
-	s.hold.loss = lossOf(s.hold.before, s.hold.present, s.hold.zones)
+	s.hold.loss = lossOf(s.hold.before, s.hold.present, s.hold.zones, time.Now())
 	if s.hold.loss.healed() {
 		s.release("the lists are back")
 	}

@@ -529,15 +529,15 @@ func TestAcceptWhilePolling(t *testing.T) {
 	}
 }
 
-// TestGuardsAreBackFirst checks that a hold lasts until skip lists and states are
-// back: no order of refilling answers an attacked or drained address.
+// TestGuardsAreBackFirst checks that a hold lasts until skip lists, blackholes
+// and states are back: no order of refilling answers an attacked or drained address.
 func TestGuardsAreBackFirst(t *testing.T) {
 	t.Parallel()
 	s := step(t)
 	lists := []string{
-		"SADD west:A 192.0.2.1 192.0.2.2", "SADD east:A 192.0.2.3", "SADD all.r.example:EDGES west east",
+		"SADD west:A 192.0.2.1 192.0.2.2 192.0.2.4", "SADD east:A 192.0.2.3", "SADD all.r.example:EDGES west east",
 	}
-	guards := []string{"SADD r.example:A:SKIPLIST 192.0.2.1", "SET east:STATE drained"}
+	guards := []string{"SADD r.example:A:SKIPLIST 192.0.2.1", "SADD r.example:A:BLACKHOLE 192.0.2.4", "SET east:STATE drained"}
 	refill := func(lines ...string) {
 		for _, l := range lines {
 			s.do(l)
@@ -556,7 +556,7 @@ func TestGuardsAreBackFirst(t *testing.T) {
 	refill(lists...)
 	s.rescanned("rescan")
 	if got := answered(s.following.Snapshot(), "all.r.example"); got != want || s.session.Health().Hold == "" {
-		t.Errorf("without skip list and state answered from %q, hold %q", got, s.session.Health().Hold)
+		t.Errorf("without skip list, blackhole and state answered from %q, hold %q", got, s.session.Health().Hold)
 	}
 	refill(guards...)
 	s.rescanned("rescan")

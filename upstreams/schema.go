@@ -10,19 +10,19 @@ import (
 type kind uint8
 
 const (
-	kindForeign  kind = iota // not a key of ours
-	kindConfig               // <name>:CONFIG, hash
-	kindPool                 // <route>:A, <route>:AAAA, set
-	kindSkip                 // <zone>:A:SKIPLIST, <zone>:AAAA:SKIPLIST, set
-	kindGroups               // <route>:GROUPS, set
-	kindGeo                  // geoip:<continent>[:<country>[:<subdivision>]], string
-	kindSticky               // <name>, string
-	kindEdges                // <route>:EDGES, set
-	kindState                // <edge>:STATE, string
-	kindSubnet               // prefix:<cidr>, string
-	kindUpstream             // <app>:UPSTREAMS, set
-	kindMeta                 // <app>:UPSTREAMS:META, hash
-	kindKnown                // a key of ours that this version does not read
+	kindForeign   kind = iota // not a key of ours
+	kindConfig                // <name>:CONFIG, hash
+	kindPool                  // <route>:A, <route>:AAAA, set
+	kindSkip                  // <zone>:A:SKIPLIST, <zone>:AAAA:SKIPLIST, set
+	kindBlackhole             // <zone>:A:BLACKHOLE, <zone>:AAAA:BLACKHOLE, set
+	kindGroups                // <route>:GROUPS, set
+	kindGeo                   // geoip:<continent>[:<country>[:<subdivision>]], string
+	kindSticky                // <name>, string
+	kindEdges                 // <route>:EDGES, set
+	kindState                 // <edge>:STATE, string
+	kindSubnet                // prefix:<cidr>, string
+	kindUpstream              // <app>:UPSTREAMS, set
+	kindMeta                  // <app>:UPSTREAMS:META, hash
 )
 
 // redisType is the type that a key of the kind has in Redis.
@@ -30,7 +30,7 @@ func (k kind) redisType() string {
 	switch k {
 	case kindConfig, kindMeta:
 		return "hash"
-	case kindPool, kindSkip, kindGroups, kindEdges, kindUpstream:
+	case kindPool, kindSkip, kindBlackhole, kindGroups, kindEdges, kindUpstream:
 		return "set"
 	default:
 		return "string"
@@ -41,7 +41,7 @@ func (k kind) redisType() string {
 // the same key.
 type keyID struct {
 	kind   kind
-	family steering.Family // of pools and skip lists
+	family steering.Family // of pools, skip lists and blackholes
 	name   string          // wire form; of geoip the place, "eu:lt", of prefix the prefix
 }
 
@@ -59,8 +59,8 @@ var suffixes = map[string]suffixKind{
 	"A:SKIPLIST":     {kindSkip, steering.IPv4},
 	"AAAA:SKIPLIST":  {kindSkip, steering.IPv6},
 	"GROUPS":         {kind: kindGroups},
-	"A:BLACKHOLE":    {kind: kindKnown},
-	"AAAA:BLACKHOLE": {kind: kindKnown},
+	"A:BLACKHOLE":    {kindBlackhole, steering.IPv4},
+	"AAAA:BLACKHOLE": {kindBlackhole, steering.IPv6},
 	"EDGES":          {kind: kindEdges},
 	"STATE":          {kind: kindState},
 	"UPSTREAMS":      {kind: kindUpstream},
@@ -138,7 +138,7 @@ func (id keyID) spelling() string {
 	}
 	name := strings.ReplaceAll(NameText(id.name), ":", octetEscape(':'))
 	for suffix, s := range suffixes {
-		if s.kind == id.kind && s.family == id.family && s.kind != kindKnown {
+		if s.kind == id.kind && s.family == id.family {
 			return name + ":" + suffix
 		}
 	}
@@ -148,7 +148,7 @@ func (id keyID) spelling() string {
 // slip is the defect of a key with an unknown suffix behind a name of a zone.
 func slip(key string) Defect {
 	_, suffix, _ := strings.Cut(key, ":")
-	want := "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, GROUPS, EDGES, STATE behind the name"
+	want := "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, A:BLACKHOLE, AAAA:BLACKHOLE, GROUPS, EDGES, STATE behind the name"
 	if _, ok := suffixes[strings.ToUpper(suffix)]; ok {
 		want = strings.ToUpper(suffix) + " in upper case"
 	}

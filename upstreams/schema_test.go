@@ -30,9 +30,8 @@ func TestParseKey(t *testing.T) {
 		{`a\058b.example:A`, kindPool, v4, "a:b.example", `a\058b.example:A`},
 		{`a\058b.example`, kindSticky, v4, "a:b.example", `a\058b.example`},
 
-		// Of the schema, and not read by this version.
-		{"r.example:A:BLACKHOLE", kindKnown, v4, "r.example", ""},
-		{"r.example:AAAA:BLACKHOLE", kindKnown, v4, "r.example", ""},
+		{"r.example:A:BLACKHOLE", kindBlackhole, v4, "r.example", "r.example:A:BLACKHOLE"},
+		{"r.example:AAAA:BLACKHOLE", kindBlackhole, v6, "r.example", "r.example:AAAA:BLACKHOLE"},
 		{"r.example:EDGES", kindEdges, v4, "r.example", "r.example:EDGES"},
 		{"r.example:STATE", kindState, v4, "r.example", "r.example:STATE"},
 		{"app:UPSTREAMS", kindUpstream, v4, "app", "app:UPSTREAMS"},
@@ -131,7 +130,7 @@ func TestBadKey(t *testing.T) {
 func TestInZone(t *testing.T) {
 	t.Parallel()
 	apex := func(name string) bool { return name == wire(t, "example") || name == wire(t, "r.other.test") }
-	const kinds = "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, GROUPS, EDGES, STATE behind the name"
+	const kinds = "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, A:BLACKHOLE, AAAA:BLACKHOLE, GROUPS, EDGES, STATE behind the name"
 	for _, tt := range []struct {
 		key  string
 		name string // of a sticky name
@@ -174,7 +173,7 @@ func TestInZone(t *testing.T) {
 func TestRedisType(t *testing.T) {
 	t.Parallel()
 	for k, want := range map[kind]string{
-		kindConfig: "hash", kindPool: "set", kindSkip: "set", kindGroups: "set", kindGeo: "string", kindSticky: "string",
+		kindConfig: "hash", kindPool: "set", kindSkip: "set", kindBlackhole: "set", kindGroups: "set", kindGeo: "string", kindSticky: "string",
 	} {
 		if got := k.redisType(); got != want {
 			t.Errorf("kind %d: %q; want %q", k, got, want)

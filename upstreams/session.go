@@ -91,6 +91,7 @@ func (s *session) poll(ctx context.Context) error {
 		case reply := <-s.accepts:
 			err = s.accept(ctx, reply)
 		case <-time.After(wait):
+			s.expire()
 			start := time.Now()
 			if err = s.watch(ctx); err == nil {
 				err = s.wholesale(ctx, causePolled)
@@ -120,6 +121,7 @@ func (s *session) alive(ctx context.Context) error {
 		return s.tidy(ctx) // what came back by SWAPDB was not named
 	}
 	s.evaluate()
+	s.expire()
 	s.sync()
 	return nil
 }

@@ -16,6 +16,7 @@ type Snapshot struct {
 	names   table[*Name]
 	places  map[string]string // geoip place to route
 	apps    table[*Upstream]  // by the name of the application
+	above   table[int]        // names above applications, with how many of them are below
 	subnets *subnets          // prefix to route
 
 	superseded chan struct{} // closed when the follower has a newer one
@@ -24,7 +25,7 @@ type Snapshot struct {
 	NameCount, MemberCount int
 	// EndpointCount is the number of endpoints in all upstream lists.
 	EndpointCount int
-	// Emptied counts pools of zones that the skip list leaves no address of.
+	// Emptied counts pools of zones that skip list and blackhole leave no address of.
 	Emptied int
 	// Drained counts routes of which operators have drained every edge.
 	Drained int
@@ -42,8 +43,15 @@ type Zone struct {
 	Shard  int  // SHARD of the zone's CONFIG; 0 without
 	NoECS  bool // the client subnet of queries is not used
 
-	skip [2]*steering.SkipList
-	// without has what the skip lists leave of the pools that they touch. A
+	// Of health, and of HTTPS and SVCB records; nothing is answered by them yet.
+	Floor   float64  // share of a pool, 0 to 1, below which health is ignored
+	OnEmpty OnEmpty  // what is answered then
+	ALPN    []string // protocol ids; nil without
+	Port    uint16   // 0 without
+
+	skip       [2]*steering.SkipList // with what is blackholed
+	blackholes []Blackhole           // in force
+	// without has what they leave of the pools that they touch. A
 	// pool that is not in it may be answered whole.
 	without map[*steering.Pool]*steering.Pool
 }
@@ -52,7 +60,7 @@ type Zone struct {
 // smaller of the SOA's own TTL and its MINIMUM (RFC 2308 §5).
 func (z *Zone) NegativeTTL() uint32 { return min(z.TTL, soaMinimum(z.SOA)) }
 
-// Eligible is what the zone's skip list leaves of a pool.
+// Eligible is what the zone's skip list and blackhole leave of a pool.
 func (z *Zone) Eligible(p *steering.Pool) *steering.Pool {
 	if left, ok := z.without[p]; ok {
 		return left
@@ -68,6 +76,10 @@ type Name struct {
 	Route   string            // the route that the name is stuck to, wire form; "" without
 	Count   int               // COUNT of the name's own CONFIG; 0 without
 	Shard   int               // SHARD of it; 0 without
+	Floor   *float64          // FLOOR of it; nil without
+	OnEmpty OnEmpty           // ON_EMPTY of it; "" without
+	ALPN    []string          // ALPN of it; nil without
+	Port    uint16            // PORT of it; 0 without
 	State   AdminState        // of the edge of that name
 	drained bool              // names lead to it or it has edges, and all is drained by hand
 	below   int               // names that exist strictly below
@@ -135,6 +147,13 @@ func (s *Snapshot) Upstream(app string) *Upstream {
 
 // Upstreams visits every application, in wire form, with its list.
 func (s *Snapshot) Upstreams() iter.Seq2[string, *Upstream] { return s.apps.all() }
+
+// UpstreamsBelow tells whether there are applications strictly below a name in
+// wire form.
+func (s *Snapshot) UpstreamsBelow(name string) bool {
+	_, ok := s.above.getString(name)
+	return ok
+}
 
 // Place is the route for clients of a place ("eu:lt:vl"), in wire form.
 func (s *Snapshot) Place(key string) (route string, ok bool) {

@@ -23,7 +23,7 @@ func appChange(app string, hosts ...byte) change {
 }
 
 func metaChange(app string, index uint64) change {
-	return change{keyID{kind: kindMeta, name: mustWire(app)}, &value{meta: &meta{source: SourceConsul, index: index}}}
+	return change{keyID{kind: kindMeta, name: mustWire(app)}, &value{meta: &meta{Meta: Meta{Source: SourceConsul, Index: index}}}}
 }
 
 // since is what a new snapshot differs by, in text.

@@ -7,21 +7,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/razor-steering/razor/steering"
 )
 
 // value is what one key says, parsed. It is immutable.
 type value struct {
-	pool   *steering.Pool     // kindPool
-	skip   *steering.SkipList // kindSkip
-	config *config            // kindConfig
-	groups *Groups            // kindGroups
-	route  string             // kindGeo, kindSticky, kindSubnet: a route in wire form
-	edges  []string           // kindEdges: names in wire form, sorted
-	state  AdminState         // kindState
-	list   []Endpoint         // kindUpstream
-	meta   *meta              // kindMeta
+	pool       *steering.Pool     // kindPool
+	skip       *steering.SkipList // kindSkip
+	config     *config            // kindConfig
+	groups     *Groups            // kindGroups
+	blackholes []blackholed       // kindBlackhole
+	route      string             // kindGeo, kindSticky, kindSubnet: a route in wire form
+	edges      []string           // kindEdges: names in wire form, sorted
+	state      AdminState         // kindState
+	since      time.Time          // kindState: when it began; zero where it does not say
+	list       []Endpoint         // kindUpstream
+	meta       *meta              // kindMeta
 }
 
 // config is a CONFIG hash.
@@ -33,6 +36,10 @@ type config struct {
 	count  int // 0 where it is not set
 	shard  int // 0 where it is not set or off
 	noECS  bool
+	floor  *float64 // nil where it is not set
+	empty  OnEmpty  // "" where it is not set
+	alpn   []string
+	port   uint16            // 0 where it is not set
 	fields map[string]string // the usable fields as they were written
 	bad    []string          // fields of ours that are there and cannot be used
 }
@@ -92,6 +99,9 @@ func parseValue(id keyID, key string, r raw) (*value, []Defect) {
 	case kindSkip:
 		v.skip = steering.NewSkipList(id.family, p.members(id.family, r.set))
 		ok = v.skip.Len() > 0
+	case kindBlackhole:
+		v.blackholes = p.blackholes(id.family, r.set)
+		ok = len(v.blackholes) > 0
 	case kindGroups:
 		v.groups = p.groups(r.set)
 		ok = v.groups != nil
@@ -104,7 +114,7 @@ func parseValue(id keyID, key string, r raw) (*value, []Defect) {
 		v.edges = p.edges(r.set)
 		ok = len(v.edges) > 0
 	case kindState:
-		v.state, ok = p.state(r.text)
+		v.state, v.since, ok = p.state(r.text)
 	case kindUpstream:
 		v.list = p.endpoints(r.set)
 		ok = len(v.list) > 0
@@ -133,7 +143,8 @@ func (v *value) equal(w *value) bool {
 	if v.meta != nil {
 		return maps.Equal(v.meta.fields, w.meta.fields)
 	}
-	return v.route == w.route && v.state == w.state && slices.Equal(v.edges, w.edges) && slices.Equal(v.list, w.list)
+	return v.route == w.route && v.state == w.state && v.since.Equal(w.since) && slices.Equal(v.edges, w.edges) && slices.Equal(v.list, w.list) &&
+		slices.EqualFunc(v.blackholes, w.blackholes, blackholed.same)
 }
 
 // keeping is the config with the fields of an older one in the place of some.
@@ -163,11 +174,16 @@ func (p *parser) bad(member, reason, want string) {
 	p.defects = append(p.defects, Defect{Key: p.key, Member: member, Reason: reason, Want: want})
 }
 
-func (p *parser) members(f steering.Family, set []string) []netip.Prefix {
-	want := "an IPv4 address or prefix such as 192.0.2.1 or 192.0.2.0/24"
+// memberWant is what would be right in the place of a bad address or prefix.
+func memberWant(f steering.Family) string {
 	if f == steering.IPv6 {
-		want = "an IPv6 address or prefix such as 2001:db8::1 or 2001:db8::/64"
+		return "an IPv6 address or prefix such as 2001:db8::1 or 2001:db8::/64"
 	}
+	return "an IPv4 address or prefix such as 192.0.2.1 or 192.0.2.0/24"
+}
+
+func (p *parser) members(f steering.Family, set []string) []netip.Prefix {
+	want := memberWant(f)
 	out := make([]netip.Prefix, 0, len(set))
 	for _, text := range set {
 		m, err := ParseMember(f, text)
@@ -212,13 +228,23 @@ var stateWords = [...]string{"active", "draining", "drained"}
 // String is the word in Redis.
 func (a AdminState) String() string { return stateWords[a] }
 
-func (p *parser) state(text string) (AdminState, bool) {
-	i := slices.Index(stateWords[:], text)
+const stateWant = "active, draining or drained, with since= and a time such as 2006-01-02T15:04:05Z behind it"
+
+// state reads a STATE: a word, and behind it since when, which may be missing.
+func (p *parser) state(text string) (state AdminState, since time.Time, ok bool) {
+	word, attributes := splitWord(text)
+	i := slices.Index(stateWords[:], word)
 	if i < 0 {
-		p.bad(text, "unknown state", "active, draining or drained")
-		return Active, false
+		p.bad(text, "unknown state", stateWant)
+		return Active, time.Time{}, false
 	}
-	return AdminState(i), true
+	_ = p.attributes(text, attributes, stateWant, timeAttribute("since", &since))
+	return AdminState(i), since, true
+}
+
+// stateText is a STATE as it is written in Redis.
+func stateText(state AdminState, since time.Time) string {
+	return withTime(state.String(), "since", since)
 }
 
 func (p *parser) edges(set []string) []string {
@@ -264,7 +290,7 @@ func (p *parser) config(hash map[string]string) *config {
 	c := &config{ttl: defaultTTL, fields: map[string]string{}}
 	for _, field := range slices.Sorted(maps.Keys(hash)) {
 		text := hash[field]
-		ok := true
+		var ok bool
 		switch field {
 		case "SOA":
 			c.soa, ok = p.soa(text)
@@ -292,10 +318,18 @@ func (p *parser) config(hash map[string]string) *config {
 			} else {
 				p.bad("ECS "+text, "unknown", "on or off")
 			}
-		case "FLOOR", "ON_EMPTY", "ALPN", "PORT":
-			// Of the schema, and not read by this version.
+		case "FLOOR":
+			c.floor, ok = p.floor(text)
+		case "ON_EMPTY":
+			c.empty, ok = p.onEmpty(text)
+		case "ALPN":
+			c.alpn, ok = p.alpn(text)
+		case "PORT":
+			var n int
+			n, ok = p.number("PORT", text, 1, 65535)
+			c.port = uint16(n)
 		default:
-			p.bad(field, "unknown field", "SOA, NS, TTL, ANSWER, COUNT, SHARD or ECS")
+			p.bad(field, "unknown field", "SOA, NS, TTL, ANSWER, COUNT, SHARD, ECS, FLOOR, ON_EMPTY, ALPN or PORT")
 			continue
 		}
 		if ok {

@@ -54,6 +54,9 @@ func said(v *value) string {
 		}
 		return out
 	}
+	if v.route == "" {
+		return strings.Join(v.words(), " ")
+	}
 	return "route " + NameText(v.route)
 }
 
@@ -81,8 +84,8 @@ func TestParseValue(t *testing.T) {
 		{"place", "geoip:eu", rawText("node1"), "route node1", nil},
 		{"config", "r:CONFIG", rawHash("SOA", goodSOA, "NS", "a.", "TTL", "0"), "config NS=a. SOA=" + goodSOA + " TTL=0", nil},
 		{
-			"fields of the schema that are not read", "r:CONFIG", rawHash("FLOOR", "x", "ON_EMPTY", "", "ECS", "on", "SHARD", "4", "ALPN", "h3", "PORT", "443"),
-			"config ALPN=h3 ECS=on FLOOR=x ON_EMPTY= PORT=443 SHARD=4", nil,
+			"fields of ours", "r:CONFIG", rawHash("FLOOR", "0.25", "ON_EMPTY", "closed", "ECS", "on", "SHARD", "4", "ALPN", "h3", "PORT", "443"),
+			"config ALPN=h3 ECS=on FLOOR=0.25 ON_EMPTY=closed PORT=443 SHARD=4", nil,
 		},
 		{"nothing there", "r:A", raw{}, "nothing", nil},
 
@@ -143,7 +146,7 @@ func TestParseValue(t *testing.T) {
 		{"bad COUNT", "r:CONFIG", rawHash("COUNT", "0"), "nothing", []string{`r:CONFIG: "COUNT 0": not a usable number; want 1 to 255`}},
 		{"bad large COUNT", "r:CONFIG", rawHash("COUNT", "256"), "nothing", []string{`r:CONFIG: "COUNT 256": not a usable number; want 1 to 255`}},
 		{"bad ANSWER", "r:CONFIG", rawHash("ANSWER", "Random"), "nothing", []string{`r:CONFIG: "ANSWER Random": unknown; want random, consistent_hash, group_consistent_hash, geoip`}},
-		{"bad field", "r:CONFIG", rawHash("ttl", "5", "TTL", "6"), "config TTL=6", []string{`r:CONFIG: "ttl": unknown field; want SOA, NS, TTL, ANSWER, COUNT, SHARD or ECS`}},
+		{"bad field", "r:CONFIG", rawHash("ttl", "5", "TTL", "6"), "config TTL=6", []string{`r:CONFIG: "ttl": unknown field; want SOA, NS, TTL, ANSWER, COUNT, SHARD, ECS, FLOOR, ON_EMPTY, ALPN or PORT`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -205,6 +208,33 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
+func TestParseState(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ text, want, bad string }{
+		{"active", "active", ""},
+		{"draining", "draining", ""},
+		{"drained since=2026-11-21T07:31:00+02:00", "drained since=2026-11-21T05:31:00Z", ""},
+		{"active  since=2026-11-21T05:31:00Z ", "active since=2026-11-21T05:31:00Z", ""},
+		{"draining since=yesterday", "draining", "since=yesterday: not a time"},
+		{"draining until=2026-11-21T05:31:00Z", "draining", "until=2026-11-21T05:31:00Z: unknown attribute"},
+		{"Draining", "", "unknown state"},
+		{"", "", "unknown state"},
+		{"since=2026-11-21T05:31:00Z", "", "unknown state"},
+	} {
+		v, defects := parseValue(keyID{kind: kindState}, "e:STATE", rawText(tt.text))
+		got, bad := "", ""
+		if v != nil {
+			got = stateText(v.state, v.since)
+		}
+		for _, d := range defects {
+			bad += d.Reason
+		}
+		if got != tt.want || bad != tt.bad {
+			t.Errorf("%q: %q, defect %q; want %q, %q", tt.text, got, bad, tt.want, tt.bad)
+		}
+	}
+}
+
 func TestAnswerString(t *testing.T) {
 	t.Parallel()
 	for a, want := range map[Answer]string{
@@ -233,6 +263,12 @@ func TestValueEqual(t *testing.T) {
 		{"r:A:SKIPLIST", rawSet("192.0.2.1", "192.0.2.2"), rawSet("192.0.2.2", "192.0.2.1"), true},
 		{"r:A:SKIPLIST", rawSet("192.0.2.1"), rawSet("192.0.2.0/24"), false},
 		{"r:A:SKIPLIST", rawSet("192.0.2.1"), rawSet("192.0.2.1", "192.0.2.2"), false},
+		{"r:A:BLACKHOLE", rawSet("192.0.2.1", "192.0.2.2"), rawSet("192.0.2.2", "192.0.2.1"), true},
+		{"r:A:BLACKHOLE", rawSet("192.0.2.1"), rawSet("192.0.2.1 until=2026-11-21T05:31:00Z"), false},
+		{"e:STATE", rawText("drained"), rawText(" drained"), true},
+		{"e:STATE", rawText("drained"), rawText("draining"), false},
+		{"e:STATE", rawText("drained since=2026-11-21T05:31:00Z"), rawText("drained since=2026-11-21T06:31:00+01:00"), true},
+		{"e:STATE", rawText("drained since=2026-11-21T05:31:00Z"), rawText("drained"), false},
 		{"r:GROUPS", rawSet("a", "b"), rawSet("b", "a"), true},
 		{"r:GROUPS", rawSet("a", "b"), rawSet("a"), false},
 		{"r:GROUPS", rawSet("a"), rawSet("A"), false}, // the text is hashed

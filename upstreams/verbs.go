@@ -10,26 +10,23 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/razor-steering/razor/steering"
 )
 
 // scanLive reads all lists of a Redis server once.
 func scanLive(ctx context.Context, cfg Config, zones []string) (*scanned, error) {
-	m := newModel(nil)
-	for _, z := range zones {
-		wire, err := WireName(trimDot(z))
-		if err != nil {
-			return nil, err
-		}
-		m.configured = append(m.configured, wire)
+	configured, err := wireNames(zones)
+	if err != nil {
+		return nil, err
 	}
 	client, err := newClient(cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	return newReader(client).scan(ctx, scanning{configured: m.configured})
+	return newReader(client).scan(ctx, scanning{configured: configured})
 }
 
 // CheckLive lists every key, field and member in Redis that cannot be used,
@@ -52,6 +49,9 @@ func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error
 			id, _ := parseKey(key)
 			badSOA[id] = true
 		}
+	}
+	for id, v := range got.values {
+		out = append(out, expiredDefects(id, v.blackholes, time.Now())...)
 	}
 	for _, z := range zones {
 		wire, _ := WireName(trimDot(z))

@@ -1,0 +1,56 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+const (
+	dialTimeout    = 2 * time.Second
+	requestTimeout = 5 * time.Second // of what does not wait for a change
+)
+
+// newClient is a client of the agent. Every list has a query waiting: none of
+// their connections is to be closed and opened again between two answers.
+func newClient(cfg AgentConfig) (*api.Client, error) {
+	u, err := url.Parse(cfg.Address)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	transport := &http.Transport{
+		DisableCompression: true, // the agent is near, and packing a long list takes longer than sending it
+		DialContext:        dialer.DialContext, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true,
+		MaxIdleConnsPerHost: 1 << 16, IdleConnTimeout: 30 * time.Second,
+	}
+	out := &api.Config{Scheme: u.Scheme, Address: hostPort(u), HttpClient: &http.Client{Transport: transport}}
+	switch u.Scheme {
+	case "unix":
+		out.Scheme, out.Address = "http", "localhost"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", u.Path)
+		}
+	case "https":
+		if cfg.TLS != nil {
+			if transport.TLSClientConfig, err = cfg.TLS.Config(u.Hostname()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if out.Token = cfg.Token; cfg.TokenFile != "" {
+		data, err := os.ReadFile(cfg.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("sync.consul.token_file: %w", err)
+		}
+		out.Token = strings.TrimSpace(string(data))
+	}
+	return api.NewClient(out)
+}

@@ -1,0 +1,305 @@
+package consul
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	beatEvery = time.Second
+	beatTTL   = 3 * time.Second  // without a beat for so long, the lock goes to another
+	slowTTL   = 10 * time.Second // where only sessions have one; the least that Consul takes
+	lockWait  = time.Second      // of the query that proves the lock
+	leaveTime = 2 * time.Second
+	lockDelay = time.Millisecond // of a lost lock until it can be had: writes are fenced by epochs
+	service   = "razor-sync"
+)
+
+// lock is the key in Consul that one of all syncs holds: the active one.
+//
+// A session ends with a check that we beat every second: Consul's own TTL of
+// sessions is 10 seconds at least, and twice that until it is noticed. The check
+// belongs to a service of our own; one of the node would take all the services
+// there out with us.
+type lock struct {
+	client *api.Client
+	key    string
+	who    string // host and process, in the lock's value and the log
+	log    *slog.Logger
+	turned func() // called when the lock was taken or lost
+
+	mu     sync.Mutex
+	mine   bool      // it was, when Consul spoke of it last
+	until  time.Time // it is ours until then if nothing more is heard
+	term   uint64    // how often it was taken
+	holder string    // who has it, "" when nobody is known to
+	heard  bool      // Consul has told the state of the lock
+}
+
+func newLock(client *api.Client, key string, log *slog.Logger, turned func()) *lock {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return &lock{client: client, key: key, who: fmt.Sprintf("%s:%d", host, os.Getpid()), log: log, turned: turned}
+}
+
+// held tells whether we are the active one now, and which term of ours it is.
+func (l *lock) held() (term uint64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.term, l.mine && time.Now().Before(l.until)
+}
+
+// state is who holds the lock as far as is known.
+func (l *lock) state() (holder string, heard bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.holder, l.heard
+}
+
+// run contends for the lock until ctx ends, and lets go of it then.
+func (l *lock) run(ctx context.Context) error {
+	failing := false
+	for ctx.Err() == nil {
+		err := l.session(ctx, func() { failing = false })
+		if ctx.Err() != nil {
+			break
+		}
+		l.lost("")
+		if !failing {
+			l.log.Warn("no session in consul, waiting for one", "err", err)
+		}
+		failing = true
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
+}
+
+// session is one session in Consul, from its beginning to its loss.
+func (l *lock) session(ctx context.Context, opened func()) error {
+	s, err := l.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	opened()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.beat(ctx) })
+	g.Go(func() error { return l.contend(ctx, s.id) })
+	return g.Wait()
+}
+
+// contend takes the lock when it is free, and proves it again and again. Consul
+// may be without a leader for a while; the session lives on.
+func (l *lock) contend(ctx context.Context, session string) error {
+	var index uint64
+	for ctx.Err() == nil {
+		pair, meta, err := l.read(ctx, index)
+		wait := time.Duration(0)
+		switch {
+		case err != nil:
+			index, wait = 0, 100*time.Millisecond
+			l.silent()
+		case pair != nil && pair.Session == session:
+			index = meta.LastIndex
+			l.prove()
+		case pair != nil && pair.Session != "":
+			index = meta.LastIndex
+			l.lost(string(pair.Value))
+		default:
+			index = 0
+			l.lost("")
+			ok, err := l.acquire(ctx, session)
+			if err != nil {
+				return err
+			}
+			if !ok { // another one was faster, or the lock's delay is not over
+				wait = 10 * time.Millisecond
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return ctx.Err()
+}
+
+func (l *lock) acquire(ctx context.Context, session string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	pair := &api.KVPair{Key: l.key, Value: []byte(l.who), Session: session}
+	ok, _, err := l.client.KV().Acquire(pair, (&api.WriteOptions{}).WithContext(ctx))
+	return ok, err
+}
+
+// read waits a moment for a change of the lock.
+func (l *lock) read(ctx context.Context, index uint64) (*api.KVPair, *api.QueryMeta, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait+dialTimeout)
+	defer cancel()
+	return l.client.KV().Get(l.key, (&api.QueryOptions{WaitIndex: index, WaitTime: lockWait}).WithContext(ctx))
+}
+
+// prove notes that the lock was ours just now.
+func (l *lock) prove() {
+	l.mu.Lock()
+	taken := !l.mine
+	if taken {
+		l.term++
+	}
+	l.mine, l.until, l.holder, l.heard = true, time.Now().Add(beatTTL), l.who, true
+	l.mu.Unlock()
+	if taken {
+		l.log.Info("active: this sync keeps the lists", "lock", l.key, "who", l.who)
+		l.turned()
+	}
+}
+
+// lost notes that the lock is another's, or nobody's ("").
+func (l *lock) lost(holder string) {
+	l.mu.Lock()
+	had, news := l.mine, l.holder != holder
+	l.mine, l.holder, l.heard = false, holder, true
+	l.mu.Unlock()
+	switch {
+	case had:
+		l.log.Warn("lock lost, this sync keeps nothing now", "lock", l.key, "holder", holder)
+		l.turned()
+	case news && holder != "":
+		l.log.Info("standby: another sync keeps the lists", "lock", l.key, "holder", holder)
+	}
+}
+
+// silent gives the lock up when nothing was heard of it for too long.
+func (l *lock) silent() {
+	l.mu.Lock()
+	over := l.mine && time.Now().After(l.until)
+	l.mu.Unlock()
+	if over {
+		l.lost("")
+	}
+}
+
+// session is what Consul knows us by.
+type session struct {
+	lock  *lock
+	id    string
+	check string // "" where the session has a TTL of its own
+}
+
+// open makes a session that ends with our check, or one with a TTL where we must
+// not register a check.
+func (l *lock) open(ctx context.Context) (*session, error) {
+	s := &session{lock: l}
+	err := s.register(ctx)
+	if e, ok := errors.AsType[api.StatusError](err); ok && e.Code == http.StatusForbidden {
+		l.log.Warn("must not register a check, the lock of a sync that crashes is free after 10 to 20 s", "want", "an ACL token with service:write of "+service, "err", err)
+		return s, s.create(ctx, &api.SessionEntry{Name: service, TTL: slowTTL.String(), LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease})
+	}
+	if err != nil {
+		return nil, err
+	}
+	entry := &api.SessionEntry{
+		Name: service, LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease,
+		NodeChecks: []string{"serfHealth"}, ServiceChecks: []api.ServiceCheck{{ID: s.check}},
+	}
+	// The agent tells the servers of the check a moment after it has it.
+	for start := time.Now(); ; {
+		if err = s.create(ctx, entry); err == nil || time.Since(start) > beatTTL-beatEvery {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// register makes the service and its check, whose names are ours alone.
+func (s *session) register(ctx context.Context) error {
+	id := service + ":" + s.lock.who + ":" + rand.Text()[:6]
+	reg := &api.AgentServiceRegistration{
+		ID: id, Name: service,
+		Check: &api.AgentServiceCheck{
+			CheckID: id, Name: "razor sync " + s.lock.who, TTL: beatTTL.String(), Status: api.HealthPassing,
+			DeregisterCriticalServiceAfter: time.Minute.String(),
+		},
+	}
+	err := s.lock.client.Agent().ServiceRegisterOpts(reg, (&api.ServiceRegisterOpts{}).WithContext(ctx))
+	if err == nil {
+		s.check = id
+	}
+	return err
+}
+
+func (s *session) create(ctx context.Context, entry *api.SessionEntry) error {
+	id, _, err := s.lock.client.Session().Create(entry, (&api.WriteOptions{}).WithContext(ctx))
+	s.id = id
+	return err
+}
+
+// beat keeps the session until it fails for as long as it may.
+func (s *session) beat(ctx context.Context) error {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		start := time.Now()
+		err := s.renew(ctx)
+		if err == nil {
+			last = start
+		} else if time.Since(last) > beatTTL {
+			return err
+		}
+	}
+}
+
+func (s *session) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, beatEvery)
+	defer cancel()
+	if s.check == "" {
+		entry, _, err := s.lock.client.Session().Renew(s.id, (&api.WriteOptions{}).WithContext(ctx))
+		if err == nil && entry == nil {
+			err = errors.New("session is gone")
+		}
+		return err
+	}
+	q := (&api.QueryOptions{}).WithContext(ctx)
+	return s.lock.client.Agent().UpdateTTLOpts(s.check, "", api.HealthPassing, q)
+}
+
+// close frees the lock at once for the next one.
+func (s *session) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	if s.id != "" {
+		_, _ = s.lock.client.Session().Destroy(s.id, (&api.WriteOptions{}).WithContext(ctx))
+	}
+	if s.check != "" {
+		_ = s.lock.client.Agent().ServiceDeregisterOpts(s.check, (&api.QueryOptions{}).WithContext(ctx))
+	}
+}

@@ -1,0 +1,124 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+)
+
+const (
+	waitTime   = time.Minute           // of a blocking query; Consul adds up to a sixteenth
+	askEvery   = 10 * time.Millisecond // at most, of one service: it may change all the time
+	retryFirst = 50 * time.Millisecond
+	retryLast  = 5 * time.Second
+)
+
+// answer is what Consul says of a service in one datacenter.
+type answer struct {
+	instances []instance
+	left      []string // what cannot be used, with the reason
+	index     uint64
+	at        time.Time
+}
+
+// source is a service in one datacenter.
+type source struct {
+	client     *api.Client
+	service    string
+	tag        string
+	datacenter string // the agent's own when empty
+	address    string // name of the tagged address to take
+	asking     chan struct{}
+}
+
+// String names the source in logs.
+func (s *source) String() string {
+	if s.datacenter == "" {
+		return s.service
+	}
+	return s.service + " in " + s.datacenter
+}
+
+// ask is one query: it waits until the answer is another than that of the index,
+// or answers at once for the index 0.
+func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
+	timeout := requestTimeout
+	if index > 0 {
+		timeout += waitTime + waitTime/16
+	} else {
+		// At a start all sources ask at once.
+		select {
+		case <-ctx.Done():
+			return answer{}, ctx.Err()
+		case s.asking <- struct{}{}:
+			defer func() { <-s.asking }()
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	q := (&api.QueryOptions{Datacenter: s.datacenter, WaitIndex: index, WaitTime: waitTime}).WithContext(ctx)
+	if s.tag != "" {
+		q.Filter = strconv.Quote(s.tag) + " in Service.Tags"
+	}
+	var entries []entry
+	meta, err := s.client.Raw().Query("/v1/health/service/"+s.service, &entries, q)
+	if err != nil {
+		return answer{}, explain(err)
+	}
+	if meta.ResultsFilteredByACLs { // looks like fewer instances
+		return answer{}, errors.New("the ACL token hides a part of the instances; want service:read and node:read")
+	}
+	out := answer{index: meta.LastIndex, at: time.Now()}
+	out.instances, out.left = instances(entries, s.address)
+	return out, nil
+}
+
+// explain adds what would be right to errors of the client that do not say it.
+func explain(err error) error {
+	if e, ok := errors.AsType[api.StatusError](err); ok {
+		switch e.Code {
+		case http.StatusForbidden:
+			return fmt.Errorf("%w; want an ACL token with service:read, node:read", err)
+		case http.StatusTooManyRequests:
+			return fmt.Errorf("%w; want a larger limits.http_max_conns_per_client in the agent's configuration, or its https address", err)
+		}
+	}
+	return err
+}
+
+// follow tells every answer, and every error, until ctx ends. An index that goes
+// backwards is that of another history: what was waited for may never come.
+func (s *source) follow(ctx context.Context, answered func(answer), failed func(error)) {
+	var index uint64
+	retry := retryFirst
+	for ctx.Err() == nil {
+		start := time.Now()
+		got, err := s.ask(ctx, index)
+		wait := askEvery - time.Since(start)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failed(err)
+			index, wait = 0, retry
+			retry = min(2*retry, retryLast)
+		default:
+			retry = retryFirst
+			answered(got)
+			if next := max(got.index, 1); next < index {
+				index = 0
+			} else {
+				index = next
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,29 @@
+package upstreams
+
+import (
+	"crypto/tls"
+	"errors"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// SettingDefect is the setting that an error of Redis is about: the server does not
+// let razor in, or not do what it has to. Other errors are returned as they are.
+func SettingDefect(err error) error {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return Defect{Key: "redis.tls", Reason: err.Error(), Want: "the authority in redis.tls.ca, the name in redis.tls.server_name"}
+	}
+	if v, ok := errors.AsType[redis.Error](err); ok {
+		code, _, _ := strings.Cut(v.Error(), " ")
+		switch code {
+		case "NOAUTH", "WRONGPASS":
+			return Defect{Key: "redis.password", Reason: err.Error(), Want: "redis.user and redis.password of an account there"}
+		case "NOPERM":
+			return Defect{Key: "redis.user", Reason: err.Error(), Want: "an account with ~* +@read +@connection +info, and +set to write"}
+		case "READONLY":
+			return Defect{Key: "redis.sentinel", Reason: err.Error(), Want: "sentinels that know the primary, or +info for the account, which then asks the replica"}
+		}
+	}
+	return err
+}
