@@ -73,6 +73,7 @@ deps: deps-test $(GOLANGCI) ## Install what tests and linters need
 .PHONY: deps-test
 deps-test:
 	@.ci/deps
+	@.ci/consul >/dev/null
 
 .PHONY: clean
 clean: ## Remove what was built
