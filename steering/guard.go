@@ -30,14 +30,12 @@ func ParseLimit(text string) (Limit, error) {
 	return Limit{number: n}, nil
 }
 
-// Of is the limit for a list of n members: whole members, rounded up, and no more
-// than n.
+// Of is the limit for a list of n members, in whole members, rounded up.
 func (l Limit) Of(n int) int {
 	if l.share == 0 {
-		return min(l.number, n)
+		return l.number
 	}
-	// 0.07 × 100 is 7.000000000000001.
-	return min(int(math.Ceil(l.share*float64(n)-1e-9)), n)
+	return int(math.Ceil(l.share*float64(n) - 1e-9)) // 0.07 × 100 is 7.000000000000001
 }
 
 const (
@@ -106,7 +104,7 @@ type Verdict struct {
 func (g *Guard) Decide(now time.Time, c Change) Verdict {
 	g.forget(now)
 	v := Verdict{Lose: c.Losing, Change: c.Changing, Baseline: max(g.Baseline(), c.Serving)}
-	v.Floor = max(g.Floor.Of(v.Baseline), min(1, v.Baseline))
+	v.Floor = min(max(g.Floor.Of(v.Baseline), 1), v.Baseline)
 	switch {
 	case c.Wanted == 0 && c.Serving > 0:
 		v.Lose, v.Change, v.Hold = 0, 0, HoldEmpty
