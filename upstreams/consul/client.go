@@ -18,12 +18,13 @@ const (
 	requestTimeout = 5 * time.Second // of what does not wait for a change
 )
 
-// newClient is a client of the agent. Every list has a query waiting: none of
-// their connections is to be closed and opened again between two answers.
-func newClient(cfg AgentConfig) (*api.Client, error) {
+// newClient is a client of the agent, and the way to ask it for health. Every list
+// has a query waiting: none of their connections is to be closed and opened again
+// between two answers.
+func newClient(cfg AgentConfig) (*api.Client, *agent, error) {
 	u, err := url.Parse(cfg.Address)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	transport := &http.Transport{
@@ -41,16 +42,17 @@ func newClient(cfg AgentConfig) (*api.Client, error) {
 	case "https":
 		if cfg.TLS != nil {
 			if transport.TLSClientConfig, err = cfg.TLS.Config(u.Hostname()); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
 	if out.Token = cfg.Token; cfg.TokenFile != "" {
 		data, err := os.ReadFile(cfg.TokenFile)
 		if err != nil {
-			return nil, fmt.Errorf("sync.consul.token_file: %w", err)
+			return nil, nil, fmt.Errorf("sync.consul.token_file: %w", err)
 		}
 		out.Token = strings.TrimSpace(string(data))
 	}
-	return api.NewClient(out)
+	client, err := api.NewClient(out)
+	return client, &agent{http: out.HttpClient, base: out.Scheme + "://" + out.Address, token: out.Token}, err
 }

@@ -62,24 +62,6 @@ type instance struct {
 // in tells whether the instance belongs into the list.
 func (i *instance) in() bool { return i.status <= warning }
 
-// instances are the entries that can be used, and why others or parts of them
-// cannot.
-func instances(entries []entry, tagged string) (out []instance, left []string) {
-	out = make([]instance, 0, len(entries))
-	for i := range entries {
-		is, reasons, err := entries[i].instance(tagged)
-		if err != nil {
-			reasons = append(reasons, err.Error())
-		} else {
-			out = append(out, is)
-		}
-		for _, r := range reasons {
-			left = append(left, is.id+": "+r)
-		}
-	}
-	return out, left
-}
-
 // status is the worst of the checks, in words with its name.
 func (e *entry) status() (status, string) {
 	worst, why := passing, api.HealthPassing

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// parse is one instance as Consul's API tells it.
-func parse(t *testing.T, text string) entry {
+// decode is one instance as Consul's API tells it.
+func decode(t *testing.T, text string) entry {
 	t.Helper()
 	var e entry
 	if err := json.Unmarshal([]byte(text), &e); err != nil {
@@ -82,7 +82,7 @@ func TestInstance(t *testing.T) {
 			`192.0.2.1:80 passing, left out: meta sid "192.0.2.1": not an IPv6 address, meta site "a weight=9": not one word`,
 		},
 	} {
-		e := parse(t, tt.json)
+		e := decode(t, tt.json)
 		is, left, err := e.instance(tt.tagged)
 		got := is.String() + " " + is.why
 		if len(left) > 0 {

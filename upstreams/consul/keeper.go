@@ -60,7 +60,7 @@ func newKeeper(cfg ListConfig, s *Sync) *keeper {
 		datacenters = []string{""}
 	}
 	for _, dc := range datacenters {
-		k.sources = append(k.sources, &source{client: s.client, service: cfg.Service, tag: cfg.Tag, datacenter: dc, address: cfg.Address, asking: s.asking})
+		k.sources = append(k.sources, &source{agent: s.agent, service: cfg.Service, tag: cfg.Tag, datacenter: dc, address: cfg.Address, asking: s.asking})
 	}
 	k.answers, k.failing = make([]answer, len(k.sources)), make([]error, len(k.sources))
 	return k

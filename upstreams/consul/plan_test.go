@@ -206,11 +206,17 @@ func TestPlanLaws(t *testing.T) {
 func TestWant(t *testing.T) {
 	t.Parallel()
 	instance := func(node, id, addr, status string, weight int) entry {
-		return parse(t, fmt.Sprintf(`{"Node":{"Node":%q},"Service":{"ID":%q,"Address":%q,"Port":80,"Weights":{"Passing":%d,"Warning":1}},"Checks":[{"Name":"http","Status":%q}]}`, node, id, addr, weight, status))
+		return decode(t, fmt.Sprintf(`{"Node":{"Node":%q},"Service":{"ID":%q,"Address":%q,"Port":80,"Weights":{"Passing":%d,"Warning":1}},"Checks":[{"Name":"http","Status":%q}]}`, node, id, addr, weight, status))
 	}
 	answers := func(index uint64, entries ...entry) answer {
 		a := answer{index: index}
-		a.instances, a.left = instances(entries, "")
+		for i := range entries {
+			p := entries[i].parse("")
+			a.left = append(a.left, p.left...)
+			if p.usable {
+				a.instances = append(a.instances, p.instance)
+			}
+		}
 		return a
 	}
 	w := want([]answer{

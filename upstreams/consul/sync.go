@@ -22,6 +22,7 @@ import (
 type Sync struct {
 	log     *slog.Logger
 	client  *api.Client
+	agent   *agent
 	writer  *upstreams.Writer
 	lock    *lock
 	metrics *metrics
@@ -32,7 +33,7 @@ type Sync struct {
 
 // New makes a sync. Nothing is connected to before it is used. reg may be nil.
 func New(cfg Config, redis upstreams.Config, log *slog.Logger, reg prometheus.Registerer) (*Sync, error) {
-	client, err := newClient(cfg.Consul)
+	client, agent, err := newClient(cfg.Consul)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +41,7 @@ func New(cfg Config, redis upstreams.Config, log *slog.Logger, reg prometheus.Re
 		return nil, upstreams.Defect{Key: "sync.lists", Reason: "missing", Want: "a list with app and service"}
 	}
 	s := &Sync{
-		log: log, client: client, writer: upstreams.NewWriter(redis),
+		log: log, client: client, agent: agent, writer: upstreams.NewWriter(redis),
 		https: strings.HasPrefix(cfg.Consul.Address, "https:"), asking: make(chan struct{}, askAtOnce),
 	}
 	s.lock = newLock(client, cfg.Lock, log, func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -28,12 +29,14 @@ type answer struct {
 
 // source is a service in one datacenter.
 type source struct {
-	client     *api.Client
+	agent      *agent
 	service    string
 	tag        string
 	datacenter string // the agent's own when empty
 	address    string // name of the tagged address to take
 	asking     chan struct{}
+
+	seen map[uint64]parsed // entries of the last answer, by hash
 }
 
 // String names the source in logs.
@@ -61,21 +64,36 @@ func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	q := (&api.QueryOptions{Datacenter: s.datacenter, WaitIndex: index, WaitTime: waitTime}).WithContext(ctx)
-	if s.tag != "" {
-		q.Filter = strconv.Quote(s.tag) + " in Service.Tags"
-	}
-	var entries []entry
-	meta, err := s.client.Raw().Query("/v1/health/service/"+s.service, &entries, q)
+	body, header, err := s.agent.health(ctx, s.service, s.query(index))
 	if err != nil {
 		return answer{}, explain(err)
 	}
-	if meta.ResultsFilteredByACLs { // looks like fewer instances
+	defer bodies.Put(body)
+	if header.Get("X-Consul-Results-Filtered-By-ACLs") == "true" { // looks like fewer instances
 		return answer{}, errors.New("the ACL token hides a part of the instances; want service:read and node:read")
 	}
-	out := answer{index: meta.LastIndex, at: time.Now()}
-	out.instances, out.left = instances(entries, s.address)
-	return out, nil
+	out, seen, err := parse(body.Bytes(), s.seen, s.address)
+	if err != nil {
+		return answer{}, err
+	}
+	out.index, err = indexOf(header)
+	out.at, s.seen = time.Now(), seen
+	return out, err
+}
+
+func (s *source) query(index uint64) url.Values {
+	q := url.Values{}
+	if s.datacenter != "" {
+		q.Set("dc", s.datacenter)
+	}
+	if s.tag != "" {
+		q.Set("filter", strconv.Quote(s.tag)+" in Service.Tags")
+	}
+	if index > 0 {
+		q.Set("index", strconv.FormatUint(index, 10))
+		q.Set("wait", waitTime.String())
+	}
+	return q
 }
 
 // explain adds what would be right to errors of the client that do not say it.
