@@ -4,15 +4,16 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // splitWord splits "word key=value …" into the word and its attributes.
-func splitWord(text string) (word string, attributes []string) {
-	fields := strings.Fields(text)
-	if len(fields) == 0 {
-		return "", nil
+func splitWord(text string) (word, attributes string) {
+	text = strings.TrimSpace(text)
+	if i := strings.IndexFunc(text, unicode.IsSpace); i >= 0 {
+		return text[:i], text[i:]
 	}
-	return fields[0], fields[1:]
+	return text, ""
 }
 
 var (
@@ -21,16 +22,13 @@ var (
 )
 
 // attributes hands each attribute of a text to set. One that set refuses is left
-// out alone and becomes a defect of the text; the errors are returned joined.
-func (p *parser) attributes(text string, attributes []string, want string, set func(attribute string) error) error {
-	var errs []error
-	for _, a := range attributes {
+// out alone and becomes a defect of the text.
+func (p *parser) attributes(text, attributes, want string, set func(attribute string) error) {
+	for a := range strings.FieldsSeq(attributes) {
 		if err := set(a); err != nil {
 			p.bad(text, a+": "+err.Error(), want)
-			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // timeAttribute is the set of texts that may have one attribute, a time.

@@ -45,7 +45,7 @@ func (p *parser) blackholes(f steering.Family, set []string) []blackholed {
 			continue
 		}
 		b := blackholed{Blackhole{Prefix: m}, text}
-		_ = p.attributes(text, attributes, want, timeAttribute("until", &b.Until))
+		p.attributes(text, attributes, want, timeAttribute("until", &b.Until))
 		out = append(out, b)
 	}
 	slices.SortStableFunc(out, func(a, b blackholed) int {

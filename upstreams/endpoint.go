@@ -1,6 +1,8 @@
 package upstreams
 
 import (
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"slices"
@@ -41,14 +43,11 @@ const endpointWant = "an address and port such as [2001:db8::1]:8080, with weigh
 var errWeight = errors.New("bad weight")
 
 // endpoints reads the members of an UPSTREAMS set. A bad attribute but the weight
-// is left out of its endpoint; of two members for one address the first in the order of their
-// text counts.
+// is left out of its endpoint; of two members for one address the first in the
+// order of their text counts.
 func (p *parser) endpoints(set []string) []Endpoint {
-	type member struct {
-		Endpoint
-		text string
-	}
-	members := make([]member, 0, len(set))
+	read := make([]Endpoint, 0, len(set))
+	texts := make([]string, 0, len(set))
 	sites := map[string]string{} // one string for each site
 	for _, text := range set {
 		e, ok := p.endpoint(text)
@@ -61,42 +60,76 @@ func (p *parser) endpoints(set []string) []Endpoint {
 			e.Site = strings.Clone(e.Site)
 			sites[e.Site] = e.Site
 		}
-		members = append(members, member{e, text})
+		read, texts = append(read, e), append(texts, text)
 	}
 	slices.SortStableFunc(p.defects, func(a, b Defect) int { return strings.Compare(a.Member, b.Member) })
-	// Once, by both: sorting is most of the work on a large list.
-	slices.SortFunc(members, func(a, b member) int {
-		if c := a.Addr.Compare(b.Addr); c != 0 {
-			return c
-		}
-		return strings.Compare(a.text, b.text)
-	})
-	out := make([]Endpoint, 0, len(members))
-	for i, m := range members {
-		if i > 0 && m.Addr == members[i-1].Addr {
-			p.bad(m.String(), "another endpoint with the address "+m.Addr.String(), "one member for each address")
+	out := make([]Endpoint, 0, len(read))
+	for _, k := range sorted(read, texts) {
+		e := read[k.at]
+		if n := len(out); n > 0 && e.Addr == out[n-1].Addr {
+			p.bad(e.String(), "another endpoint with the address "+e.Addr.String(), "one member for each address")
 			continue
 		}
-		out = append(out, m.Endpoint)
+		out = append(out, e)
 	}
 	return out
 }
 
+// sortKey is an endpoint's place in the order of netip.AddrPort, in a form that is
+// quick to compare and to move: sorting is most of the work on a large list.
+type sortKey struct {
+	high, low uint64 // of an IPv6 address; an IPv4 address is low
+	rank      uint32 // port, and above it whether it is IPv6
+	at        int32  // index of the endpoint
+}
+
+// sorted is the order of endpoints, those of one address by their text.
+func sorted(list []Endpoint, texts []string) []sortKey {
+	keys := make([]sortKey, len(list))
+	for i, e := range list {
+		b := e.Addr.Addr().As16()
+		k := sortKey{high: binary.BigEndian.Uint64(b[:8]), low: binary.BigEndian.Uint64(b[8:]), rank: uint32(e.Addr.Port()), at: int32(i)}
+		if e.Addr.Addr().Is6() {
+			k.rank |= 1 << 16
+		}
+		keys[i] = k
+	}
+	slices.SortFunc(keys, func(a, b sortKey) int {
+		switch {
+		case a.rank>>16 != b.rank>>16:
+			return cmp.Compare(a.rank, b.rank)
+		case a.high != b.high:
+			return cmp.Compare(a.high, b.high)
+		case a.low != b.low:
+			return cmp.Compare(a.low, b.low)
+		case a.rank != b.rank:
+			return cmp.Compare(a.rank, b.rank)
+		}
+		return strings.Compare(texts[a.at], texts[b.at])
+	})
+	return keys
+}
+
 // endpoint reads one member; false where it cannot be used.
-func (p *parser) endpoint(text string) (Endpoint, bool) {
+func (p *parser) endpoint(text string) (e Endpoint, ok bool) {
 	word, attributes := splitWord(text)
 	if word == "" {
 		p.bad(text, "empty", endpointWant)
-		return Endpoint{}, false
+		return e, false
 	}
-	addr, err := parseAddrPort(word)
-	if err != nil {
+	var err error
+	if e.Addr, err = parseAddrPort(word); err != nil {
 		p.bad(text, err.Error(), endpointWant)
-		return Endpoint{}, false
+		return e, false
 	}
-	e := Endpoint{Addr: addr, Weight: 1}
-	err = p.attributes(text, attributes, "weight=0 to 65535, sid= an IPv6 address, site= a name", e.Set)
-	return e, !errors.Is(err, errWeight)
+	e.Weight, ok = 1, true
+	for a := range strings.FieldsSeq(attributes) { // p.attributes would put every endpoint on the heap
+		if err := e.Set(a); err != nil {
+			p.bad(text, a+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name")
+			ok = ok && !errors.Is(err, errWeight)
+		}
+	}
+	return e, ok
 }
 
 // parseAddrPort reads address and port in the forms of ParseMember; an IPv6

@@ -238,7 +238,7 @@ func (p *parser) state(text string) (state AdminState, since time.Time, ok bool)
 		p.bad(text, "unknown state", stateWant)
 		return Active, time.Time{}, false
 	}
-	_ = p.attributes(text, attributes, stateWant, timeAttribute("since", &since))
+	p.attributes(text, attributes, stateWant, timeAttribute("since", &since))
 	return AdminState(i), since, true
 }
 
