@@ -33,10 +33,8 @@ func BenchmarkConsulToRedis(b *testing.B) {
 				if i%2 == 1 {
 					status, want = api.HealthPassing, size
 				}
-				check := api.HealthCheck{Node: node, CheckID: "service:web-0", Name: "Service check", ServiceID: "web-0", ServiceName: "web", Status: status}
-				ok, answer, _, err := c.Client.Txn().Txn(api.TxnOps{{Check: &api.CheckTxnOp{Verb: api.CheckSet, Check: check}}}, nil)
-				if err != nil || !ok {
-					b.Fatal(err, answer)
+				if err := setStatus(c, node, "web-0", status); err != nil {
+					b.Fatal(err)
 				}
 				start := time.Now()
 				for count() != want {
