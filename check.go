@@ -26,7 +26,10 @@ func (c *cli) check(cmd *cobra.Command, _ []string) error {
 		bad = true
 		fmt.Fprintln(c.stderr, cfg.file.explain(d))
 	}
-	defects, err := checkLive(ctx, cfg)
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
+	defer cancel()
+	defects, err := upstreams.CheckLive(ctx, cfg.Redis, cfg.DNS.RedisZones())
+	err = upstreams.SettingDefect(err)
 	if d, ok := errors.AsType[upstreams.Defect](err); ok {
 		bad = true
 		fmt.Fprintln(c.stderr, cfg.file.explain(d))
@@ -42,13 +45,4 @@ func (c *cli) check(cmd *cobra.Command, _ []string) error {
 	}
 	_, err = fmt.Fprintf(c.stdout, "%s: good\n", c.config)
 	return err
-}
-
-// checkLive lists what is wrong in Redis. An error is that there is no answer,
-// or a Defect of the configuration where Redis does not let razor in.
-func checkLive(ctx context.Context, cfg *config) ([]upstreams.Defect, error) {
-	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
-	defer cancel()
-	defects, err := upstreams.CheckLive(ctx, cfg.Redis, cfg.DNS.RedisZones())
-	return defects, upstreams.SettingDefect(err)
 }

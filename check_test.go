@@ -25,12 +25,12 @@ func TestCheckLiveRefused(t *testing.T) {
 	} {
 		t.Run(tt.reply, func(t *testing.T) {
 			t.Parallel()
-			cfg := &config{Redis: upstreams.Config{Address: sayingServer(t, tt.reply+"\r\n")}}
-			defects, err := checkLive(t.Context(), cfg)
+			cfg := upstreams.Config{Address: sayingServer(t, tt.reply+"\r\n")}
+			defects, err := upstreams.CheckLive(t.Context(), cfg, nil)
 			if err == nil || len(defects) != 0 {
 				t.Fatalf("defects %v, error %v", defects, err)
 			}
-			d, _ := errors.AsType[upstreams.Defect](err)
+			d, _ := errors.AsType[upstreams.Defect](upstreams.SettingDefect(err))
 			if d.Key != tt.key {
 				t.Errorf("got %v", err)
 			}

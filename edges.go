@@ -10,15 +10,10 @@ import (
 )
 
 func (c *cli) edges(cmd *cobra.Command, _ []string) error {
-	cfg, err := loadConfig(c.config)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), liveTimeout)
-	defer cancel()
 	asJSON, _ := cmd.Flags().GetBool("json")
-	err = upstreams.EdgesLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), asJSON, c.stdout)
-	return cfg.file.explain(upstreams.SettingDefect(err))
+	return c.live(cmd, func(ctx context.Context, cfg *config) error {
+		return upstreams.EdgesLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), asJSON, c.stdout)
+	})
 }
 
 // drainEdgeCommand is `razor drain edge`.
@@ -27,7 +22,7 @@ func (c *cli) drainEdgeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "edge NAME", Short: "Answer the addresses of an edge no longer", Long: drainEdgeLong, Example: drainEdgeExample,
 		Args: cobra.ExactArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-			return c.write(cmd.Context(), func(ctx context.Context, w *upstreams.Writer, cfg *config) (string, error) {
+			return c.write(cmd, func(ctx context.Context, w *upstreams.Writer, cfg *config) (string, error) {
 				return w.DrainEdge(ctx, cfg.DNS.RedisZones(), args[0], force)
 			})
 		},
@@ -37,25 +32,20 @@ func (c *cli) drainEdgeCommand() *cobra.Command {
 }
 
 func (c *cli) undrainEdge(cmd *cobra.Command, args []string) error {
-	return c.write(cmd.Context(), func(ctx context.Context, w *upstreams.Writer, cfg *config) (string, error) {
+	return c.write(cmd, func(ctx context.Context, w *upstreams.Writer, cfg *config) (string, error) {
 		return w.UndrainEdge(ctx, cfg.DNS.RedisZones(), args[0])
 	})
 }
 
 // write runs a verb that changes lists on the primary, and prints what it says.
-func (c *cli) write(ctx context.Context, verb func(context.Context, *upstreams.Writer, *config) (string, error)) error {
-	cfg, err := loadConfig(c.config)
-	if err != nil {
+func (c *cli) write(cmd *cobra.Command, verb func(context.Context, *upstreams.Writer, *config) (string, error)) error {
+	return c.live(cmd, func(ctx context.Context, cfg *config) error {
+		w := upstreams.NewWriter(cfg.Redis)
+		defer w.Close()
+		said, err := verb(ctx, w, cfg)
+		if err == nil {
+			_, err = fmt.Fprintln(c.stdout, said)
+		}
 		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
-	defer cancel()
-	w := upstreams.NewWriter(cfg.Redis)
-	defer w.Close()
-	said, err := verb(ctx, w, cfg)
-	if err != nil {
-		return cfg.file.explain(err)
-	}
-	_, err = fmt.Fprintln(c.stdout, said)
-	return err
+	})
 }

@@ -85,37 +85,43 @@ func jsonFlag(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-func (c *cli) upstreamsList(cmd *cobra.Command, routes []string) error {
+// live runs a verb on the lists in Redis, within liveTimeout.
+func (c *cli) live(cmd *cobra.Command, verb func(ctx context.Context, cfg *config) error) error {
 	cfg, err := loadConfig(c.config)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), liveTimeout)
 	defer cancel()
+	return cfg.file.explain(upstreams.SettingDefect(verb(ctx, cfg)))
+}
+
+func (c *cli) upstreamsList(cmd *cobra.Command, routes []string) error {
 	asJSON, _ := cmd.Flags().GetBool("json")
-	return upstreams.ListLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), routes, asJSON, c.stdout)
+	return c.live(cmd, func(ctx context.Context, cfg *config) error {
+		return upstreams.ListLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), routes, asJSON, c.stdout)
+	})
 }
 
 func (c *cli) upstreamsCheck(cmd *cobra.Command, _ []string) error {
-	cfg, err := loadConfig(c.config)
-	if err != nil {
-		return err
-	}
-	defects, err := checkLive(cmd.Context(), cfg)
-	if err != nil {
-		return cfg.file.explain(err)
-	}
-	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
-		err = writeJSON(c.stdout, defects)
-	} else {
-		for _, d := range defects {
-			fmt.Fprintln(c.stdout, d)
+	asJSON, _ := cmd.Flags().GetBool("json")
+	return c.live(cmd, func(ctx context.Context, cfg *config) error {
+		defects, err := upstreams.CheckLive(ctx, cfg.Redis, cfg.DNS.RedisZones())
+		if err != nil {
+			return err
 		}
-	}
-	if err == nil && len(defects) > 0 {
-		return errReported
-	}
-	return err
+		if asJSON {
+			err = writeJSON(c.stdout, defects)
+		} else {
+			for _, d := range defects {
+				fmt.Fprintln(c.stdout, d)
+			}
+		}
+		if err == nil && len(defects) > 0 {
+			return errReported
+		}
+		return err
+	})
 }
 
 // writeJSON writes a list; an empty one is [], not null.
@@ -126,21 +132,17 @@ func writeJSON[T any](w io.Writer, list []T) error {
 }
 
 func (c *cli) upstreamsDiff(cmd *cobra.Command, args []string) error {
-	cfg, err := loadConfig(c.config)
-	if err != nil {
+	return c.live(cmd, func(ctx context.Context, cfg *config) error {
+		file := cfg.DNS.StateDir
+		if len(args) > 0 {
+			file = args[0]
+		}
+		differs, err := upstreams.DiffLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), file, c.stdout)
+		if err == nil && differs {
+			return errReported
+		}
 		return err
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), liveTimeout)
-	defer cancel()
-	file := cfg.DNS.StateDir
-	if len(args) > 0 {
-		file = args[0]
-	}
-	differs, err := upstreams.DiffLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), file, c.stdout)
-	if err == nil && differs {
-		return errReported
-	}
-	return err
+	})
 }
 
 func (c *cli) upstreamsWatch(cmd *cobra.Command, _ []string) error {
