@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -395,4 +396,48 @@ func TestDiskFull(t *testing.T) {
 	if len(addresses(n.ask(route(5), "A"))) != 1 {
 		t.Error("no answer")
 	}
+}
+
+// TestHoldAnswersNothingAttacked: half a skip list, put back first, does not answer
+// what the other half keeps from being answered, nor ends the hold; an edit does.
+func TestHoldAnswersNothingAttacked(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	fill(s)
+	const pool = "attacked.z.example"
+	s.Do("SADD " + pool + ":A 192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4")
+	skip := append(redistest.Members(false, 50_000, 1500), "192.0.2.1", "192.0.2.2")
+	s.DoArgs(append([]any{"SADD", "z.example:A:SKIPLIST"}, skip...)...)
+	s.Do("SADD z.example:A:BLACKHOLE 192.0.2.3 198.51.100.1")
+	n := startReady(t, s.Addr, zones("z.example"))
+	only := func(want ...string) {
+		t.Helper()
+		for range 200 {
+			for _, a := range addresses(n.ask(pool, "A")) {
+				if !slices.Contains(want, a.String()) {
+					t.Fatalf("%v is answered", a)
+				}
+			}
+		}
+	}
+	only("192.0.2.4")
+	s.Do("FLUSHDB")
+	n.awaitHold()
+	s.DoArgs(append([]any{"SADD", "z.example:A:SKIPLIST"}, skip[:1000]...)...)
+	s.Do("SADD z.example:A:BLACKHOLE 198.51.100.1")
+	fill(s)
+	s.Do("SADD " + pool + ":A 192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4")
+	n.until("the lists are back but for what guards", func() bool { _, state := n.readiness(); return strings.Contains(state, ": 0 zones, 0 of ") })
+	only("192.0.2.4")
+	s.DoArgs(append([]any{"SADD", "z.example:A:SKIPLIST"}, skip[1000:]...)...)
+	n.until("the skip list is back", func() bool { _, state := n.readiness(); return strings.Contains(state, ", 1 skip lists") })
+	s.Do("SREM z.example:A:SKIPLIST 192.0.2.2") // as an operator wants it
+	n.eventually(pool, "A", "NOERROR 192.0.2.2")
+	only("192.0.2.2", "192.0.2.4")
+	if !n.held() {
+		t.Error("the hold ended without the blackhole")
+	}
+	s.Do("SADD z.example:A:BLACKHOLE 192.0.2.3")
+	n.awaitNoHold()
+	only("192.0.2.2", "192.0.2.4")
 }

@@ -48,19 +48,23 @@ func (p *parser) blackholes(f steering.Family, set []string) []blackholed {
 		p.attributes(text, attributes, want, timeAttribute("until", &b.Until))
 		out = append(out, b)
 	}
-	slices.SortStableFunc(out, func(a, b blackholed) int {
-		if c := a.Prefix.Compare(b.Prefix); c != 0 {
-			return c
-		}
-		return compareEnds(b.Until, a.Until)
-	})
-	return slices.CompactFunc(out, func(a, b blackholed) bool {
+	return slices.CompactFunc(sortBlackholes(out), func(a, b blackholed) bool {
 		same := a.same(b)
 		if same {
 			p.bad(a.text, "the same as "+b.text, "one spelling of it")
 		}
 		return same
 	})
+}
+
+func sortBlackholes(list []blackholed) []blackholed {
+	slices.SortStableFunc(list, func(a, b blackholed) int {
+		if c := a.Prefix.Compare(b.Prefix); c != 0 {
+			return c
+		}
+		return compareEnds(b.Until, a.Until)
+	})
+	return list
 }
 
 // compareEnds orders times of which zero is never.

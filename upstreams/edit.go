@@ -39,7 +39,7 @@ func (s *session) obeyed(changes []change) []change {
 			continue
 		}
 		s.hold.edit(c)
-		out = append(out, change{c.id, keepZone(c.value, s.model.values[c.id])})
+		out = append(out, change{c.id, s.hold.serve(c.id, c.value, s.model.values[c.id])})
 	}
 	return out
 }

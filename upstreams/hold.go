@@ -17,7 +17,7 @@ type loss struct {
 	Names, NamesOf         int
 	Members, MembersOf     int
 	Endpoints, EndpointsOf int
-	Guards                 int // skip lists, blackholes, and states that take an edge out of the answers
+	Guards                 int // skip lists, blackholes, and states that take an edge out of the answers, not wholly there
 }
 
 const (
@@ -59,7 +59,7 @@ func lossOf(before, now map[keyID]*value, zones map[string]*Zone, at time.Time) 
 		v := now[id]
 		switch id.kind {
 		case kindSkip, kindBlackhole, kindState:
-			if v == nil && old.guards(at) {
+			if old.guardsMore(v, at) {
 				l.Guards++
 			}
 			continue
@@ -86,11 +86,6 @@ func lossOf(before, now map[keyID]*value, zones map[string]*Zone, at time.Time) 
 		}
 	}
 	return l
-}
-
-// guards tells whether the value keeps addresses from being answered.
-func (v *value) guards(now time.Time) bool {
-	return v.skip != nil || v.state != Active || anyInForce(v.blackholes, now)
 }
 
 // missing counts the members of an old pool that the new one lacks.
@@ -155,7 +150,7 @@ func merge(h *hold, values, scan map[keyID]*value, cause string, now time.Time, 
 	var out []change
 	for id, v := range scan {
 		if h != nil {
-			v = keepZone(v, values[id])
+			v = h.serve(id, v, values[id])
 		}
 		if values[id] != v {
 			out = append(out, change{id, v})
@@ -184,6 +179,23 @@ func keepZone(v, old *value) *value {
 	return old
 }
 
+// serve is what is answered by during the hold where Redis has v; old is what was
+// answered by until now.
+func (h *hold) serve(id keyID, v, old *value) *value {
+	switch before := h.before[id]; {
+	case v == nil || id.kind == kindConfig:
+		return keepZone(v, old)
+	case before == nil || id.kind != kindSkip && id.kind != kindBlackhole:
+		return v
+	default:
+		v = before.withGuards(id.family, v)
+	}
+	if old != nil && v.equal(old) {
+		return old
+	}
+	return v
+}
+
 // edit notes an edit during the hold: it is obeyed, also a removal, and what it
 // removed is not waited for.
 func (h *hold) edit(c change) {
@@ -198,14 +210,19 @@ func (h *hold) edit(c change) {
 	if was == nil || before == nil || was == c.value {
 		return
 	}
-	if c.id.kind == kindUpstream {
+	switch c.id.kind {
+	case kindUpstream:
 		h.before[c.id] = &value{list: slices.DeleteFunc(slices.Clone(before.list), func(e Endpoint) bool {
 			return hasEndpoint(was.list, e.Addr) && !hasEndpoint(c.value.list, e.Addr)
 		})}
+	case kindSkip, kindBlackhole:
+		h.before[c.id] = before.withoutGuards(c.id.family, was.guarded(), c.value.guarded())
+	case kindPool:
+		h.editPool(c, before, was)
 	}
-	if c.id.kind != kindPool {
-		return
-	}
+}
+
+func (h *hold) editPool(c change, before, was *value) {
 	var left []netip.Prefix
 	for m := range before.pool.Members() {
 		if !was.pool.Contains(m) || c.value.pool.Contains(m) {

@@ -168,7 +168,7 @@ func routesOf(values map[keyID]*value, only []string) ([]listed, error) {
 	for _, name := range names {
 		r := byName[strings.ToLower(trimDot(name))]
 		if r == nil {
-			return nil, Defect{Key: name, Reason: "no such list in Redis"}
+			return nil, fmt.Errorf("%s: no such list in Redis", Printable(name))
 		}
 		out = append(out, *r)
 	}
