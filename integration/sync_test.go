@@ -561,7 +561,7 @@ func TestSyncOnce(t *testing.T) {
   - [2001:db8::2]:80  (deregistered)
   - [2001:db8::3]:80  (deregistered)
   - [2001:db8::4]:80  (deregistered)
-mine.example: not a list of the sync: it has members and no META that says whose they are; HSET mine.example:UPSTREAMS:META source consul hands it over
+mine.example: not a list of the sync: it has no META that says whose it is; HSET mine.example:UPSTREAMS:META source consul hands it over
 blast radius: 1 of 2 lists; 1 endpoints added; 3 of 4 taken out or changed (75.0 %), most of web.example (75.0 %); 1 not read
 `
 	for _, dry := range []bool{true, false} {
@@ -592,40 +592,45 @@ func TestSyncPublish(t *testing.T) {
 	// With the rights that the reference configuration names, and no more.
 	r.Do("ACL SETUSER sync on >secret ~* +@read +@connection +info +@set +@hash +@transaction")
 	w := writer(t, upstreams.Config{Address: r.Addr, User: "sync", Password: "secret"})
-	publish := func(was, now uint64, members int) error {
-		meta := func(epoch uint64) upstreams.Meta {
-			m := upstreams.Meta{Source: upstreams.SourceConsul, Epoch: epoch, Updated: time.Now()}
-			if epoch == 0 {
-				m.Source = ""
-			}
-			return m
+	meta := func(keeper string, epoch uint64) upstreams.Meta {
+		m := upstreams.Meta{Source: upstreams.SourceConsul, Keeper: keeper, Epoch: epoch, Updated: time.Now()}
+		if epoch == 0 {
+			m.Source = ""
 		}
+		return m
+	}
+	publish := func(was, now upstreams.Meta, members int) error {
 		var edits []upstreams.MemberEdit
 		for i := range members {
-			edits = append(edits, upstreams.MemberEdit{New: fmt.Sprintf("[2001:db8::%x:%x]:80", now, i)})
+			edits = append(edits, upstreams.MemberEdit{New: fmt.Sprintf("[2001:db8::%x:%x]:80", now.Epoch, i)})
 		}
-		return w.Publish(t.Context(), "web.example", meta(was), edits, meta(now))
+		return w.Publish(t.Context(), "web.example", was, edits, now)
 	}
-	if err := publish(0, 1, 2500); err != nil { // three chunks
+	if err := publish(meta("", 0), meta("a", 1), upstreams.PublishMost); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(members(r, "web.example")); n != 2500 {
-		t.Fatalf("%d members", n)
-	}
-	if err := publish(1, 2, 1); err != nil {
+	if err := publish(meta("a", 1), meta("b", 2), 1); err != nil {
 		t.Fatal(err)
 	}
-	err := publish(1, 1, 10)
-	if err == nil || err.Error() != "web.example:UPSTREAMS: epoch 2, expected 1: it has another keeper" {
-		t.Errorf("an old writer: %v", err)
+	for _, old := range []upstreams.Meta{meta("a", 1), meta("a", 2), meta("b", 1)} {
+		err := publish(old, old, 10)
+		want := fmt.Sprintf(`web.example:UPSTREAMS: kept by "b" in epoch 2 now, no longer by %q in %d`, old.Keeper, old.Epoch)
+		if err == nil || err.Error() != want {
+			t.Errorf("an old writer: %v\nwant %s", err, want)
+		}
 	}
 	r.Do("HSET web.example:UPSTREAMS:META source operator")
-	err = publish(2, 2, 10)
+	err := publish(meta("b", 2), meta("b", 2), 10)
 	if err == nil || err.Error() != `web.example:UPSTREAMS: owned by "operator" now` {
 		t.Errorf("an operator's: %v", err)
 	}
-	if n := len(members(r, "web.example")); n != 2501 {
+	if n := len(members(r, "web.example")); n != upstreams.PublishMost+1 {
 		t.Errorf("%d members", n)
+	}
+	r.Do("SET other.example:UPSTREAMS x")
+	err = w.Publish(t.Context(), "other.example", upstreams.Meta{}, []upstreams.MemberEdit{{New: "x"}}, meta("b", 1))
+	if err == nil || !strings.HasPrefix(err.Error(), "other.example:UPSTREAMS:META: WRONGTYPE") {
+		t.Errorf("a key of another type: %v", err)
 	}
 }
 

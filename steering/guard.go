@@ -3,6 +3,7 @@ package steering
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -126,10 +127,7 @@ func (g *Guard) churn(now time.Time, v *Verdict) {
 	if g.Churn.share > 0 {
 		left = max(left, churnLeast)
 	}
-	for _, t := range g.taken {
-		left -= t.n
-	}
-	left = max(0, left)
+	left = max(0, left-g.Taken(now))
 	if v.Lose+v.Change <= left {
 		return
 	}
@@ -144,17 +142,20 @@ func (g *Guard) churn(now time.Time, v *Verdict) {
 	}
 }
 
-// Made tells the guard that a change was made: taken members left or changed, and
-// serving are there now.
-func (g *Guard) Made(now time.Time, taken, serving int) {
-	if taken > 0 {
-		g.taken = append(g.taken, tally{now, taken})
+// Took tells the guard that members left or were changed.
+func (g *Guard) Took(now time.Time, n int) {
+	if n > 0 {
+		g.taken = append(g.taken, tally{now, n})
 	}
-	for len(g.seen) > 0 && g.seen[len(g.seen)-1].n < serving {
+}
+
+// Serves tells the guard how many members serve.
+func (g *Guard) Serves(now time.Time, n int) {
+	for len(g.seen) > 0 && g.seen[len(g.seen)-1].n < n {
 		g.seen = g.seen[:len(g.seen)-1]
 	}
-	if len(g.seen) == 0 || g.seen[len(g.seen)-1].n > serving {
-		g.seen = append(g.seen, tally{now, serving})
+	if len(g.seen) == 0 || g.seen[len(g.seen)-1].n > n {
+		g.seen = append(g.seen, tally{now, n})
 	}
 }
 
@@ -163,12 +164,27 @@ func (g *Guard) Accepted(now time.Time, serving int) {
 	g.seen, g.taken, g.held = []tally{{now, serving}}, nil, false
 }
 
-// Restore gives a new guard what another one knew when it changed the list last:
-// its baseline, the members that serve since, and whether some are held.
-func (g *Guard) Restore(at time.Time, baseline, serving int, held bool) {
-	g.seen, g.taken, g.held = nil, nil, held
-	g.Made(at, 0, max(baseline, serving))
-	g.Made(at, 0, serving)
+// Restore gives a guard what another one knew when it changed the list last: its
+// baseline, what it took within a minute, the members that serve since, and whether
+// some are held. What the guard took itself it does not forget.
+func (g *Guard) Restore(at time.Time, baseline, taken, serving int, held bool) {
+	g.seen, g.held = nil, held
+	g.Serves(at, max(baseline, serving))
+	g.Serves(at, serving)
+	if more := taken - g.Taken(at); more > 0 {
+		g.taken = slices.Insert(g.taken, 0, tally{at, more})
+	}
+}
+
+// Taken is how many members left or changed within the minute before now.
+func (g *Guard) Taken(now time.Time) int {
+	n := 0
+	for _, t := range g.taken {
+		if now.Sub(t.at) < churnWindow {
+			n += t.n
+		}
+	}
+	return n
 }
 
 // Baseline is the most members that the list had within the window.

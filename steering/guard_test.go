@@ -111,13 +111,14 @@ func TestGuard(t *testing.T) {
 			g := Guard{Floor: limit(t, tt.floor), Churn: limit(t, tt.churn)}
 			now := time.Unix(1e9, 0)
 			serving := tt.serving
-			g.Made(now, 0, serving)
+			g.Serves(now, serving)
 			for i, s := range tt.steps {
 				now = now.Add(s.after)
 				c := Change{Serving: serving, Wanted: s.wanted, Losing: s.lost, Changing: s.changed}
 				got := g.Decide(now, c)
 				serving = s.wanted + s.lost - got.Lose
-				g.Made(now, got.Lose+got.Change, serving)
+				g.Took(now, got.Lose+got.Change)
+				g.Serves(now, serving)
 				got.Baseline, got.Floor = 0, 0
 				if got != s.want {
 					t.Fatalf("step %d: got %+v, want %+v", i, got, s.want)
@@ -141,9 +142,26 @@ func TestGuardRestored(t *testing.T) {
 		{"later, held", 2 * time.Hour, true, 10},
 	} {
 		g := Guard{Floor: limit(t, "50%"), Churn: limit(t, "100%")}
-		g.Restore(now, 100, 60, tt.held)
+		g.Restore(now, 100, 0, 60, tt.held)
 		if got := g.Decide(now.Add(tt.after), Change{Serving: 60, Wanted: 40, Losing: 20}); got.Lose != tt.want {
 			t.Errorf("%s: %+v, want %d to leave", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A list changes hands within a minute: the churn of both counts.
+func TestGuardRestoresChurn(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1e9, 0)
+	g := Guard{Floor: limit(t, "1"), Churn: limit(t, "10")}
+	g.Took(now, 3)
+	g.Restore(now.Add(10*time.Second), 100, 8, 100, false) // 3 of the 8 were its own
+	for _, tt := range []struct {
+		after time.Duration
+		lose  int
+	}{{20 * time.Second, 2}, {60 * time.Second, 5}, {70 * time.Second, 10}} {
+		if got := g.Decide(now.Add(tt.after), Change{Serving: 100, Wanted: 50, Losing: 50}); got.Lose != tt.lose {
+			t.Errorf("after %v: %+v, want %d", tt.after, got, tt.lose)
 		}
 	}
 }
@@ -152,7 +170,7 @@ func TestGuardAccepted(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1e9, 0)
 	g := Guard{Floor: limit(t, "50%"), Churn: limit(t, "100%")}
-	g.Made(now, 0, 100)
+	g.Serves(now, 100)
 	g.Decide(now, Change{Serving: 100, Wanted: 10, Losing: 90})
 	g.Accepted(now, 10)
 	if got := g.Decide(now, Change{Serving: 10, Wanted: 8, Losing: 2}); got.Lose != 2 || got.Baseline != 10 {
@@ -177,7 +195,7 @@ func TestGuardLaws(t *testing.T) {
 		}
 		now := time.Unix(1e9, 0)
 		serving := rapid.IntRange(0, 200).Draw(t, "serving")
-		g.Made(now, 0, serving)
+		g.Serves(now, serving)
 		past := []moment{{now, serving, 0, serving}}
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 1800).Draw(t, "seconds")) * time.Second)
@@ -193,7 +211,8 @@ func TestGuardLaws(t *testing.T) {
 			}
 			was := serving
 			serving += gaining - v.Lose
-			g.Made(now, v.Lose+v.Change, serving)
+			g.Took(now, v.Lose+v.Change)
+			g.Serves(now, serving)
 			past = append(past, moment{now, serving, v.Lose + v.Change, v.Baseline})
 
 			most, churn, largest := was, 0, 0

@@ -52,8 +52,10 @@ type Meta struct {
 	Source   Source    // "" where it does not say
 	Index    uint64    // of Consul, when the list was written
 	Updated  time.Time // zero where it does not say
+	Keeper   string    // who keeps the list
 	Epoch    uint64    // one more with every keeper that took the list over
 	Baseline int       // the most endpoints that served within the hour before Updated
+	Taken    int       // endpoints that left or were changed within the minute before it
 	Held     *Held     // nil as long as the list is what its source wants
 	Accept   *int      // an operator's word: as few serving endpoints are right; nil without
 }
@@ -100,7 +102,7 @@ type meta struct {
 	fields map[string]string // the usable fields as they were written
 }
 
-const metaWant = "source consul or operator, updated a time as 2006-01-02T15:04:05Z; index, epoch, baseline, held and accept are written by the sync"
+const metaWant = "source consul or operator, updated a time as 2006-01-02T15:04:05Z; all else is written by the sync"
 
 func (p *parser) meta(hash map[string]string) *meta {
 	m := &meta{fields: map[string]string{}}
@@ -128,8 +130,12 @@ func (m *Meta) set(field, text string) (err error) {
 		next.Epoch, err = strconv.ParseUint(text, 10, 64)
 	case "updated":
 		next.Updated, err = time.Parse(time.RFC3339, text)
+	case "keeper":
+		next.Keeper = text
 	case "baseline":
 		next.Baseline, err = endpointCount(text)
+	case "taken":
+		next.Taken, err = endpointCount(text)
 	case "held":
 		next.Held, err = parseHeld(text)
 	case "accept":
@@ -146,19 +152,25 @@ func (m *Meta) set(field, text string) (err error) {
 	return nil
 }
 
+// keptAs tells whether the list has the keeper of another META, and its owner.
+func (m Meta) keptAs(was Meta) bool {
+	return m.Source == was.Source && m.Epoch == was.Epoch && m.Keeper == was.Keeper
+}
+
 // after is what HSET and HDEL take to make a hash that says was say m. An accept
-// that the keeper has not seen is left there.
+// that the keeper has not seen is left there, as long as it is of what is held.
 func (m Meta) after(was Meta) (set []any, del []string) {
 	set = []any{
-		"source", string(m.Source), "index", m.Index, "epoch", m.Epoch, "baseline", m.Baseline,
-		"updated", m.Updated.UTC().Format(time.RFC3339),
+		"source", string(m.Source), "index", m.Index, "keeper", m.Keeper, "epoch", m.Epoch,
+		"baseline", m.Baseline, "taken", m.Taken, "updated", m.Updated.UTC().Format(time.RFC3339),
 	}
 	if m.Held != nil {
 		set = append(set, "held", m.Held.String())
-	} else if was.Held != nil {
+	} else {
 		del = append(del, "held")
 	}
-	if m.Accept == nil && was.Accept != nil {
+	same := m.Held != nil && was.Held != nil && m.Held.Reason == was.Held.Reason
+	if m.Accept == nil && (was.Accept != nil || !same) {
 		del = append(del, "accept")
 	}
 	return set, del

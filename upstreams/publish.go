@@ -10,9 +10,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// publishChunk is how many members one MULTI changes: some milliseconds of the
-// server's time.
-const publishChunk = 1000
+// PublishMost is how many members one Publish should change: some milliseconds of
+// the server's time.
+const PublishMost = 1000
 
 // Published is an upstream list as it stands on the primary.
 type Published struct {
@@ -45,7 +45,7 @@ func (e *FencedError) Error() string {
 	if e.Got.Source != e.Want.Source {
 		return fmt.Sprintf("%s:UPSTREAMS: owned by %q now", e.App, e.Got.Source)
 	}
-	return fmt.Sprintf("%s:UPSTREAMS: epoch %d, expected %d: it has another keeper", e.App, e.Got.Epoch, e.Want.Epoch)
+	return fmt.Sprintf("%s:UPSTREAMS: kept by %q in epoch %d now, no longer by %q in %d", e.App, e.Got.Keeper, e.Got.Epoch, e.Want.Keeper, e.Want.Epoch)
 }
 
 // upstreamKeys are the set and the META of an application.
@@ -80,7 +80,10 @@ func (w *Writer) Published(ctx context.Context, app string) (*Published, error) 
 		out.Meta = new(parser).meta(hash.Val()).Meta
 		return nil
 	})
-	return out, err
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", set, err)
+	}
+	return out, nil
 }
 
 // read takes the members one by one: each needs its own spelling.
@@ -97,34 +100,14 @@ func (l *Published) read(members []string) {
 	}
 }
 
-// Publish changes the list of an application and its META, in chunks of which
-// each is one transaction, as long as META has the epoch and source of was: else
-// the error is a *FencedError. An edit of one address is never in two chunks.
-// After another error it is not known which of the chunks were made.
+// Publish changes the list of an application and its META in one transaction, as
+// long as META has the keeper, epoch and source of was: else the error is a
+// *FencedError. After another error it is not known whether it was done.
 func (w *Writer) Publish(ctx context.Context, app string, was Meta, edits []MemberEdit, meta Meta) error {
 	set, metaKey, err := upstreamKeys(app)
 	if err != nil {
 		return err
 	}
-	for first := true; first || len(edits) > 0; first = false {
-		n := min(len(edits), publishChunk)
-		if err := w.publish(ctx, fence{app: app, key: metaKey, was: was}, set, edits[:n], meta); err != nil {
-			return err
-		}
-		was, edits = meta, edits[n:]
-	}
-	return nil
-}
-
-// fence is the condition of a transaction on META.
-type fence struct {
-	app, key string
-	was      Meta
-}
-
-// publish makes one transaction. It is tried again when META was written to
-// meanwhile, as by the word of an operator, and still is as it should be.
-func (w *Writer) publish(ctx context.Context, f fence, set string, edits []MemberEdit, meta Meta) error {
 	var add, remove []any
 	for _, e := range edits {
 		if e.Old != "" {
@@ -134,22 +117,29 @@ func (w *Writer) publish(ctx context.Context, f fence, set string, edits []Membe
 			add = append(add, e.New)
 		}
 	}
-	return w.fenced(ctx, f, func(p redis.Pipeliner) {
+	return w.fenced(ctx, fence{app: app, key: metaKey, was: was}, func(p redis.Pipeliner) {
 		if len(remove) > 0 {
 			p.SRem(ctx, set, remove...)
 		}
 		if len(add) > 0 {
 			p.SAdd(ctx, set, add...)
 		}
-		fields, gone := meta.after(f.was)
-		p.HSet(ctx, f.key, fields...)
+		fields, gone := meta.after(was)
+		p.HSet(ctx, metaKey, fields...)
 		if len(gone) > 0 {
-			p.HDel(ctx, f.key, gone...)
+			p.HDel(ctx, metaKey, gone...)
 		}
 	})
 }
 
-// fenced runs a transaction as long as the fence holds.
+// fence is the condition of a transaction on META.
+type fence struct {
+	app, key string
+	was      Meta
+}
+
+// fenced runs a transaction as long as the fence holds. It is tried again when META
+// was written to meanwhile, as by the word of an operator, and is as it should be.
 func (w *Writer) fenced(ctx context.Context, f fence, fill func(redis.Pipeliner)) error {
 	var err error
 	for range 5 {
@@ -160,16 +150,24 @@ func (w *Writer) fenced(ctx context.Context, f fence, fill func(redis.Pipeliner)
 					return err
 				}
 				got := new(parser).meta(hash).Meta
-				if got.Epoch != f.was.Epoch || got.Source != f.was.Source {
+				if !got.keptAs(f.was) {
 					return &FencedError{App: f.app, Want: f.was, Got: got}
 				}
-				_, err = tx.TxPipelined(ctx, func(p redis.Pipeliner) error { fill(p); return nil })
+				cmds, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error { fill(p); return nil })
+				for _, c := range cmds { // which command was refused, and why; EXEC only says that one was
+					if err != nil && c.Err() != nil {
+						return c.Err()
+					}
+				}
 				return err
 			}, f.key)
 		})
 		if !errors.Is(err, redis.TxFailedErr) {
-			return err
+			break
 		}
+	}
+	if _, ok := errors.AsType[*FencedError](err); err != nil && !ok {
+		return fmt.Errorf("%s: %w", f.key, err)
 	}
 	return err
 }
@@ -184,7 +182,7 @@ func (w *Writer) AcceptHeld(ctx context.Context, app string) (Held, error) {
 	if err != nil {
 		return Held{}, err
 	}
-	if list.Meta.Held == nil {
+	if list.Meta.Held == nil || list.Meta.Source != SourceConsul {
 		return Held{}, fmt.Errorf("%s:UPSTREAMS: %w", app, ErrNotHeld)
 	}
 	_, key, _ := upstreamKeys(app)

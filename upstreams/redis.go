@@ -23,18 +23,26 @@ const (
 // newClient is the connection for reading. Nothing is retried behind our back:
 // the follower decides what a failure means.
 func newClient(cfg Config) (*redis.Client, error) {
+	opt, err := options(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return redis.NewClient(opt), nil
+}
+
+func options(cfg Config) (*redis.Options, error) {
 	tlsConfig, err := cfg.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
 	network, addr := cfg.endpoint()
 	silenceLibrary()
-	return redis.NewClient(&redis.Options{
+	return &redis.Options{
 		Network: network, Addr: addr, Username: cfg.User, Password: cfg.Password,
 		TLSConfig: tlsConfig, DialTimeout: dialTimeout, ReadTimeout: readTimeout,
 		MaxRetries: -1, DialerRetries: 1, PoolSize: 4, DisableIdentity: true, ContextTimeoutEnabled: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	}), nil
+	}, nil
 }
 
 // silenceLibrary keeps the library from writing to standard error by itself: we

@@ -8,8 +8,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+)
+
+const (
+	writerPool = 32          // many lists are changed at once, on a primary that may be far
+	writerWait = time.Minute // for one of its connections
 )
 
 // Writer changes lists on the primary. It looks for it when it is first needed
@@ -59,14 +65,27 @@ func (w *Writer) try(ctx context.Context, fn func(*redis.Client) error) error {
 // isLink tells an error of the connection to Redis.
 func isLink(err error) bool {
 	_, fenced := errors.AsType[*FencedError](err)
-	return err != nil && !isReply(err) && !fenced && !errors.Is(err, redis.TxFailedErr) && !errors.Is(err, redis.Nil)
+	return err != nil && !isReply(err) && !fenced && !errors.Is(err, redis.TxFailedErr) && !errors.Is(err, redis.Nil) && !errors.Is(err, redis.ErrPoolTimeout)
 }
 
 // notPrimary tells the replies of a server that is not the primary, or not yet.
 func notPrimary(err error) bool {
-	return isReply(err) && slices.ContainsFunc([]string{"READONLY", "MASTERDOWN", "LOADING"}, func(code string) bool {
-		return strings.HasPrefix(err.Error(), code)
+	e, ok := errors.AsType[redis.Error](err)
+	return ok && slices.ContainsFunc([]string{"READONLY", "MASTERDOWN", "LOADING"}, func(code string) bool {
+		return strings.HasPrefix(e.Error(), code)
 	})
+}
+
+// ReplicationID is that of the primary: another one means another server, or that
+// it was started again, and writes may be lost. "" where it does not tell.
+func (w *Writer) ReplicationID(ctx context.Context) (string, error) {
+	id := ""
+	err := w.do(ctx, func(c *redis.Client) error {
+		text, err := c.Info(ctx, "replication").Result()
+		id = parseInfo(text).replid
+		return err
+	})
+	return id, err
 }
 
 // forget closes a client that is of no more use; nil means whichever it is.
@@ -120,10 +139,12 @@ func (w *Writer) locate(ctx context.Context) (*redis.Client, error) {
 func (w *Writer) connect(ctx context.Context, addr string) (*redis.Client, replicationInfo, error) {
 	cfg := w.cfg
 	cfg.Address = addr
-	c, err := newClient(cfg)
+	opt, err := options(cfg)
 	if err != nil {
 		return nil, replicationInfo{}, err
 	}
+	opt.PoolSize, opt.PoolTimeout = writerPool, writerWait
+	c := redis.NewClient(opt)
 	text, err := c.Info(ctx, "replication").Result()
 	if err != nil && (!isReply(err) || notPrimary(err)) {
 		_ = c.Close()

@@ -16,6 +16,7 @@ import (
 const (
 	dialTimeout    = 2 * time.Second
 	requestTimeout = 5 * time.Second // of what does not wait for a change
+	answerTimeout  = time.Minute     // of an answer for a large service, from a Consul that is busy
 )
 
 // newClient is a client of the agent, and the way to ask it for health. Every list

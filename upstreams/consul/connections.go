@@ -31,20 +31,23 @@ func (s *Sync) fits(ctx context.Context) error {
 	if n <= manyQueries || s.https {
 		return nil
 	}
-	for {
+	for said := false; ; {
 		limit, err := s.connectionLimit(ctx)
-		if e, ok := errors.AsType[api.StatusError](err); ok && e.Code == http.StatusForbidden {
+		e, refused := errors.AsType[api.StatusError](err)
+		switch {
+		case err == nil && limit > 0 && n > limit-spareConns:
+			return upstreams.Defect{
+				Key: "sync.lists", Member: strconv.Itoa(n) + " queries", Reason: "consul takes " + strconv.Itoa(limit) + " connections of one client",
+				Want: "https in sync.consul.address, or limits.http_max_conns_per_client = " + strconv.Itoa(2*n) + " in the configuration of consul",
+			}
+		case err == nil:
+			return nil
+		case refused && e.Code != http.StatusTooManyRequests:
 			s.log.Warn("consul does not tell how many connections it takes of one client", "queries", n, "default", 200, "want", "https in sync.consul.address, or an ACL token with agent:read", "err", err)
 			return nil
-		}
-		if err == nil {
-			if limit > 0 && n > limit-spareConns {
-				return upstreams.Defect{
-					Key: "sync.lists", Member: strconv.Itoa(n) + " queries", Reason: "consul takes " + strconv.Itoa(limit) + " connections of one client",
-					Want: "https in sync.consul.address, or limits.http_max_conns_per_client = " + strconv.Itoa(2*n) + " in the configuration of consul",
-				}
-			}
-			return nil
+		case !said && ctx.Err() == nil:
+			s.log.Warn("consul does not answer, waiting for it", "err", err)
+			said = true
 		}
 		select {
 		case <-ctx.Done():

@@ -35,13 +35,25 @@ type keeper struct {
 	state   state
 
 	// The rest belongs to the goroutine that steps.
-	guard  steering.Guard
-	term   uint64    // of the lock in which the list was taken over; 0 before
-	epoch  uint64    // that this keeper writes
-	saw    time.Time // when the answer came that was looked at last
-	said   string    // the last trouble that was logged
-	saidIn []string  // what Consul has and cannot be used, as it was logged
+	guard     steering.Guard
+	term      uint64    // of the lock in which the list was taken over; 0 before
+	asked     uint64    // term for which all sources were asked anew
+	epoch     uint64    // that this keeper writes
+	notBefore time.Time // after the list was found to have another keeper
+	saw       time.Time // when the answer came that was looked at last
+	said      trouble   // that was logged last
+	saidIn    []string  // what Consul has and cannot be used, as it was logged
 }
+
+// trouble is a kind of reason why a list is not kept.
+type trouble string
+
+const (
+	troubleNone   trouble = ""
+	troubleOwner  trouble = "owner"
+	troubleKeeper trouble = "keeper"
+	troubleRedis  trouble = "redis"
+)
 
 // state is what others may see of a keeper.
 type state struct {
@@ -60,7 +72,10 @@ func newKeeper(cfg ListConfig, s *Sync) *keeper {
 		datacenters = []string{""}
 	}
 	for _, dc := range datacenters {
-		k.sources = append(k.sources, &source{agent: s.agent, service: cfg.Service, tag: cfg.Tag, datacenter: dc, address: cfg.Address, asking: s.asking})
+		if s.asking[dc] == nil {
+			s.asking[dc] = make(chan struct{}, askAtOnce)
+		}
+		k.sources = append(k.sources, &source{agent: s.agent, service: cfg.Service, tag: cfg.Tag, datacenter: dc, address: cfg.Address, asking: s.asking[dc]})
 	}
 	k.answers, k.failing = make([]answer, len(k.sources)), make([]error, len(k.sources))
 	return k
@@ -110,22 +125,26 @@ func (k *keeper) run(ctx context.Context, l *lock) {
 		case <-timer.C:
 		}
 		again := lookEvery
-		if term, ok := l.held(); ok {
-			again = k.step(ctx, term)
-		} else {
+		switch t, ok := l.held(); {
+		case !ok:
 			k.set(state{})
+		case time.Now().Before(k.notBefore):
+			again = time.Until(k.notBefore)
+		default:
+			again = k.step(ctx, t)
 		}
 		timer.Reset(again)
 	}
 }
 
-// view is what Consul says, once every source has answered: else a datacenter
-// that is away would look like one without endpoints.
-func (k *keeper) view() (w wanted, since time.Time, err error) {
+// view is what Consul says, once every source has answered after a time: else a
+// datacenter that is away would look like one without endpoints, and what another
+// sync has seen go would come back.
+func (k *keeper) view(after time.Time) (w wanted, since time.Time, err error) {
 	k.mu.Lock()
 	answers := slices.Clone(k.answers)
 	for i, a := range answers {
-		if a.at.IsZero() {
+		if !a.at.After(after) {
 			err = errors.Join(err, fmt.Errorf("no answer yet for %v", k.sources[i]))
 		}
 		if since.Before(a.at) {
@@ -139,22 +158,41 @@ func (k *keeper) view() (w wanted, since time.Time, err error) {
 	return want(answers), since, nil
 }
 
+// askAgain has the sources asked anew whose answer is of before a time.
+func (k *keeper) askAgain(before time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, a := range k.answers {
+		if !a.at.IsZero() && !a.at.After(before) {
+			k.sources[i].again()
+		}
+	}
+}
+
 // step brings the list nearer to what Consul says, and tells when to look again.
-func (k *keeper) step(ctx context.Context, term uint64) time.Duration {
-	w, since, err := k.view()
+func (k *keeper) step(ctx context.Context, t term) time.Duration {
+	if k.asked != t.number {
+		k.asked = t.number
+		k.askAgain(t.since)
+	}
+	after := time.Time{}
+	if k.term != t.number {
+		after = t.since
+	}
+	w, since, err := k.view(after)
 	if err != nil {
 		return lookEvery // the answer will wake us
 	}
 	k.sayLeft(w.left)
-	list, err := k.look(ctx, term)
+	list, err := k.look(ctx, t.number)
 	if err != nil {
-		return k.trouble(ctx, err)
+		return k.fail(ctx, err)
 	}
 	p, accepted := k.plan(list, w)
 	if err := k.publish(ctx, list.Meta, w, p, accepted); err != nil {
-		return k.trouble(ctx, err)
+		return k.fail(ctx, err)
 	}
-	k.term = term
+	k.term = t.number
 	if len(p.steps) > 0 && since.After(k.saw) {
 		k.metrics.latency.Observe(time.Since(since).Seconds())
 	}
@@ -190,8 +228,8 @@ func (k *keeper) owned(list *upstreams.Published) error {
 		return nil
 	case list.Meta.Source == upstreams.SourceOperator:
 		return fmt.Errorf("%w: META says that an operator owns it", errNotOurs)
-	case len(list.Endpoints)+len(list.Unusable) > 0:
-		return fmt.Errorf("%w: it has members and no META that says whose they are; HSET %s:UPSTREAMS:META source consul hands it over", errNotOurs, k.cfg.App)
+	case len(list.Endpoints)+len(list.Unusable) > 0 || list.HasMeta:
+		return fmt.Errorf("%w: it has no META that says whose it is; HSET %s:UPSTREAMS:META source consul hands it over", errNotOurs, k.cfg.App)
 	}
 	return nil
 }
@@ -199,33 +237,34 @@ func (k *keeper) owned(list *upstreams.Published) error {
 // takeOver makes sure that META is as this keeper left it. The first look in a
 // term takes the list over, with all that the last keeper knew.
 func (k *keeper) takeOver(list *upstreams.Published, term uint64) error {
-	m := list.Meta
-	if k.term == term {
-		if m.Epoch != k.epoch {
-			return &upstreams.FencedError{App: k.cfg.App, Want: upstreams.Meta{Source: m.Source, Epoch: k.epoch}, Got: m}
-		}
-		return nil
-	}
+	m, now := list.Meta, time.Now()
 	serving := 0
 	for _, e := range list.Endpoints {
 		if serves(e.Endpoint) {
 			serving++
 		}
 	}
+	if k.term == term {
+		if m.Epoch != k.epoch || m.Keeper != k.who {
+			return &upstreams.FencedError{App: k.cfg.App, Want: upstreams.Meta{Source: m.Source, Keeper: k.who, Epoch: k.epoch}, Got: m}
+		}
+		k.guard.Serves(now, serving)
+		return nil
+	}
 	at := m.Updated
-	if now := time.Now(); at.IsZero() || at.After(now) {
+	if at.IsZero() || at.After(now) {
 		at = now
 	}
-	k.guard.Restore(at, m.Baseline, serving, m.Held != nil && m.Held.Reason != steering.HoldChurn.String())
+	k.guard.Restore(at, m.Baseline, m.Taken, serving, m.Held != nil && m.Held.Reason != steering.HoldChurn.String())
 	k.epoch = m.Epoch + 1
 	return nil
 }
 
-// plan is what to do now. An operator's word lets everything through, as long as
-// Consul has not lost more than the operator was told.
+// plan is what to do now. An operator's word lets everything through that is held,
+// as long as Consul has not lost more than the operator was told.
 func (k *keeper) plan(list *upstreams.Published, w wanted) (p plan, accepted bool) {
 	now := time.Now()
-	if list.Meta.Accept != nil {
+	if list.Meta.Accept != nil && list.Meta.Held != nil {
 		p = newPlan(list, w, nil, now)
 		if p.wants >= *list.Meta.Accept {
 			return p, true
@@ -235,9 +274,58 @@ func (k *keeper) plan(list *upstreams.Published, w wanted) (p plan, accepted boo
 	return newPlan(list, w, &k.guard, now), false
 }
 
+// publish makes the plan true, in transactions of a bounded size, and writes down
+// with the last of them what has to be known of it.
+func (k *keeper) publish(ctx context.Context, was upstreams.Meta, w wanted, p plan, accepted bool) error {
+	meta := k.meta(was, w, p, accepted)
+	if len(p.steps) == 0 && !accepted && meta.Epoch == was.Epoch && meta.Keeper == was.Keeper && heldText(meta) == heldText(was) && was.Accept == nil {
+		k.made(p, meta, was, accepted)
+		return nil
+	}
+	steps := p.steps
+	for len(steps) > upstreams.PublishMost {
+		part := was
+		part.Source, part.Keeper, part.Epoch, part.Updated = meta.Source, meta.Keeper, meta.Epoch, time.Now()
+		part.Baseline = max(part.Baseline, p.verdict.Baseline)
+		if err := k.publishPart(ctx, was, steps[:upstreams.PublishMost], part); err != nil {
+			return err
+		}
+		was, steps = part, steps[upstreams.PublishMost:]
+	}
+	if err := k.publishPart(ctx, was, steps, meta); err != nil {
+		return err
+	}
+	k.made(p, meta, was, accepted)
+	return nil
+}
+
+// publishPart makes one transaction, and accounts for it at once. One of which it
+// is not known whether it was made counts as made.
+func (k *keeper) publishPart(ctx context.Context, was upstreams.Meta, steps []step, meta upstreams.Meta) error {
+	taken := 0
+	for _, s := range steps {
+		if s.counts {
+			taken++
+		}
+	}
+	now := time.Now()
+	meta.Taken = k.guard.Taken(now) + taken
+	err := k.writer.Publish(ctx, k.cfg.App, was, edits(steps), meta)
+	_, refused := errors.AsType[*upstreams.FencedError](err)
+	if refused {
+		return err
+	}
+	k.guard.Took(now, taken)
+	k.audit(steps, meta.Index, err)
+	return err
+}
+
 // meta is what META says after the plan.
 func (k *keeper) meta(was upstreams.Meta, w wanted, p plan, accepted bool) upstreams.Meta {
-	m := upstreams.Meta{Source: upstreams.SourceConsul, Index: w.index, Updated: time.Now(), Epoch: k.epoch, Baseline: max(p.verdict.Baseline, p.after)}
+	m := upstreams.Meta{
+		Source: upstreams.SourceConsul, Index: w.index, Updated: time.Now(), Keeper: k.who, Epoch: k.epoch,
+		Baseline: max(p.verdict.Baseline, p.after),
+	}
 	if accepted {
 		m.Baseline = p.after
 	}
@@ -248,18 +336,6 @@ func (k *keeper) meta(was upstreams.Meta, w wanted, p plan, accepted bool) upstr
 		}
 	}
 	return m
-}
-
-// publish makes the plan true, and writes down what has to be known of it.
-func (k *keeper) publish(ctx context.Context, was upstreams.Meta, w wanted, p plan, accepted bool) error {
-	meta := k.meta(was, w, p, accepted)
-	if len(p.steps) > 0 || accepted || meta.Epoch != was.Epoch || heldText(meta) != heldText(was) || was.Accept != nil {
-		if err := k.writer.Publish(ctx, k.cfg.App, was, p.edits(), meta); err != nil {
-			return err
-		}
-	}
-	k.made(p, meta, was, accepted)
-	return nil
 }
 
 func heldText(m upstreams.Meta) string {
@@ -276,9 +352,8 @@ func (k *keeper) made(p plan, meta, was upstreams.Meta, accepted bool) {
 		k.guard.Accepted(now, p.after)
 		k.log.Warn("held changes accepted by an operator", "endpoints", p.after)
 	} else {
-		k.guard.Made(now, p.taken, p.after)
+		k.guard.Serves(now, p.after)
 	}
-	k.audit(p, meta.Index)
 	switch {
 	case meta.Held != nil && was.Held != nil && was.Held.Reason == meta.Held.Reason: // said
 	case p.verdict.Hold == steering.HoldChurn:
@@ -286,17 +361,24 @@ func (k *keeper) made(p plan, meta, was upstreams.Meta, accepted bool) {
 	case meta.Held != nil:
 		k.log.Error("list held: consul takes out more than its floor lets through", "reason", meta.Held.Reason, "consul", p.wants,
 			"endpoints", p.after, "held", len(p.held), "floor", p.verdict.Floor, "baseline", p.verdict.Baseline, "accept_with", "razor sync --accept "+k.cfg.App)
-	case meta.Held == nil && was.Held != nil:
+	case was.Held != nil:
 		k.log.Info("list no longer held", "endpoints", p.after)
 	}
-	k.said = ""
+	if k.said != troubleNone {
+		k.log.Info("list kept again")
+	}
+	k.said = troubleNone
 	k.set(state{endpoints: p.after, wants: p.wants, held: meta.Held})
 }
 
-// audit writes a line for every change: who, what, why.
-func (k *keeper) audit(p plan, index uint64) {
+// audit writes a line for every change: who, what, why. failed is why it is not
+// known whether it was made, nil when it was.
+func (k *keeper) audit(steps []step, index uint64, failed error) {
 	log := k.log.With("who", k.who, "consul_index", index)
-	for _, s := range p.steps {
+	if failed != nil {
+		log = log.With("perhaps", failed)
+	}
+	for _, s := range steps {
 		action := actionChange
 		switch {
 		case s.old == "":
@@ -312,29 +394,35 @@ func (k *keeper) audit(p plan, index uint64) {
 	}
 }
 
-// trouble logs why the list is not kept, once.
-func (k *keeper) trouble(ctx context.Context, err error) time.Duration {
+// fail notes why the list is not kept, in the log once for each kind.
+func (k *keeper) fail(ctx context.Context, err error) time.Duration {
 	if ctx.Err() != nil {
 		return lookEvery
 	}
-	text, again := err.Error(), lookError
+	kind, again := troubleRedis, lookError
 	_, fenced := errors.AsType[*upstreams.FencedError](err)
 	switch {
 	case errors.Is(err, errNotOurs):
-		again = lookEvery
+		kind, again = troubleOwner, lookEvery
 	case fenced:
 		// If the lock is still ours when its lease could have run out, then this
 		// was an old writer's last word, or a Redis that lost a write.
-		k.term, again = 0, beatTTL
+		kind, again = troubleKeeper, beatTTL
+		k.term, k.notBefore = 0, time.Now().Add(beatTTL)
+		k.log.Error("list has another keeper", "err", err)
 	default:
 		k.metrics.writeErrors.Inc()
 	}
-	if text != k.said {
+	if kind != k.said && !fenced {
 		k.log.Warn("list not kept", "err", err)
 	}
-	k.said = text
+	k.said = kind
+	if kind == troubleOwner { // what it was to us is over
+		k.set(state{trouble: err.Error()})
+		return again
+	}
 	k.mu.Lock()
-	k.state.trouble = text
+	k.state.trouble = err.Error()
 	k.mu.Unlock()
 	return again
 }
@@ -362,11 +450,18 @@ func (k *keeper) set(s state) {
 func (k *keeper) seen() (s state, oldest time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	oldest = k.answers[0].at
-	for _, a := range k.answers {
+	s, oldest = k.state, k.answers[0].at
+	for i, a := range k.answers {
 		if a.at.Before(oldest) {
 			oldest = a.at
 		}
+		switch {
+		case s.trouble != "":
+		case k.failing[i] != nil:
+			s.trouble = k.failing[i].Error()
+		case a.at.IsZero():
+			s.trouble = "no answer yet from consul"
+		}
 	}
-	return k.state, oldest
+	return s, oldest
 }

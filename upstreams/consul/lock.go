@@ -34,16 +34,22 @@ const (
 type lock struct {
 	client *api.Client
 	key    string
-	who    string // host and process, in the lock's value and the log
+	who    string // host and process, in the lock's value, in META and the log
 	log    *slog.Logger
 	turned func() // called when the lock was taken or lost
 
 	mu     sync.Mutex
 	mine   bool      // it was, when Consul spoke of it last
 	until  time.Time // it is ours until then if nothing more is heard
-	term   uint64    // how often it was taken
+	term   term      // the last one, if it was ever ours
 	holder string    // who has it, "" when nobody is known to
-	heard  bool      // Consul has told the state of the lock
+	heard  bool      // Consul tells who has it
+}
+
+// term is one time that the lock was ours.
+type term struct {
+	number uint64 // of ours; 0 is none
+	since  time.Time
 }
 
 func newLock(client *api.Client, key string, log *slog.Logger, turned func()) *lock {
@@ -51,11 +57,12 @@ func newLock(client *api.Client, key string, log *slog.Logger, turned func()) *l
 	if err != nil {
 		host = "unknown"
 	}
-	return &lock{client: client, key: key, who: fmt.Sprintf("%s:%d", host, os.Getpid()), log: log, turned: turned}
+	who := fmt.Sprintf("%s:%d:%s", host, os.Getpid(), rand.Text()[:6]) // of this process alone
+	return &lock{client: client, key: key, who: who, log: log, turned: turned}
 }
 
 // held tells whether we are the active one now, and which term of ours it is.
-func (l *lock) held() (term uint64, ok bool) {
+func (l *lock) held() (t term, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.term, l.mine && time.Now().Before(l.until)
@@ -76,7 +83,7 @@ func (l *lock) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		l.lost("")
+		l.unknown()
 		if !failing {
 			l.log.Warn("no session in consul, waiting for one", "err", err)
 		}
@@ -108,6 +115,7 @@ func (l *lock) session(ctx context.Context, opened func()) error {
 func (l *lock) contend(ctx context.Context, session string) error {
 	var index uint64
 	for ctx.Err() == nil {
+		start := time.Now()
 		pair, meta, err := l.read(ctx, index)
 		wait := time.Duration(0)
 		switch {
@@ -116,7 +124,7 @@ func (l *lock) contend(ctx context.Context, session string) error {
 			l.silent()
 		case pair != nil && pair.Session == session:
 			index = meta.LastIndex
-			l.prove()
+			l.prove(start)
 		case pair != nil && pair.Session != "":
 			index = meta.LastIndex
 			l.lost(string(pair.Value))
@@ -154,14 +162,16 @@ func (l *lock) read(ctx context.Context, index uint64) (*api.KVPair, *api.QueryM
 	return l.client.KV().Get(l.key, (&api.QueryOptions{WaitIndex: index, WaitTime: lockWait}).WithContext(ctx))
 }
 
-// prove notes that the lock was ours just now.
-func (l *lock) prove() {
+// prove notes that the lock was ours at a time. A lease that had run out is a new
+// term: nobody knows who wrote meanwhile.
+func (l *lock) prove(at time.Time) {
 	l.mu.Lock()
-	taken := !l.mine
+	now := time.Now()
+	taken := !l.mine || now.After(l.until)
 	if taken {
-		l.term++
+		l.term = term{l.term.number + 1, now}
 	}
-	l.mine, l.until, l.holder, l.heard = true, time.Now().Add(beatTTL), l.who, true
+	l.mine, l.until, l.holder, l.heard = true, at.Add(beatTTL), l.who, true
 	l.mu.Unlock()
 	if taken {
 		l.log.Info("active: this sync keeps the lists", "lock", l.key, "who", l.who)
@@ -187,10 +197,22 @@ func (l *lock) lost(holder string) {
 // silent gives the lock up when nothing was heard of it for too long.
 func (l *lock) silent() {
 	l.mu.Lock()
-	over := l.mine && time.Now().After(l.until)
+	over := !l.mine || time.Now().After(l.until)
 	l.mu.Unlock()
 	if over {
-		l.lost("")
+		l.unknown()
+	}
+}
+
+// unknown notes that Consul does not tell who has the lock.
+func (l *lock) unknown() {
+	l.mu.Lock()
+	had := l.mine
+	l.mine, l.holder, l.heard = false, "", false
+	l.mu.Unlock()
+	if had {
+		l.log.Warn("no word from consul of the lock, this sync keeps nothing now", "lock", l.key)
+		l.turned()
 	}
 }
 
@@ -208,25 +230,9 @@ func (l *lock) open(ctx context.Context) (*session, error) {
 	err := s.register(ctx)
 	if e, ok := errors.AsType[api.StatusError](err); ok && e.Code == http.StatusForbidden {
 		l.log.Warn("must not register a check, the lock of a sync that crashes is free after 10 to 20 s", "want", "an ACL token with service:write of "+service, "err", err)
-		return s, s.create(ctx, &api.SessionEntry{Name: service, TTL: slowTTL.String(), LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease})
-	}
-	if err != nil {
-		return nil, err
-	}
-	entry := &api.SessionEntry{
-		Name: service, LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease,
-		NodeChecks: []string{"serfHealth"}, ServiceChecks: []api.ServiceCheck{{ID: s.check}},
-	}
-	// The agent tells the servers of the check a moment after it has it.
-	for start := time.Now(); ; {
-		if err = s.create(ctx, entry); err == nil || time.Since(start) > beatTTL-beatEvery {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
+		err = s.create(ctx, &api.SessionEntry{Name: service, TTL: slowTTL.String(), LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease})
+	} else if err == nil {
+		err = s.createChecked(ctx)
 	}
 	if err != nil {
 		s.close()
@@ -235,9 +241,29 @@ func (l *lock) open(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// register makes the service and its check, whose names are ours alone.
+// createChecked makes a session that ends with our check. The agent tells the
+// servers of the check a moment after it has it.
+func (s *session) createChecked(ctx context.Context) error {
+	entry := &api.SessionEntry{
+		Name: service, LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease,
+		NodeChecks: []string{"serfHealth"}, ServiceChecks: []api.ServiceCheck{{ID: s.check}},
+	}
+	for start := time.Now(); ; {
+		err := s.create(ctx, entry)
+		if err == nil || time.Since(start) > beatTTL-beatEvery {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// register makes the service and its check, whose name is ours alone.
 func (s *session) register(ctx context.Context) error {
-	id := service + ":" + s.lock.who + ":" + rand.Text()[:6]
+	id := service + ":" + s.lock.who
 	reg := &api.AgentServiceRegistration{
 		ID: id, Name: service,
 		Check: &api.AgentServiceCheck{
@@ -246,8 +272,8 @@ func (s *session) register(ctx context.Context) error {
 		},
 	}
 	err := s.lock.client.Agent().ServiceRegisterOpts(reg, (&api.ServiceRegisterOpts{}).WithContext(ctx))
-	if err == nil {
-		s.check = id
+	if _, refused := errors.AsType[api.StatusError](err); !refused {
+		s.check = id // also where the answer was lost
 	}
 	return err
 }

@@ -19,21 +19,25 @@ import (
 // sync's.
 func (s *Sync) Once(ctx context.Context, dry bool, w io.Writer) (complete bool, err error) {
 	defer s.writer.Close()
-	term := uint64(1) // a first one
+	defer s.agent.http.CloseIdleConnections()
+	t := term{number: 1} // of nobody
 	if !dry {
 		release, err := s.takeLock(ctx)
 		if err != nil {
 			return false, err
 		}
 		defer release()
-		term, _ = s.lock.held()
+		t, _ = s.lock.held()
 	}
 	if err := s.ask(ctx); err != nil {
 		return false, err
 	}
 	total := blast{}
 	for _, k := range s.keepers {
-		if err := k.once(ctx, term, dry, w, &total); err != nil {
+		if now, ok := s.lock.held(); !dry && (!ok || now != t) {
+			return false, errors.New("the lock was lost meanwhile: another sync keeps the lists")
+		}
+		if err := k.once(ctx, t.number, dry, w, &total); err != nil {
 			total.failed++
 			fmt.Fprintf(w, "%s: %v\n", k.cfg.App, err)
 			if ctx.Err() != nil {
@@ -97,7 +101,7 @@ func (k *keeper) once(ctx context.Context, term uint64, dry bool, w io.Writer, t
 	if err := errors.Join(k.failing...); err != nil {
 		return err
 	}
-	wanted, _, err := k.view()
+	wanted, _, err := k.view(time.Time{})
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,9 @@ func (k *keeper) once(ctx context.Context, term uint64, dry bool, w io.Writer, t
 	if dry {
 		return nil
 	}
-	return k.publish(ctx, list.Meta, wanted, p, accepted)
+	err = k.publish(ctx, list.Meta, wanted, p, accepted)
+	k.term = term
+	return err
 }
 
 // write writes the plan, if it does anything.

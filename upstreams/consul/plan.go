@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -57,6 +58,7 @@ type step struct {
 	old, new string // members
 	why      string
 	rank     uint64 // of those that the guard counts: who goes first
+	counts   bool   // the guard counts it: somebody who serves leaves or changes
 }
 
 // String is the step as --dry-run writes it.
@@ -103,8 +105,10 @@ func newPlan(list *upstreams.Published, w wanted, guard *steering.Guard, now tim
 		case !serves(old.Endpoint):
 			p.steps = append(p.steps, s) // nobody misses it
 		case is.in() && serves(is.Endpoint):
+			s.counts = true
 			change = append(change, s)
 		default:
+			s.counts = true
 			lose = append(lose, s)
 		}
 	}
@@ -123,7 +127,18 @@ func newPlan(list *upstreams.Published, w wanted, guard *steering.Guard, now tim
 		p.steps = append(p.steps, step{old: member, why: "no endpoint, or one more for its address"})
 	}
 	p.decide(lose, change, guard, now)
+	if guard != nil && len(list.Endpoints) > 0 && !slices.ContainsFunc(slices.Collect(maps.Values(w.endpoints)), func(i instance) bool { return i.in() }) {
+		// Nobody serves there, and it is no reason to believe that nothing is left.
+		p.hold(steering.HoldEmpty)
+	}
 	return p
+}
+
+// hold lets nothing of the plan through.
+func (p *plan) hold(why steering.Hold) {
+	p.held, p.steps = append(p.held, p.steps...), nil
+	p.verdict.Hold, p.verdict.Lose, p.verdict.Change = why, 0, 0
+	p.after, p.taken = p.before, 0
 }
 
 // decide cuts the plan down to what the guard lets through.
@@ -138,8 +153,7 @@ func (p *plan) decide(lose, change []step, guard *steering.Guard, now time.Time)
 	}
 	p.held = slices.Concat(lose[v.Lose:], change[v.Change:])
 	if v.Hold == steering.HoldEmpty {
-		p.held, p.steps = append(p.held, p.steps...), nil
-		p.after = p.before
+		p.hold(v.Hold)
 		return
 	}
 	p.taken = v.Lose + v.Change
@@ -149,10 +163,10 @@ func (p *plan) decide(lose, change []step, guard *steering.Guard, now time.Time)
 	p.steps = slices.Concat(p.steps, change[:v.Change], lose[:v.Lose])
 }
 
-// edits are the steps as the list takes them.
-func (p *plan) edits() []upstreams.MemberEdit {
-	out := make([]upstreams.MemberEdit, len(p.steps))
-	for i, s := range p.steps {
+// edits are steps as the list takes them.
+func edits(steps []step) []upstreams.MemberEdit {
+	out := make([]upstreams.MemberEdit, len(steps))
+	for i, s := range steps {
 		out[i] = upstreams.MemberEdit{Old: s.old, New: s.new}
 	}
 	return out

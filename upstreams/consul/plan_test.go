@@ -187,7 +187,8 @@ func TestPlanLaws(t *testing.T) {
 			if len(list.Endpoints) != len(members) || serving != p.after {
 				rt.Fatalf("%d endpoints, %d serve; the plan said %d\n%s", len(list.Endpoints), serving, p.after, lines(p.steps))
 			}
-			guard.Made(now, p.taken, p.after)
+			guard.Took(now, p.taken)
+			guard.Serves(now, p.after)
 			now = now.Add(time.Minute)
 		}
 		if len(p.steps) != 0 {

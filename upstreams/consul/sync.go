@@ -28,7 +28,7 @@ type Sync struct {
 	metrics *metrics
 	keepers []*keeper
 	https   bool
-	asking  chan struct{} // has an element for each query that does not wait
+	asking  map[string]chan struct{} // by datacenter; has an element for each query that does not wait
 }
 
 // New makes a sync. Nothing is connected to before it is used. reg may be nil.
@@ -42,13 +42,9 @@ func New(cfg Config, redis upstreams.Config, log *slog.Logger, reg prometheus.Re
 	}
 	s := &Sync{
 		log: log, client: client, agent: agent, writer: upstreams.NewWriter(redis),
-		https: strings.HasPrefix(cfg.Consul.Address, "https:"), asking: make(chan struct{}, askAtOnce),
+		https: strings.HasPrefix(cfg.Consul.Address, "https:"), asking: map[string]chan struct{}{},
 	}
-	s.lock = newLock(client, cfg.Lock, log, func() {
-		for _, k := range s.keepers {
-			k.awake()
-		}
-	})
+	s.lock = newLock(client, cfg.Lock, log, s.awake)
 	s.metrics = newMetrics(reg, s)
 	for _, l := range cfg.Lists {
 		s.keepers = append(s.keepers, newKeeper(l, s))
@@ -62,17 +58,52 @@ func New(cfg Config, redis upstreams.Config, log *slog.Logger, reg prometheus.Re
 // and its state in one line.
 func (s *Sync) Run(ctx context.Context, ready func(ok bool, state string)) error {
 	defer s.writer.Close()
+	defer s.agent.http.CloseIdleConnections()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.lock.run(ctx) })
 	for _, k := range s.keepers {
 		g.Go(func() error { k.run(ctx, s.lock); return nil })
 	}
 	g.Go(func() error { return s.follow(ctx) })
+	g.Go(func() error { return s.watchPrimary(ctx) })
 	g.Go(func() error { return s.report(ctx, ready) })
 	s.log.Info("syncing", "lists", len(s.keepers), "who", s.lock.who)
 	err := g.Wait()
 	s.log.Info("stopped")
 	return err
+}
+
+// awake has every keeper look at its list.
+func (s *Sync) awake() {
+	for _, k := range s.keepers {
+		k.awake()
+	}
+}
+
+// watchPrimary has the lists looked at when the Redis primary is another one, or
+// was started again: writes may be lost.
+func (s *Sync) watchPrimary(ctx context.Context) error {
+	tick := time.NewTicker(lookError)
+	defer tick.Stop()
+	for last := ""; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if _, active := s.lock.held(); !active {
+			continue
+		}
+		id, err := s.writer.ReplicationID(ctx)
+		if err != nil || id == last {
+			continue
+		}
+		if last != "" {
+			s.log.Warn("another redis primary, or started again: looking at all lists")
+			s.awake()
+		}
+		last = id
+	}
 }
 
 // follow keeps what Consul says of every list.

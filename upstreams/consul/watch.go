@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -32,11 +33,44 @@ type source struct {
 	agent      *agent
 	service    string
 	tag        string
-	datacenter string // the agent's own when empty
-	address    string // name of the tagged address to take
-	asking     chan struct{}
+	datacenter string        // the agent's own when empty
+	address    string        // name of the tagged address to take
+	asking     chan struct{} // has an element for each query to the datacenter that does not wait
 
 	seen map[uint64]parsed // entries of the last answer, by hash
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // of the query that is waiting
+	anew   bool               // it was cancelled for another one
+}
+
+// again has the next answer come at once. The present one may be old: of a
+// datacenter that answers no longer, or of before a time that Consul was away.
+func (s *source) again() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.anew = true
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// begin is the context of the next query, and whether that is not to wait.
+func (s *source) begin(ctx context.Context) (query context.Context, anew bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	query, s.cancel = context.WithCancel(ctx)
+	anew, s.anew = s.anew, false
+	return query, anew
+}
+
+// interrupted tells whether the query was cancelled by again.
+func (s *source) interrupted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancel()
+	s.cancel = nil
+	return s.anew
 }
 
 // String names the source in logs.
@@ -50,7 +84,7 @@ func (s *source) String() string {
 // ask is one query: it waits until the answer is another than that of the index,
 // or answers at once for the index 0.
 func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
-	timeout := requestTimeout
+	timeout := answerTimeout
 	if index > 0 {
 		timeout += waitTime + waitTime/16
 	} else {
@@ -69,6 +103,11 @@ func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
 		return answer{}, explain(err)
 	}
 	defer bodies.Put(body)
+	// What a server without a leader knows is old. An agent that streams does not
+	// tell: it says false, with a leader too.
+	if header.Get("X-Consul-KnownLeader") == "false" && header.Get("X-Consul-Query-Backend") != "streaming" {
+		return answer{}, errors.New("no cluster leader")
+	}
 	if header.Get("X-Consul-Results-Filtered-By-ACLs") == "true" { // looks like fewer instances
 		return answer{}, errors.New("the ACL token hides a part of the instances; want service:read and node:read")
 	}
@@ -116,11 +155,17 @@ func (s *source) follow(ctx context.Context, answered func(answer), failed func(
 	retry := retryFirst
 	for ctx.Err() == nil {
 		start := time.Now()
-		got, err := s.ask(ctx, index)
+		query, anew := s.begin(ctx)
+		if anew {
+			index = 0
+		}
+		got, err := s.ask(query, index)
 		wait := askEvery - time.Since(start)
-		switch {
+		switch interrupted := s.interrupted(); {
 		case ctx.Err() != nil:
 			return
+		case err != nil && interrupted:
+			continue
 		case err != nil:
 			failed(err)
 			index, wait = 0, retry
