@@ -5,8 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -670,6 +674,75 @@ func TestSyncManyLists(t *testing.T) {
 	if got := s.metric(`razor_sync_changes_total{action="add"}`); got != "601" {
 		t.Errorf("%s endpoints added", got)
 	}
+}
+
+// TestSyncManyListsOverHTTPS: over https more queries wait than Consul takes
+// connections.
+func TestSyncManyListsOverHTTPS(t *testing.T) {
+	t.Parallel()
+	cert, key := certificate(t)
+	port := redistest.FreePort(t)
+	c, r := consultest.Start(t, "limits { http_max_conns_per_client = 200 }", fmt.Sprintf("ports { https = %d }\ntls { defaults { cert_file = %q key_file = %q } }", port, cert, key)), redistest.Start(t)
+	var lists []string
+	for i := range 300 {
+		lists = append(lists, fmt.Sprintf("app%d.example=web", i))
+	}
+	host, _, _ := net.SplitHostPort(c.Addr)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("unused, as there are no ACLs\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := syncConfig(c.Addr, lists...)
+	cfg.Consul = consul.AgentConfig{
+		Address: fmt.Sprintf("https://%s:%d", host, port), TokenFile: token,
+		TLS: &upstreams.TLSConfig{CA: cert, ServerName: "127.0.0.1"},
+	}
+	c.Register("web", "web-1", addrPort(1))
+	s := startSync(t, cfg, r.Addr)
+	full := func(n int) func() bool {
+		return func() bool { return s.metric(`razor_sync_changes_total{action="add"}`) == fmt.Sprint(n) }
+	}
+	s.until("all lists are full", full(300))
+	c.Register("web", "web-2", addrPort(2))
+	s.until("all have the change", full(600))
+}
+
+// TestSyncOverSocket: the agent behind a Unix socket.
+func TestSyncOverSocket(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(t.TempDir(), "consul.sock")
+	link, r := socketTo(t, socket, consultest.Start(t)), redistest.Start(t)
+	cfg := syncConfig("", "web.example=web")
+	cfg.Consul.Address = "unix://" + socket
+	link.Register("web", "web-1", addrPort(1))
+	s := startSync(t, cfg, r.Addr)
+	s.has(r, "web.example", "[2001:db8::1]:80")
+}
+
+// socketTo passes a Unix socket on to a server.
+func socketTo(t *testing.T, socket string, c *consultest.Server) *consultest.Server {
+	t.Helper()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", c.Addr)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(client, server); client.Close() }()
+			go func() { _, _ = io.Copy(server, client); server.Close() }()
+		}
+	}()
+	return c
 }
 
 // TestSyncACL: what a token must not see is not taken for gone, and a token that

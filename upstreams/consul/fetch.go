@@ -85,7 +85,7 @@ func parse(body []byte, last map[uint64]parsed, tagged string) (out answer, seen
 		if !known {
 			var e entry
 			if err := json.Unmarshal(text, &e); err != nil {
-				return err
+				return fmt.Errorf("instance %d of the answer: %w", len(seen)+1, err)
 			}
 			p = e.parse(tagged)
 		}

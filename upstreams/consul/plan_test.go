@@ -244,3 +244,27 @@ func TestWant(t *testing.T) {
 		t.Errorf("left out: %q", w.left)
 	}
 }
+
+func TestPlanWritten(t *testing.T) {
+	t.Parallel()
+	var guard steering.Guard
+	guard.Floor, _ = steering.ParseLimit("75%")
+	guard.Churn, _ = steering.ParseLimit("100%")
+	p := newPlan(published(t, "192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80", "192.0.2.4:80"), registered(t, "!192.0.2.1:80", "192.0.2.3:80"), &guard, time.Unix(1e9, 0))
+	var b strings.Builder
+	p.write("web.example", &b)
+	var total blast
+	total.add("web.example", &p)
+	total.add("other.example", &plan{before: 6})
+	total.failed++
+	b.WriteString(total.String())
+	want := `web.example: 4 -> 3 endpoints, consul has 1
+  - 192.0.2.4:80  (deregistered)
+  held by floor - 192.0.2.2:80  (deregistered)
+  held by floor - 192.0.2.1:80  (critical: http)
+  the floor is 3 of 4; razor sync --accept web.example lets them go
+blast radius: 1 of 2 lists; 0 endpoints added; 1 of 10 taken out or changed (10.0 %), most of web.example (25.0 %); 1 held; 1 not read`
+	if got := b.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
