@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/razor-steering/razor/integration/redistest"
@@ -193,13 +194,15 @@ func TestWriterAccount(t *testing.T) {
 	replica.WaitReplica()
 	for _, s := range []*redistest.Server{primary, replica} {
 		s.Do("ACL SETUSER reader on >secret ~* +@read +@connection +info")
-		s.Do("ACL SETUSER writer on >secret ~* +@read +@connection +info +set")
-		s.Do("ACL SETUSER mute on >secret ~* +@read +@connection +set") // cannot ask the replica for its primary
-		s.Do("ACL SETUSER blind on >secret ~* +@connection +info +set")
+		s.Do("ACL SETUSER writer on >secret ~* +@read +@connection +info +set +@transaction")
+		s.Do("ACL SETUSER half on >secret ~* +@read +@connection +info +@transaction")
+		s.Do("ACL SETUSER mute on >secret ~* +@read +@connection +set +@transaction") // cannot ask the replica for its primary
+		s.Do("ACL SETUSER blind on >secret ~* +@connection +info +set +@transaction")
 	}
 	for _, row := range []struct{ user, password, code, setting string }{
 		{"writer", "secret", "", ""},
 		{"reader", "secret", "NOPERM", "redis.user"},
+		{"half", "secret", "NOPERM", "redis.user"},
 		{"blind", "secret", "NOPERM", "redis.user"},
 		{"mute", "secret", "READONLY", "redis.sentinel"},
 		{"writer", "guess", "WRONGPASS", "redis.password"},
@@ -216,5 +219,41 @@ func TestWriterAccount(t *testing.T) {
 	cfg := upstreams.Config{Address: net.JoinHostPort("127.0.0.1", port), TLS: &upstreams.TLSConfig{Cert: cert, Key: key}}
 	if _, err := flip(t, writer(t, cfg)); setting(err) != "redis.tls" {
 		t.Errorf("with an unknown authority: %v", err)
+	}
+}
+
+// Of two edges that are a route together, drained at once, one stays; and so of
+// three.
+func TestDrainsAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, edges := range [][]string{{"east", "west"}, {"east", "west", "all.z.example"}} {
+		s := redistest.Start(t)
+		fillEdges(s)
+		if len(edges) > 2 {
+			s.Do("SADD all.z.example:A 192.0.2.3") // a route that is an edge of itself
+		}
+		for round := range 20 {
+			errs := make([]error, len(edges))
+			var wg sync.WaitGroup
+			for i, edge := range edges {
+				w := writer(t, upstreams.Config{Address: s.Addr})
+				wg.Go(func() { _, errs[i] = w.DrainEdge(t.Context(), nil, edge, false) })
+			}
+			wg.Wait()
+			refused := 0
+			for i, err := range errs {
+				switch {
+				case err == nil:
+					s.Do("DEL " + edges[i] + ":STATE")
+				case strings.Contains(err.Error(), "is the last active edge"):
+					refused++
+				default:
+					t.Fatal(err)
+				}
+			}
+			if refused != 1 {
+				t.Fatalf("round %d: %d of %d refused: %v", round, refused, len(edges), errs)
+			}
+		}
 	}
 }

@@ -2,6 +2,7 @@ package upstreams
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func (w *Writer) DrainEdge(ctx context.Context, zones []string, name string, for
 			return Draining, "no zone answers its addresses", nil
 		}
 		forgotten := time.Now().Add(time.Duration(ttl)*time.Second + time.Second).Truncate(time.Second).UTC()
-		return Draining, fmt.Sprintf("resolvers have forgotten its addresses at %s (TTL %d s)", forgotten.Format(time.RFC3339), ttl), nil
+		return Draining, fmt.Sprintf("resolvers have forgotten its addresses at %s (TTL %d s), where lists are not stale", forgotten.Format(time.RFC3339), ttl), nil
 	})
 }
 
@@ -51,44 +52,106 @@ func (w *Writer) UndrainEdge(ctx context.Context, zones []string, name string) (
 	})
 }
 
+// edgeTries bounds how often a verb on an edge begins anew because a state that it
+// depends on was written meanwhile.
+const edgeTries = 10
+
 // edge reads the lists of the primary, and writes there the state that decide
-// wants, if it is another one. It returns what there is to say, with the note of
-// decide behind it.
-func (w *Writer) edge(ctx context.Context, zones []string, name string, decide func(m *model, edge string) (AdminState, string, error)) (string, error) {
+// wants, unless it stands there. It returns what there is to say, with the note of
+// decide behind it. What decide sees of the states of edges in the same routes is
+// true when the state is written: two verbs at once do not empty a route.
+func (w *Writer) edge(ctx context.Context, zones []string, name string, decide func(m *model, edge string) (AdminState, string, error)) (said string, err error) {
 	edge, err := WireName(trimDot(name))
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
-	said := ""
-	err = w.do(ctx, func(c *redis.Client) error {
-		m, err := loadModel(ctx, c, zones)
-		if err != nil {
-			return err
+	for range edgeTries {
+		err = w.do(ctx, func(c *redis.Client) error {
+			return c.Watch(ctx, func(tx *redis.Tx) error {
+				m, err := watchStates(ctx, tx, zones, edge)
+				if err != nil {
+					return err
+				}
+				was := m.values[keyID{kind: kindState, name: edge}] // decide tries out another one
+				state, note, err := decide(m, edge)
+				if err != nil {
+					return err
+				}
+				said, err = setState(ctx, tx, edge, was, state, note)
+				return err
+			})
+		})
+		if !errors.Is(err, redis.TxFailedErr) {
+			break
 		}
-		was := m.state(edge)
-		state, note, err := decide(m, edge)
-		if err != nil {
-			return err
+	}
+	return said, SettingDefect(err)
+}
+
+// watchStates reads all lists, and has the transaction fail if the state of an edge
+// in one of the routes of edge is written from now on.
+func watchStates(ctx context.Context, tx *redis.Tx, zones []string, edge string) (*model, error) {
+	r := newReader(tx)
+	m, err := loadModel(ctx, r, zones)
+	if err != nil {
+		return nil, err
+	}
+	ids := m.statesBeside(edge)
+	if err := tx.Watch(ctx, r.spellings(ids)...).Err(); err != nil {
+		return nil, err
+	}
+	var changes []change
+	err = r.read(ctx, ids, func(f found) { changes = append(changes, change{f.id, f.value}) }, nil)
+	if err == nil {
+		m.apply(changes)
+	}
+	return m, err
+}
+
+// statesBeside are the states of an edge and of all that are in a route with it.
+func (m *model) statesBeside(edge string) []keyID {
+	routes := m.routesWith(edge)
+	names := map[string]bool{edge: true}
+	for name := range m.routesOf {
+		if slices.ContainsFunc(routes, func(route string) bool { return m.routesOf[name][route] }) {
+			names[name] = true
 		}
-		id := keyID{kind: kindState, name: edge}
-		if state == was {
-			said = fmt.Sprintf("%s is %s already", NameText(edge), state)
-			if v := m.values[id]; v != nil && !v.since.IsZero() {
-				said += " since " + v.since.Format(time.RFC3339)
-			}
-			return nil
+	}
+	for _, route := range routes { // a route with a pool is an edge of itself
+		names[route] = true
+	}
+	var out []keyID
+	for name := range names {
+		out = append(out, keyID{kind: kindState, name: name})
+	}
+	return out
+}
+
+// setState writes a state, unless it is what stands in Redis: where there is none, or none
+// that can be used, followers may have kept another one. It returns what there is
+// to say.
+func setState(ctx context.Context, tx *redis.Tx, edge string, was *value, state AdminState, note string) (string, error) {
+	if was != nil && was.state == state {
+		said := fmt.Sprintf("%s is %s already", NameText(edge), state)
+		if !was.since.IsZero() {
+			said += " since " + was.since.Format(time.RFC3339)
 		}
-		since := time.Now().UTC().Truncate(time.Second)
-		if err := c.Set(ctx, id.spelling(), stateText(state, since), 0).Err(); err != nil {
-			return err
-		}
-		said = fmt.Sprintf("%s is %s since %s", NameText(edge), state, since.Format(time.RFC3339))
-		if note != "" {
-			said += "\n" + note
-		}
+		return said, nil
+	}
+	since := time.Now().UTC().Truncate(time.Second)
+	var set *redis.StatusCmd
+	_, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		set = p.Set(ctx, keyID{kind: kindState, name: edge}.spelling(), stateText(state, since), 0)
 		return nil
 	})
-	return said, SettingDefect(err)
+	if isReply(set.Err()) { // that of EXEC only says that there was one
+		err = set.Err()
+	}
+	said := fmt.Sprintf("%s is %s since %s", NameText(edge), state, since.Format(time.RFC3339))
+	if note != "" {
+		said += "\n" + note
+	}
+	return said, err
 }
 
 // noEdge is the error of a name that is no edge, and says what is.

@@ -12,8 +12,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/razor-steering/razor/steering"
 )
 
@@ -45,7 +43,7 @@ func EdgesLive(ctx context.Context, cfg Config, zones []string, asJSON bool, w i
 		return err
 	}
 	defer client.Close()
-	m, err := loadModel(ctx, client, zones)
+	m, err := loadModel(ctx, newReader(client), zones)
 	if err != nil {
 		return err
 	}
@@ -98,12 +96,12 @@ func drainedRoutes(edges []Edge) []string {
 }
 
 // loadModel reads all lists of a Redis server once.
-func loadModel(ctx context.Context, client *redis.Client, zones []string) (*model, error) {
+func loadModel(ctx context.Context, r *reader, zones []string) (*model, error) {
 	configured, err := wireNames(zones)
 	if err != nil {
 		return nil, err
 	}
-	got, err := newReader(client).scan(ctx, scanning{configured: configured})
+	got, err := r.scan(ctx, scanning{configured: configured})
 	if err != nil {
 		return nil, err
 	}

@@ -55,13 +55,13 @@ func (silent) Printf(context.Context, string, ...any) {}
 
 // reader reads keys of the schema from one server.
 type reader struct {
-	client *redis.Client
+	client redis.Cmdable
 	// odd has, for a key found under another spelling than by the book (capital
 	// letters), these spellings.
 	odd map[keyID][]string
 }
 
-func newReader(c *redis.Client) *reader { return &reader{client: c, odd: map[keyID][]string{}} }
+func newReader(c redis.Cmdable) *reader { return &reader{client: c, odd: map[keyID][]string{}} }
 
 // found is the outcome of reading one key of the schema.
 type found struct {
@@ -99,6 +99,15 @@ func (r *reader) note(id keyID, key string) {
 	}
 }
 
+// spellings are the keys that may have the values of some.
+func (r *reader) spellings(ids []keyID) []string {
+	out := make([]string, 0, len(ids))
+	for _, id := range ids {
+		out = append(append(out, id.spelling()), r.odd[id]...)
+	}
+	return out
+}
+
 // read reads whole keys, in batches that take some milliseconds each. visit is
 // called for every key, between after every batch.
 func (r *reader) read(ctx context.Context, ids []keyID, visit func(found), between func() error) error {
@@ -134,7 +143,7 @@ func (r *reader) readBatch(ctx context.Context, batch []keyID, visit func(found)
 	var keys []string
 	var of []keyID
 	for _, id := range batch {
-		for _, k := range append([]string{id.spelling()}, r.odd[id]...) {
+		for _, k := range r.spellings([]keyID{id}) {
 			keys, of = append(keys, k), append(of, id)
 		}
 	}

@@ -20,7 +20,7 @@ func SettingDefect(err error) error {
 		case "NOAUTH", "WRONGPASS":
 			return Defect{Key: "redis.password", Reason: err.Error(), Want: "redis.user and redis.password of an account there"}
 		case "NOPERM":
-			return Defect{Key: "redis.user", Reason: err.Error(), Want: "an account with ~* +@read +@connection +info, and +set to write"}
+			return Defect{Key: "redis.user", Reason: err.Error(), Want: "an account with ~* +@read +@connection +info, and +set +@transaction to write"}
 		case "READONLY":
 			return Defect{Key: "redis.sentinel", Reason: err.Error(), Want: "sentinels that know the primary, or +info for the account, which then asks the replica"}
 		}
