@@ -164,12 +164,14 @@ func TestMissingRights(t *testing.T) {
 	s.Do("SADD other:A 192.0.2.1")
 	s.Do("ACL SETUSER narrow on >secret ~*z.example* +@read +@connection +info +client|tracking")
 	s.Do("ACL SETUSER blind on >secret ~* +@read +@connection -client|tracking +info")
+	s.Do("ACL SETUSER deaf on >secret ~* +@read +@connection +client|tracking")
 	for user, row := range map[string]struct {
 		link upstreams.Link
 		want string
 	}{
 		"narrow": {upstreams.LinkTracking, "other:A: the account must not read it"},
 		"blind":  {upstreams.LinkPolling, "CLIENT TRACKING: "},
+		"deaf":   {upstreams.LinkTracking, "INFO: NOPERM "},
 	} {
 		cfg := upstreams.Config{Address: s.Addr, User: user, Password: "secret"}
 		f := follow(t, cfg, upstreams.Options{})

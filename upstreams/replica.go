@@ -21,11 +21,15 @@ type Replica struct {
 // watch reads INFO replication: another replication id means other data.
 func (s *session) watch(ctx context.Context) error {
 	text, err := s.replication(ctx)
-	if err != nil {
-		if isReply(err) {
-			s.setHealth(func(h *Health) { h.Replica = Replica{} })
-			return nil // the server has no such INFO
+	switch {
+	case isReply(err): // no right to it, or no such INFO
+		if isDenied(err) && !s.blind {
+			s.blind = true
+			s.log.Warn("redis does not say how old its lists are, a replica without its primary is not noticed", "err", err, "needs", "+info in the account's ACL")
 		}
+		s.setHealth(func(h *Health) { h.Replica = Replica{} })
+		return nil
+	case err != nil:
 		return err
 	}
 	info := parseInfo(text)
@@ -43,6 +47,9 @@ func (s *session) replication(ctx context.Context) (string, error) {
 	defer cancel()
 	return s.reader.client.Info(ctx, "replication").Result()
 }
+
+// isDenied tells the reply to a command that the account has no right to.
+func isDenied(err error) bool { return isReply(err) && strings.HasPrefix(err.Error(), "NOPERM") }
 
 // isReply tells an error that the server replied with from one of the link.
 func isReply(err error) bool {

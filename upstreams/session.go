@@ -12,6 +12,7 @@ type session struct {
 	reader  *reader
 	tracker *tracker // nil where the server cannot track
 	saver   *saver
+	blind   bool          // it was said that INFO is denied
 	reached bool          // the lists were read
 	scanned time.Time     // when all was read last
 	took    time.Duration // how long that took

@@ -36,11 +36,9 @@ func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error
 	if err != nil {
 		return nil, err
 	}
-	var out []Defect
-	if t, err := track(ctx, cfg); errors.Is(err, errNoTracking) && strings.Contains(err.Error(), "NOPERM") {
-		out = append(out, Defect{Key: "CLIENT TRACKING", Reason: err.Error(), Want: "Redis 6, and +client|tracking in the account's ACL: without, edits are seen late"})
-	} else if err == nil {
-		t.close()
+	out, err := missingRights(ctx, cfg)
+	if err != nil {
+		return nil, err
 	}
 	badSOA := map[keyID]bool{} // told already
 	for key, defects := range got.defects {
@@ -61,6 +59,26 @@ func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error
 		}
 	}
 	slices.SortFunc(out, func(a, b Defect) int { return strings.Compare(a.String(), b.String()) })
+	return out, nil
+}
+
+// missingRights are defects of the account: without these rights it is read all the
+// same, but less is known.
+func missingRights(ctx context.Context, cfg Config) ([]Defect, error) {
+	var out []Defect
+	if t, err := track(ctx, cfg); errors.Is(err, errNoTracking) && strings.Contains(err.Error(), "NOPERM") {
+		out = append(out, Defect{Key: "CLIENT TRACKING", Reason: err.Error(), Want: "Redis 6, and +client|tracking in the account's ACL: without, edits are seen late"})
+	} else if err == nil {
+		t.close()
+	}
+	client, err := newClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	if err := client.Info(ctx, "replication").Err(); isDenied(err) {
+		out = append(out, Defect{Key: "INFO", Reason: err.Error(), Want: "+info in the account's ACL: without, a replica that has lost its primary is not noticed"})
+	}
 	return out, nil
 }
 
