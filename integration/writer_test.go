@@ -144,9 +144,30 @@ func TestWriterWithoutAPrimary(t *testing.T) {
 		t.Parallel()
 		s := redistest.Sentinel(t, "lists", redistest.Start(t))
 		s.Do("ACL SETUSER razor on >secret +@all")
-		cfg := sentinelAt(s.Addr)
-		cfg.User, cfg.Password = "razor", "guess"
-		refused(t, writer(t, upstreams.Config{Sentinel: cfg}), "redis.sentinel", s.Addr, "WRONGPASS")
+		s.Do("ACL SETUSER narrow on >secret +@connection")
+		for _, row := range []struct{ user, password, code, setting string }{
+			{"razor", "guess", "WRONGPASS", "redis.sentinel.password"},
+			{"narrow", "secret", "NOPERM", "redis.sentinel.user"},
+		} {
+			cfg := sentinelAt(s.Addr)
+			cfg.User, cfg.Password = row.user, row.password
+			_, err := flip(t, writer(t, upstreams.Config{Sentinel: cfg}))
+			if setting(err) != row.setting || !strings.Contains(err.Error(), row.code) || !strings.Contains(err.Error(), s.Addr) {
+				t.Errorf("%v; want %s at %s of %s", err, row.code, s.Addr, row.setting)
+			}
+		}
+	})
+	t.Run("a certificate of Sentinel from an unknown authority", func(t *testing.T) {
+		t.Parallel()
+		cert, key := certificate(t)
+		addr := freeAddr(t)
+		_, port, _ := net.SplitHostPort(addr)
+		redistest.Start(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert)
+		cfg := sentinelAt(addr)
+		cfg.TLS = &upstreams.TLSConfig{}
+		if _, err := flip(t, writer(t, upstreams.Config{Sentinel: cfg})); setting(err) != "redis.sentinel.tls" {
+			t.Errorf("%v", err)
+		}
 	})
 	t.Run("a primary that is down", func(t *testing.T) {
 		t.Parallel()

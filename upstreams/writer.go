@@ -175,7 +175,8 @@ func (s *SentinelConfig) primary(ctx context.Context) (string, error) {
 		case err == nil || errors.Is(err, redis.Nil):
 			err = errors.New("knows no primary of that name")
 		}
-		errs = append(errs, fmt.Errorf("sentinel %s: %q: %w", addr, s.Name, err))
+		err = fmt.Errorf("sentinel %s: %q: %w", addr, s.Name, err)
+		errs = append(errs, settingDefect("redis.sentinel.", "an account with +sentinel|get-master-addr-by-name +@connection", err))
 	}
 	return "", errors.Join(errs...)
 }
