@@ -181,7 +181,7 @@ var events = []event{
 	{name: "ACL account off, on again", since: "on", way: "reader +client|tracking", run: func(s *stage) time.Time {
 		s.replica.Do("ACL SETUSER reader off")
 		s.replica.Do("CLIENT KILL USER reader")
-		s.sees("does not answer")
+		s.sees("redis refuses: WRONGPASS ")
 		s.edit(s.primary)
 		from := time.Now()
 		s.replica.Do("ACL SETUSER reader on")

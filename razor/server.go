@@ -123,10 +123,14 @@ func report(ctx context.Context, f *upstreams.Follower, ready Ready) error {
 // state is ready as long as there is a zone to answer for, be it from an old
 // snapshot: taking a server out for a fault that all share would take all out.
 func state(h upstreams.Health, now time.Time) (ok bool, text string) {
+	away := "redis does not answer"
+	if h.Refused != "" {
+		away = "redis refuses: " + h.Refused
+	}
 	ago := strconv.Itoa(int(now.Sub(h.AsOf()).Seconds())) + " s ago"
 	switch {
 	case !h.Loaded && h.Link == upstreams.LinkDown:
-		return false, "not ready: redis does not answer and there is no snapshot on disk"
+		return false, "not ready: " + away + " and there is no snapshot on disk"
 	case !h.Loaded:
 		return false, "not ready: no zone in redis (a CONFIG with an SOA)"
 	case h.Hold != "":
@@ -136,9 +140,9 @@ func state(h upstreams.Health, now time.Time) (ok bool, text string) {
 	case h.Link != upstreams.LinkDown:
 		text = "ready"
 	case h.FromDisk:
-		text = "ready, redis does not answer: serving the snapshot from disk"
+		text = "ready, " + away + ": serving the snapshot from disk"
 	default:
-		text = "ready, redis does not answer: serving the snapshot of " + ago
+		text = "ready, " + away + ": serving the snapshot of " + ago
 	}
 	if h.Stale {
 		text += "; stale: as of " + ago

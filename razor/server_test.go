@@ -245,6 +245,8 @@ func TestState(t *testing.T) {
 		text   string
 	}{
 		{upstreams.Health{Link: upstreams.LinkDown}, false, "not ready: redis does not answer and there is no snapshot on disk"},
+		{upstreams.Health{Link: upstreams.LinkDown, Refused: "WRONGPASS x"}, false, "not ready: redis refuses: WRONGPASS x and there is no snapshot on disk"},
+		{upstreams.Health{Link: upstreams.LinkDown, Refused: "NOAUTH x", Loaded: true, InSync: now.Add(-90 * time.Second)}, true, "ready, redis refuses: NOAUTH x: serving the snapshot of 90 s ago"},
 		{upstreams.Health{Link: upstreams.LinkTracking}, false, "not ready: no zone in redis (a CONFIG with an SOA)"},
 		{upstreams.Health{Link: upstreams.LinkTracking, Loaded: true}, true, "ready"},
 		{upstreams.Health{Link: upstreams.LinkPolling, Loaded: true}, true, "ready"},

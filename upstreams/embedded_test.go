@@ -400,8 +400,8 @@ func TestStartFromDisk(t *testing.T) {
 	}
 	defer again.Close()
 	w.wait("hold", func() bool { return w.Health().Hold != "" })
-	if h := w.Health(); h.FromDisk {
-		t.Errorf("%+v", h)
+	if held := w.Health(); !held.FromDisk || !held.InSync.Equal(h.InSync) {
+		t.Errorf("%+v", held)
 	}
 	w.stop()
 }

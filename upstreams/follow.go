@@ -58,13 +58,14 @@ type Follower struct {
 	changed func(id keyID, old, v *value) // told of every change before it is published, may be nil
 }
 
-// Health is the state of a follower. The lists are older than they seem in two
-// ways, which AsOf and Stale put together: Redis does not answer, or is a replica
-// that does not hear its primary.
+// Health is the state of a follower. The lists are older than they seem in three
+// ways, which AsOf and Stale put together: Redis does not answer, is a replica that
+// does not hear its primary, or has lost what is held.
 type Health struct {
 	Link     Link
 	Loaded   bool      // there is a snapshot with a zone in it
-	FromDisk bool      // the snapshot is the one from disk, Redis was not read yet
+	FromDisk bool      // the snapshot is the one from disk, Redis was not read yet or not obeyed
+	Refused  string    // the reply with which Redis does not let itself be read; "" where it is read or does not answer
 	InSync   time.Time // when the snapshot was last known to be what Redis says, or was written to disk; zero if never
 	Hold     string    // why a mass loss is not obeyed; "" when nothing is held
 	Stale    bool      // AsOf is longer ago than redis.stale_after; false before the first snapshot
@@ -85,7 +86,7 @@ type Link string
 
 // The states of a link.
 const (
-	LinkDown     Link = "down"     // Redis does not answer
+	LinkDown     Link = "down"     // Redis does not answer, or refuses
 	LinkTracking Link = "tracking" // Redis names the keys that change
 	LinkPolling  Link = "polling"  // the server cannot; all keys are read again and again
 )
@@ -190,7 +191,7 @@ func (f *Follower) Run(ctx context.Context) error {
 		}
 		if !down || refused != isReply(err) {
 			switch {
-			case isReply(err): // it is loading, has lost its primary, or has other rights for us
+			case isReply(err): // it does not know us, is loading, has lost its primary, or has other rights for us
 				f.log.Warn("redis refuses to be read, serving the last good snapshot", "address", f.cfg.Address, "err", err)
 			case s.reached:
 				f.log.Warn("redis link lost, serving the last good snapshot", "address", f.cfg.Address, "err", err)
@@ -201,7 +202,9 @@ func (f *Follower) Run(ctx context.Context) error {
 		down, refused = true, isReply(err)
 		f.setHealth(func(h *Health) {
 			h.Link = LinkDown
-			if !refused {
+			if h.Refused = ""; refused {
+				h.Refused = Printable(replyOf(err))
+			} else {
 				h.Replica = Replica{Heard: h.Replica.Heard}
 			}
 		})

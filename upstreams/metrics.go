@@ -58,7 +58,7 @@ func newMetrics(reg prometheus.Registerer, f *Follower) *metrics {
 		drained:   desc(metricDrained, "Routes of which every edge is drained by hand."),
 		link:      desc(metricLink, "Whether Redis answers, by the way in which changes are followed.", "link"),
 		hold:      desc(metricHold, "1 while a mass loss in Redis is not obeyed."),
-		stale:     desc(metricStale, "1 while the lists are older than redis.stale_after: Redis does not answer, or does not hear its primary."),
+		stale:     desc(metricStale, "1 while the lists are older than redis.stale_after: Redis does not answer, does not hear its primary, or has lost them (a hold)."),
 		replica:   desc(metricReplicaLink, "Whether the Redis replica's link to its primary is up."),
 		lag:       desc(metricReplicaLag, "Time since the Redis replica heard its primary."),
 		rejected:  prometheus.NewGauge(prometheus.GaugeOpts{Name: metricRejected, Help: "Keys, members and fields in Redis that cannot be used and are left out."}),

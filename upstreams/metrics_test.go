@@ -117,7 +117,7 @@ razor_upstreams_rejected 3
 # HELP razor_upstreams_replica_link_up Whether the Redis replica's link to its primary is up.
 # TYPE razor_upstreams_replica_link_up gauge
 razor_upstreams_replica_link_up 1
-# HELP razor_upstreams_stale 1 while the lists are older than redis.stale_after: Redis does not answer, or does not hear its primary.
+# HELP razor_upstreams_stale 1 while the lists are older than redis.stale_after: Redis does not answer, does not hear its primary, or has lost them (a hold).
 # TYPE razor_upstreams_stale gauge
 razor_upstreams_stale 1
 # HELP razor_upstreams_zones Zones in the snapshot.

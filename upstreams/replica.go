@@ -52,9 +52,14 @@ func (s *session) replication(ctx context.Context) (string, error) {
 func isDenied(err error) bool { return isReply(err) && strings.HasPrefix(err.Error(), "NOPERM") }
 
 // isReply tells an error that the server replied with from one of the link.
-func isReply(err error) bool {
-	var e redis.Error
-	return errors.As(err, &e)
+func isReply(err error) bool { return replyOf(err) != "" }
+
+// replyOf is the reply that an error is, "" where it is none.
+func replyOf(err error) string {
+	if e, ok := errors.AsType[redis.Error](err); ok {
+		return e.Error()
+	}
+	return ""
 }
 
 // replicationInfo is what is read of INFO replication.

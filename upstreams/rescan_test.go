@@ -421,9 +421,10 @@ func TestHoldDoesNotWaitForRemovals(t *testing.T) {
 	s.do("DEL b.r.example:A")
 	s.named("b.r.example:A")
 	_, _ = s.tracker.take()
+	inSync := s.session.Health().InSync
 	s.rescanned("redis link was down")
-	if s.session.Health().Hold == "" {
-		t.Fatal("not held")
+	if h := s.session.Health(); h.Hold == "" || !h.InSync.Equal(inSync) {
+		t.Fatalf("not held, or in sync with Redis: %+v", h)
 	}
 	s.edited("a.r.example:A", append([]any{"SREM", "a.r.example:A"}, members(0, 20)...)...)
 	sadd("b.r.example:A", 50, 50)
@@ -433,6 +434,9 @@ func TestHoldDoesNotWaitForRemovals(t *testing.T) {
 	}
 	s.evaluate()
 	s.notHeld()
+	if s.sync(); !s.session.Health().InSync.After(inSync) {
+		t.Error("not in sync after the hold")
+	}
 }
 
 // TestBadFieldsKeepTheLastGood checks that a slip in a CONFIG changes nothing.

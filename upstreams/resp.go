@@ -23,6 +23,9 @@ type respError string
 
 func (e respError) Error() string { return string(e) }
 
+// RedisError makes it a redis.Error, as the replies that the library reads.
+func (respError) RedisError() {}
+
 // respPush is an out-of-band message of RESP3.
 type respPush []any
 

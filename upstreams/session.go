@@ -44,7 +44,7 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	s.reached = true
-	s.setHealth(func(h *Health) { h.Link = link })
+	s.setHealth(func(h *Health) { h.Link, h.Refused = link, "" })
 	snap := s.Snapshot()
 	s.log.Info("following redis", "address", s.cfg.Address, "link", string(link), "zones", snap.ZoneCount(), "names", snap.NameCount, "members", snap.MemberCount)
 	if link == LinkPolling {
@@ -127,9 +127,14 @@ func (s *session) alive(ctx context.Context) error {
 	return nil
 }
 
-// sync notes that the snapshot is what Redis says, and has it saved.
+// sync notes that the snapshot is what Redis says, which it is not during a hold,
+// and has it saved.
 func (s *session) sync() {
-	s.setHealth(func(h *Health) { h.InSync, h.FromDisk = time.Now(), false })
+	s.setHealth(func(h *Health) {
+		if s.hold == nil {
+			h.InSync, h.FromDisk = time.Now(), false
+		}
+	})
 	s.unsaved = s.saver.failed.Swap(false) || s.unsaved
 	if s.unsaved && s.saver.offer(s.model.values) {
 		s.unsaved = false
