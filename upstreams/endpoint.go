@@ -38,12 +38,14 @@ func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil
 
 const endpointWant = "an address and port such as [2001:db8::1]:8080, with weight=, sid= and site= behind it"
 
-// errWeight takes the whole endpoint out: one that should take no flows must not
-// get some by a slip.
-var errWeight = errors.New("bad weight")
+// endpointAttributes are the keys of an endpoint's attributes.
+var endpointAttributes = []string{"weight", "sid", "site"}
 
-// endpoints reads the members of an UPSTREAMS set. A bad attribute but the weight
-// is left out of its endpoint; of two members for one address the first in the
+var errTwice = errors.New("given twice")
+
+// endpoints reads the members of an UPSTREAMS set. A bad attribute is left out of
+// its endpoint, and of two with one key the second. A bad weight leaves out the
+// endpoint: one that should take no flows must not get some by a slip. Of two members for one address the first in the
 // order of their text counts.
 func (p *parser) endpoints(set []string) []Endpoint {
 	read := make([]Endpoint, 0, len(set))
@@ -64,13 +66,14 @@ func (p *parser) endpoints(set []string) []Endpoint {
 	}
 	slices.SortStableFunc(p.defects, func(a, b Defect) int { return strings.Compare(a.Member, b.Member) })
 	out := make([]Endpoint, 0, len(read))
+	used := "" // text of the last one
 	for _, k := range sorted(read, texts) {
 		e := read[k.at]
 		if n := len(out); n > 0 && e.Addr == out[n-1].Addr {
-			p.bad(e.String(), "another endpoint with the address "+e.Addr.String(), "one member for each address")
+			p.bad(texts[k.at], "the same address as "+used, "one member for each address")
 			continue
 		}
-		out = append(out, e)
+		out, used = append(out, e), texts[k.at]
 	}
 	return out
 }
@@ -123,10 +126,20 @@ func (p *parser) endpoint(text string) (e Endpoint, ok bool) {
 		return e, false
 	}
 	e.Weight, ok = 1, true
+	var seen [3]bool // of endpointAttributes
 	for a := range strings.FieldsSeq(attributes) { // p.attributes would put every endpoint on the heap
-		if err := e.Set(a); err != nil {
-			p.bad(text, a+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name")
-			ok = ok && !errors.Is(err, errWeight)
+		key, _, _ := strings.Cut(a, "=")
+		i := slices.Index(endpointAttributes, key)
+		err := errTwice
+		if i < 0 || !seen[i] {
+			err = e.Set(a)
+		}
+		if i >= 0 {
+			seen[i] = true
+		}
+		if err != nil {
+			p.bad(text, a+": "+err.Error(), "weight=0 to 65535, sid= an IPv6 address, site= a name, each once")
+			ok = ok && key != "weight"
 		}
 	}
 	return e, ok
@@ -170,10 +183,14 @@ func (e *Endpoint) Set(attribute string) error {
 	case key == "weight":
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil {
-			return errWeight
+			return errors.New("bad weight")
 		}
 		e.Weight = uint16(n)
 	case key == "sid":
+		text, err := unbracket(text)
+		if err != nil {
+			return err
+		}
 		a, err := netip.ParseAddr(text)
 		if err != nil || !a.Is6() || a.Is4In6() || a.Zone() != "" {
 			return errors.New("not an IPv6 address")

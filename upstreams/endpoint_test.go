@@ -48,7 +48,23 @@ func TestEndpoints(t *testing.T) {
 			"192.0.2.1:80 sid=192.0.2.1 site= x: site=: not one word", "192.0.2.1:80 sid=192.0.2.1 site= x: x: not key=value",
 		}},
 		{"one address twice", []string{"192.0.2.1:80 weight=9", "192.0.2.1:80 weight=2"}, "192.0.2.1:80 weight=2", []string{
-			"192.0.2.1:80 weight=9: another endpoint with the address 192.0.2.1:80",
+			"192.0.2.1:80 weight=9: the same address as 192.0.2.1:80 weight=2",
+		}},
+		{"one address in three spellings", []string{"[2001:DB8::1]:80", "[2001:db8:0::1]:80", "[2001:db8::1]:80"}, "[2001:db8::1]:80", []string{
+			"[2001:db8:0::1]:80: the same address as [2001:DB8::1]:80", "[2001:db8::1]:80: the same address as [2001:DB8::1]:80",
+		}},
+		{"a weight twice", []string{"192.0.2.1:80 weight=0 weight=7", "192.0.2.2:80 weight=x weight=7"}, "", []string{
+			"192.0.2.1:80 weight=0 weight=7: weight=7: given twice",
+			"192.0.2.2:80 weight=x weight=7: weight=x: bad weight", "192.0.2.2:80 weight=x weight=7: weight=7: given twice",
+		}},
+		{"another attribute twice", []string{"192.0.2.1:80 site=east site=west x=1 x=2"}, "192.0.2.1:80 site=east", []string{
+			"192.0.2.1:80 site=east site=west x=1 x=2: site=west: given twice",
+			"192.0.2.1:80 site=east site=west x=1 x=2: x=1: unknown attribute", "192.0.2.1:80 site=east site=west x=1 x=2: x=2: unknown attribute",
+		}},
+		{"a weight without value", []string{"192.0.2.1:80 weight"}, "", []string{"192.0.2.1:80 weight: weight: not key=value"}},
+		{"sid in brackets", []string{"192.0.2.1:80 sid=[2001:DB8::1]"}, "192.0.2.1:80 sid=2001:db8::1", nil},
+		{"sid in one bracket", []string{"192.0.2.1:80 sid=[2001:db8::1"}, "192.0.2.1:80", []string{
+			"192.0.2.1:80 sid=[2001:db8::1: sid=[2001:db8::1: bracket not closed",
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
