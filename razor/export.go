@@ -100,7 +100,7 @@ func (e *export) answer(r *reply, s *upstreams.Snapshot, client netip.Addr) {
 		r.rcode = dns.RcodeRefused
 		return
 	}
-	if s.ZoneCount() == 0 { // not ready: an empty list would be believed
+	if s.Empty() { // not ready: an empty list would be believed
 		r.rcode = dns.RcodeServerFailure
 		return
 	}

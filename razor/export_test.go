@@ -222,11 +222,23 @@ func TestExportClients(t *testing.T) {
 // TestExportNotReady: lists that are empty as nothing was ever read are no lists.
 func TestExportNotReady(t *testing.T) {
 	t.Parallel()
-	for what, lists := range map[string]lists{"no snapshot": fixed{}, "no zone": fixed{&upstreams.Snapshot{}}} {
+	for what, lists := range map[string]lists{"no snapshot": fixed{}, "nothing": fixed{&upstreams.Snapshot{}}} {
 		c := newClient(t, newServer(lists, exporting("lists.test")))
 		if got := outcome(c.ask("web.example.org.lists.test", dns.TypeA)); got != "SERVFAIL" {
 			t.Errorf("%s: %s", what, got)
 		}
+	}
+}
+
+// TestExportAlone: no zone is needed in Redis.
+func TestExportAlone(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, newServer(fixed{snapshotOf(t, func(s *upstreams.Embedded) { set(t, s, "shop:UPSTREAMS", "192.0.2.1:80") })}, exporting("lists.test")))
+	if got := outcome(c.ask("shop.lists.test", dns.TypeA)); !strings.HasPrefix(got, "NOERROR") {
+		t.Errorf("an application: %s", got)
+	}
+	if got := outcome(c.ask("nobody.lists.test", dns.TypeA)); !strings.HasPrefix(got, "NXDOMAIN") {
+		t.Errorf("another name: %s", got)
 	}
 }
 

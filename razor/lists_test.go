@@ -65,7 +65,7 @@ func snapshotOf(tb testing.TB, write fill, zones ...string) *upstreams.Snapshot 
 		}
 	}()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		if s := f.Snapshot(); s != nil && s.ZoneCount() > 0 {
+		if s := f.Snapshot(); !s.Empty() {
 			return s
 		}
 		if time.Now().After(deadline) {

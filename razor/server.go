@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 	if socket != nil {
 		g.Go(func() error { return upstreams.ServeControl(ctx, socket, follower) })
 	}
-	g.Go(func() error { return report(ctx, follower, ready) })
+	g.Go(func() error { return s.report(ctx, follower, ready) })
 	if s.geo != nil {
 		g.Go(func() error { return s.geo.watch(ctx, log) })
 	}
@@ -107,11 +107,11 @@ func (s *server) openControl(ctx context.Context) (net.Listener, error) {
 }
 
 // report tells ready how the lists are.
-func report(ctx context.Context, f *upstreams.Follower, ready Ready) error {
+func (s *server) report(ctx context.Context, f *upstreams.Follower, ready Ready) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		ready(state(f.Health(), time.Now()))
+		ready(state(f.Health(), s.export != nil, time.Now()))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -120,18 +120,20 @@ func report(ctx context.Context, f *upstreams.Follower, ready Ready) error {
 	}
 }
 
-// state is ready as long as there is a zone to answer for, be it from an old
+// state is ready as long as there is something to answer for, a zone or, where they
+// are exported, an upstream list, be it from an old
 // snapshot: taking a server out for a fault that all share would take all out.
-func state(h upstreams.Health, now time.Time) (ok bool, text string) {
+func state(h upstreams.Health, export bool, now time.Time) (ok bool, text string) {
 	away := "redis does not answer"
 	if h.Refused != "" {
 		away = "redis refuses: " + h.Refused
 	}
 	ago := strconv.Itoa(int(now.Sub(h.AsOf()).Seconds())) + " s ago"
+	loaded := h.Loaded || export && h.Upstreams
 	switch {
-	case !h.Loaded && h.Link == upstreams.LinkDown:
+	case !loaded && h.Link == upstreams.LinkDown:
 		return false, "not ready: " + away + " and there is no snapshot on disk"
-	case !h.Loaded:
+	case !loaded:
 		return false, "not ready: no zone in redis (a CONFIG with an SOA)"
 	case h.Hold != "":
 		text = "ready, on hold: " + h.Hold + "; razor upstreams accept ends it"

@@ -258,8 +258,14 @@ func TestState(t *testing.T) {
 		{upstreams.Health{Loaded: true, Link: upstreams.LinkTracking, InSync: now.Add(-90 * time.Second), Stale: true}, true, "ready; stale: as of 90 s ago"},
 		{upstreams.Health{Link: upstreams.LinkTracking, Loaded: true, Hold: "flush"}, true, "ready, on hold: flush; razor upstreams accept ends it"},
 	} {
-		if ok, text := state(r.health, now); ok != r.ok || text != r.text {
+		if ok, text := state(r.health, false, now); ok != r.ok || text != r.text {
 			t.Errorf("%+v: %t, %q", r.health, ok, text)
+		}
+	}
+	lists := upstreams.Health{Link: upstreams.LinkTracking, Upstreams: true}
+	for _, export := range []bool{false, true} {
+		if ok, text := state(lists, export, now); ok != export {
+			t.Errorf("upstream lists alone, exported %t: %t, %q", export, ok, text)
 		}
 	}
 }

@@ -126,7 +126,7 @@ func (p *parser) endpoint(text string) (e Endpoint, ok bool) {
 		return e, false
 	}
 	e.Weight, ok = 1, true
-	var seen [3]bool // of endpointAttributes
+	var seen [3]bool                               // of endpointAttributes
 	for a := range strings.FieldsSeq(attributes) { // p.attributes would put every endpoint on the heap
 		key, _, _ := strings.Cut(a, "=")
 		i := slices.Index(endpointAttributes, key)

@@ -62,14 +62,15 @@ type Follower struct {
 // ways, which AsOf and Stale put together: Redis does not answer, is a replica that
 // does not hear its primary, or has lost what is held.
 type Health struct {
-	Link     Link
-	Loaded   bool      // there is a snapshot with a zone in it
-	FromDisk bool      // the snapshot is the one from disk, Redis was not read yet or not obeyed
-	Refused  string    // the reply with which Redis does not let itself be read; "" where it is read or does not answer
-	InSync   time.Time // when the snapshot was last known to be what Redis says, or was written to disk; zero if never
-	Hold     string    // why a mass loss is not obeyed; "" when nothing is held
-	Stale    bool      // AsOf is longer ago than redis.stale_after; false before the first snapshot
-	Replica  Replica
+	Link      Link
+	Loaded    bool      // there is a snapshot with a zone in it
+	Upstreams bool      // and one with an upstream list
+	FromDisk  bool      // the snapshot is the one from disk, Redis was not read yet or not obeyed
+	Refused   string    // the reply with which Redis does not let itself be read; "" where it is read or does not answer
+	InSync    time.Time // when the snapshot was last known to be what Redis says, or was written to disk; zero if never
+	Hold      string    // why a mass loss is not obeyed; "" when nothing is held
+	Stale     bool      // AsOf is longer ago than redis.stale_after; false before the first snapshot
+	Replica   Replica
 }
 
 // AsOf is when the lists were last known to be what the primary says; zero if
@@ -228,7 +229,7 @@ func (f *Follower) setHealth(change func(*Health)) {
 		h.Hold = f.hold.cause + ": " + f.hold.loss.String()
 	}
 	if s := f.snapshot.Load(); s != nil {
-		h.Loaded = s.ZoneCount() > 0
+		h.Loaded, h.Upstreams = s.ZoneCount() > 0, s.EndpointCount > 0
 	}
 	f.health.Store(&h)
 }
@@ -250,8 +251,8 @@ func (f *Follower) publish(changes []change) {
 	}
 	f.snapshot.Store(s)
 	close(before.superseded)
-	// That there is no zone from the start is nothing worth keeping.
-	f.unsaved = f.unsaved || s.ZoneCount() > 0 || before.ZoneCount() > 0
+	// That there is nothing from the start is not worth keeping.
+	f.unsaved = f.unsaved || !s.Empty() || !before.Empty()
 	f.sayEmptied(s)
 }
 

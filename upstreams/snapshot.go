@@ -180,5 +180,8 @@ func (s *Snapshot) Subnet(client netip.Addr, known int) (route string, bits int,
 	return s.subnets.lookup(client, known)
 }
 
+// Empty tells whether there is neither a zone nor an upstream list; true of nil.
+func (s *Snapshot) Empty() bool { return s == nil || len(s.zones) == 0 && s.EndpointCount == 0 }
+
 // ZoneCount is the number of zones.
 func (s *Snapshot) ZoneCount() int { return len(s.zones) }
