@@ -127,6 +127,41 @@ func TestStale(t *testing.T) {
 	n.unharmed(p)
 }
 
+// A replica that was restarted without its primary does not know how old its lists
+// are: they count as old as those that razor had on disk.
+func TestStaleAfterRestarts(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	fill(primary)
+	replica := primary.Replica()
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	before, err := upstreams.NewFollower(upstreams.Config{Address: replica.Addr}, upstreams.Options{StateDir: dir}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- before.Run(ctx) }()
+	file := filepath.Join(dir, upstreams.SnapshotFile)
+	await(t, "the file", func() bool { _, err := os.Stat(file); return err == nil })
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := time.Now().Add(-time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(file, hourAgo, hourAgo); err != nil {
+		t.Fatal(err)
+	}
+	replica.Do("SAVE")
+	primary.Kill()
+	replica.Kill()
+	replica.Restart()
+	f := follow(t, upstreams.Config{Address: replica.Addr}, upstreams.Options{StateDir: dir})
+	if h := f.Health(); h.Hold != "" || !h.AsOf().Equal(hourAgo) || !h.Stale {
+		t.Errorf("%+v", h)
+	}
+}
+
 // Removals while scans run all the time are edits, not losses.
 func TestEditsDuringRescans(t *testing.T) {
 	t.Parallel()

@@ -137,6 +137,8 @@ func state(h upstreams.Health, export bool, now time.Time) (ok bool, text string
 		return false, "not ready: no zone in redis (a CONFIG with an SOA)"
 	case h.Hold != "":
 		text = "ready, on hold: " + h.Hold + "; razor upstreams accept ends it"
+	case h.Replica.Role == "slave" && !h.Replica.LinkUp && h.Replica.Heard.IsZero():
+		text = "ready, the redis replica has lost its primary, when is not known: serving its lists"
 	case h.Replica.Role == "slave" && !h.Replica.LinkUp:
 		text = "ready, the redis replica has lost its primary: serving the lists of " + ago
 	case h.Link != upstreams.LinkDown:

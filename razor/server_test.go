@@ -254,6 +254,7 @@ func TestState(t *testing.T) {
 		{upstreams.Health{Link: upstreams.LinkDown, Loaded: true, InSync: now.Add(-90 * time.Second)}, true, "ready, redis does not answer: serving the snapshot of 90 s ago"},
 		{upstreams.Health{Loaded: true, Link: upstreams.LinkTracking, InSync: now, Replica: upstreams.Replica{Role: "master"}}, true, "ready"},
 		{upstreams.Health{Loaded: true, Link: upstreams.LinkTracking, InSync: now, Replica: lost}, true, "ready, the redis replica has lost its primary: serving the lists of 70 s ago"},
+		{upstreams.Health{Loaded: true, Link: upstreams.LinkTracking, InSync: now, Replica: upstreams.Replica{Role: "slave"}}, true, "ready, the redis replica has lost its primary, when is not known: serving its lists"},
 		{upstreams.Health{Loaded: true, Link: upstreams.LinkDown, InSync: now, Replica: lost, Stale: true}, true, "ready, the redis replica has lost its primary: serving the lists of 70 s ago; stale: as of 70 s ago"},
 		{upstreams.Health{Loaded: true, Link: upstreams.LinkTracking, InSync: now.Add(-90 * time.Second), Stale: true}, true, "ready; stale: as of 90 s ago"},
 		{upstreams.Health{Link: upstreams.LinkTracking, Loaded: true, Hold: "flush"}, true, "ready, on hold: flush; razor upstreams accept ends it"},

@@ -95,7 +95,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.stale, truth(h.Stale))
 	if h.Replica.Role == "slave" {
 		gauge(m.replica, truth(h.Replica.LinkUp))
-		gauge(m.lag, time.Since(h.Replica.Heard).Seconds())
+		if !h.Replica.Heard.IsZero() {
+			gauge(m.lag, time.Since(h.Replica.Heard).Seconds())
+		}
 	}
 	if !h.InSync.IsZero() {
 		gauge(m.age, time.Since(h.InSync).Seconds())

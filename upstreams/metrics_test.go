@@ -58,7 +58,8 @@ func TestSeries(t *testing.T) {
 		{"from disk", Health{Link: LinkDown, FromDisk: true}, true, lists},
 		{"in sync", Health{Link: LinkTracking, InSync: time.Now()}, true, append([]string{"razor_upstreams_snapshot_age_seconds"}, lists...)},
 		{"at a primary", Health{Link: LinkTracking, Replica: Replica{Role: "master"}}, false, nil},
-		{"at a replica", Health{Link: LinkTracking, Replica: Replica{Role: "slave"}}, false, []string{"razor_upstreams_replica_lag_seconds", "razor_upstreams_replica_link_up"}},
+		{"at a replica", Health{Link: LinkTracking, Replica: Replica{Role: "slave", Heard: time.Now()}}, false, []string{"razor_upstreams_replica_lag_seconds", "razor_upstreams_replica_link_up"}},
+		{"at a replica that does not know when it heard its primary", Health{Link: LinkTracking, Replica: Replica{Role: "slave"}}, false, []string{"razor_upstreams_replica_link_up"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -179,7 +180,7 @@ func TestReplicaState(t *testing.T) {
 		{"link seen to be down", slave + lost + "master_link_down_since_seconds:0\r\n", ago(60), "d", Replica{"slave", false, ago(60)}},
 		{"link down for longer than heard of", slave + lost + "master_link_down_since_seconds:90\r\n", ago(60), "d", Replica{"slave", false, ago(90)}},
 		{"restarted without its primary", slave + lost + "master_link_down_since_seconds:-1\r\n", ago(60), "d", Replica{"slave", false, ago(60)}},
-		{"restarted, at the first look", slave + lost + "master_link_down_since_seconds:-1\r\n", time.Time{}, "d", Replica{"slave", false, now}},
+		{"restarted, at the first look", slave + lost + "master_link_down_since_seconds:-1\r\n", time.Time{}, "d", Replica{"slave", false, time.Time{}}},
 		{"nothing", "", time.Time{}, "", Replica{"", false, now}},
 		{"rubbish", "role\nmaster_last_io_seconds_ago:x\n:::\n", time.Time{}, "", Replica{"", false, now}},
 	} {

@@ -15,7 +15,7 @@ import (
 type Replica struct {
 	Role   string    // "master", "slave", "" where the server does not tell
 	LinkUp bool      // a replica's link to its primary
-	Heard  time.Time // when a replica last heard its primary, or was seen to have lost it; a primary hears itself; zero where the server does not tell
+	Heard  time.Time // when a replica last heard its primary, or was seen to have lost it; a primary hears itself; zero where that is not known
 }
 
 // watch reads INFO replication: another replication id means other data.
@@ -33,7 +33,13 @@ func (s *session) watch(ctx context.Context) error {
 		return err
 	}
 	info := parseInfo(text)
-	s.setHealth(func(h *Health) { h.Replica = info.replica(h.Replica.Heard, time.Now()) })
+	s.setHealth(func(h *Health) {
+		before := h.Replica.Heard
+		if before.IsZero() && h.FromDisk && info.silence < 0 {
+			before = h.InSync // the lists may be as old as those on disk
+		}
+		h.Replica = info.replica(before, time.Now())
+	})
 	changed := s.replid != "" && info.replid != "" && s.replid != info.replid
 	s.replid = info.replid
 	if changed && s.reached {
@@ -78,8 +84,11 @@ func (i replicationInfo) replica(before, now time.Time) Replica {
 	if i.role != "slave" {
 		return out
 	}
-	if i.silence > 0 {
+	switch {
+	case i.silence > 0:
 		out.Heard = now.Add(-i.silence)
+	case i.silence < 0 && !i.linkUp:
+		out.Heard = before
 	}
 	if !i.linkUp && !before.IsZero() && before.Before(out.Heard) {
 		out.Heard = before
