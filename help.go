@@ -62,9 +62,9 @@ its own is an edge of itself. Below, the routes of which every edge is drained.`
   razor edges --json | jq '.[] | select(.state != "active")'`
 
 	drainEdgeLong = `Write to the primary Redis that an edge is draining: no route is answered with
-its addresses any more. Says from when on resolvers have forgotten them, wherever
-the lists of razor are not stale. Of an edge that is draining or drained already
-nothing changes.
+its addresses any more. Says from when on resolvers have forgotten them, where
+lists are not stale. Of an edge that is draining or drained already nothing
+changes.
 
 Refused, with exit status 1, is a name that is no edge, and without --force the
 last active edge of a route, without which its queries would get no data.`
