@@ -87,11 +87,6 @@ func blackholeTexts(list []blackholed) []string {
 	return out
 }
 
-// anyInForce tells whether a member's time has not yet come.
-func anyInForce(list []blackholed, now time.Time) bool {
-	return slices.ContainsFunc(list, func(b blackholed) bool { return b.inForce(now) })
-}
-
 // validity is the time for which it stays the same what of a zone's blackholes is
 // in force. Outside of it the clock has gone on, or was set back.
 type validity struct {
