@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -118,7 +117,7 @@ var events = []event{
 	}, after: func(s *stage) { s.resyncs("2", "0") }},
 	{name: "other replication id: another, empty primary, refilled", since: "the refill", held: isHeld, run: func(s *stage) time.Time {
 		other := redistest.Start(s.t)
-		s.replica.Do(fmt.Sprintf("REPLICAOF 127.0.0.1 %d", other.Port))
+		s.replica.Do(fmt.Sprintf("REPLICAOF %s %d", other.Host, other.Port))
 		return s.refill(other)
 	}, after: (*stage).noHold},
 	{name: "primary comes back empty, refilled", since: "the refill", held: isHeld, run: func(s *stage) time.Time {
@@ -233,19 +232,13 @@ func (e event) stage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{t: t, primary: redistest.Start(t)}
 	s.far = redistest.NewProxy(t, s.primary.Addr)
-	cfg, args := upstreams.Config{}, append([]string{"--replicaof", fmt.Sprint("127.0.0.1 ", s.far.Port)}, e.args...)
-	var tlsAddr string
-	if e.way == "TLS" {
-		tlsAddr = freeAddr(t)
-		cert, key := certificate(t)
-		_, port, _ := net.SplitHostPort(tlsAddr)
-		args = append(args, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert)
-		cfg.TLS = &upstreams.TLSConfig{CA: cert, Cert: cert, Key: key}
-	}
-	s.replica = redistest.Start(t, args...)
+	s.replica = redistest.Start(t, append([]string{"--replicaof", fmt.Sprint("127.0.0.1 ", s.far.Port)}, e.args...)...)
 	s.near = redistest.NewProxy(t, s.replica.Addr)
-	if tlsAddr != "" {
-		s.near = redistest.NewProxy(t, tlsAddr)
+	cfg := upstreams.Config{}
+	if e.way == "TLS" {
+		cert, key := certificate(t, "127.0.0.1")
+		s.near = redistest.NewProxy(t, s.replica.ListenTLS(cert, key))
+		cfg.TLS = &upstreams.TLSConfig{CA: cert, Cert: cert, Key: key}
 	}
 	cfg.Address = s.near.Addr
 	if user, right, ok := strings.Cut(e.way, " "); ok {

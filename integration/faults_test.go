@@ -108,7 +108,7 @@ func redisCLI(t *testing.T, s *redistest.Server, file string) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	cmd := exec.Command("redis-cli", "-p", strconv.Itoa(s.Port), "--pipe")
+	cmd := exec.Command("redis-cli", "-h", s.Host, "-p", strconv.Itoa(s.Port), "--pipe")
 	cmd.Stdin = in
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "errors: 0") {
 		t.Fatalf("redis-cli --pipe: %v\n%s", err, out)

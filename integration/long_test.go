@@ -62,7 +62,7 @@ func TestRandomFaults(t *testing.T) {
 		{"replica cut off and joined again", func() {
 			replica.Do("REPLICAOF NO ONE")
 			pause()
-			replica.Do(fmt.Sprintf("REPLICAOF 127.0.0.1 %d", primary.Port))
+			replica.Do(fmt.Sprintf("REPLICAOF %s %d", primary.Host, primary.Port))
 		}},
 	}
 	for round := range rounds(3, 100) {

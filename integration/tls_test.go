@@ -19,9 +19,9 @@ import (
 	"github.com/razor-steering/razor/upstreams"
 )
 
-// certificate writes a certificate for 127.0.0.1 that is its own authority, and
+// certificate writes a certificate for addresses that is its own authority, and
 // its key.
-func certificate(tb testing.TB) (cert, key string) {
+func certificate(tb testing.TB, hosts ...string) (cert, key string) {
 	tb.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -30,9 +30,12 @@ func certificate(tb testing.TB) (cert, key string) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, h := range hosts {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(h))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
@@ -55,13 +58,9 @@ func certificate(tb testing.TB) (cert, key string) {
 // A server whose authority is not known.
 func TestUnknownAuthority(t *testing.T) {
 	t.Parallel()
-	cert, key := certificate(t)
-	_, port, err := net.SplitHostPort(freeAddr(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	redistest.Start(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert)
-	_, err = upstreams.CheckLive(t.Context(), upstreams.Config{Address: net.JoinHostPort("127.0.0.1", port), TLS: &upstreams.TLSConfig{}}, nil)
+	s := redistest.Start(t)
+	addr := s.ListenTLS(certificate(t, s.Host))
+	_, err := upstreams.CheckLive(t.Context(), upstreams.Config{Address: addr, TLS: &upstreams.TLSConfig{}}, nil)
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with an unknown authority: %v", err)
 	}

@@ -97,7 +97,7 @@ func TestWriterFindsThePrimary(t *testing.T) {
 
 	// Promoted, and the old primary follows it: both writers were connected there.
 	replica.Do("REPLICAOF NO ONE")
-	primary.Do("REPLICAOF 127.0.0.1 " + strconv.Itoa(replica.Port))
+	primary.Do("REPLICAOF " + replica.Host + " " + strconv.Itoa(replica.Port))
 	primary.WaitReplica()
 	writes(t, through, replica)
 	writes(t, direct, replica)
@@ -197,21 +197,16 @@ func setting(err error) string {
 // the account must not do is said with its setting.
 func TestWriterAccount(t *testing.T) {
 	t.Parallel()
-	cert, key := certificate(t)
-	_, port, err := net.SplitHostPort(freeAddr(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, replicaPort, err := net.SplitHostPort(freeAddr(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tls := func(port string) []string {
-		return []string{"--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-replication", "yes"}
-	}
-	primary := redistest.Start(t, tls(port)...)
+	primary, replica := redistest.Start(t), redistest.Start(t)
+	cert, key := certificate(t, primary.Host, replica.Host)
+	addr, replicaAddr := primary.ListenTLS(cert, key), replica.ListenTLS(cert, key)
 	fillEdges(primary)
-	replica := redistest.Start(t, append(tls(replicaPort), "--replicaof", "127.0.0.1 "+port)...)
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica.Do("CONFIG SET tls-replication yes")
+	replica.Do("REPLICAOF " + host + " " + port)
 	replica.WaitReplica()
 	for _, s := range []*redistest.Server{primary, replica} {
 		s.Do("ACL SETUSER reader on >secret ~* +@read +@connection +info")
@@ -229,7 +224,7 @@ func TestWriterAccount(t *testing.T) {
 		{"writer", "guess", "WRONGPASS", "redis.password"},
 	} {
 		cfg := upstreams.Config{
-			Address: net.JoinHostPort("127.0.0.1", replicaPort), User: row.user, Password: row.password,
+			Address: replicaAddr, User: row.user, Password: row.password,
 			TLS: &upstreams.TLSConfig{CA: cert, Cert: cert, Key: key},
 		}
 		_, err := flip(t, writer(t, cfg))
@@ -237,7 +232,7 @@ func TestWriterAccount(t *testing.T) {
 			t.Errorf("%s, %s: %v; want %s of %s", row.user, row.password, err, row.code, row.setting)
 		}
 	}
-	cfg := upstreams.Config{Address: net.JoinHostPort("127.0.0.1", port), TLS: &upstreams.TLSConfig{Cert: cert, Key: key}}
+	cfg := upstreams.Config{Address: addr, TLS: &upstreams.TLSConfig{Cert: cert, Key: key}}
 	if _, err := flip(t, writer(t, cfg)); setting(err) != "redis.tls" {
 		t.Errorf("with an unknown authority: %v", err)
 	}

@@ -3,7 +3,6 @@ package redistest
 import (
 	"io"
 	"net"
-	"strconv"
 	"sync"
 	"testing"
 )
@@ -24,12 +23,12 @@ type Proxy struct {
 // NewProxy runs a proxy of a TCP address until the test ends.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
-	p := &Proxy{Port: FreePort(tb), target: target, conns: map[net.Conn]bool{}}
-	p.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port))
-	l, err := net.Listen("tcp", p.Addr)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
+	addr := l.Addr().(*net.TCPAddr)
+	p := &Proxy{Addr: addr.String(), Port: addr.Port, target: target, conns: map[net.Conn]bool{}}
 	p.wg.Go(func() { p.serve(l) })
 	tb.Cleanup(func() {
 		_ = l.Close()

@@ -15,19 +15,21 @@ import (
 func Sentinel(tb testing.TB, name string, primary *Server) *Server {
 	tb.Helper()
 	s := newServer(tb)
-	file := filepath.Join(s.Dir, "sentinel.conf") // which it writes to as well
-	text := fmt.Sprintf(`port %d
-bind 127.0.0.1
+	s.launch(func() []string {
+		file := filepath.Join(s.Dir, "sentinel.conf") // which it writes to as well
+		text := fmt.Sprintf(`port %d
+bind %s
 dir %s
-sentinel monitor %s 127.0.0.1 %d 1
-sentinel down-after-milliseconds %[3]s 2000
-sentinel failover-timeout %[3]s 10000
-`, s.Port, s.Dir, name, primary.Port)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	s.args = []string{file, "--sentinel"}
-	s.Restart()
+sentinel announce-ip %[2]s
+sentinel monitor %[4]s %s %d 1
+sentinel down-after-milliseconds %[4]s 2000
+sentinel failover-timeout %[4]s 10000
+`, s.Port, s.Host, s.Dir, name, primary.Host, primary.Port)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+		return []string{file, "--sentinel"}
+	})
 	// It looks at its servers every 10 s, and asks for life so rarely that a busy
 	// machine seems dead; where it is too old for this, tests take longer.
 	_ = s.Client.Do(context.Background(), "SENTINEL", "DEBUG", "ping-period", "200", "info-period", "200", "publish-period", "200").Err()
