@@ -95,7 +95,10 @@ func startHAProxy(tb testing.TB, nameserver string, places ...string) *proxy {
 	path, dir, port := program(tb, "haproxy"), tb.TempDir(), redistest.FreePort(tb)
 	cfg := example(tb, "haproxy.cfg", append([]string{
 		"tcp@127.0.0.1:53", nameserver, "bind :80", "bind 127.0.0.1:" + strconv.Itoa(port),
-		"/run/haproxy/admin.sock", filepath.Join(dir, "admin.sock"), "inter 2s", "inter 100ms",
+		"/run/haproxy/admin.sock", filepath.Join(dir, "admin.sock"),
+		// Looked at soon, and never down because the machine is busy: without a timeout
+		// of its own a check has the time between two.
+		"inter 2s", "inter 100ms fall 1000", "timeout server 30s", "timeout server 30s\n    timeout check 30s",
 	}, places...)...)
 	return startProxy(tb, dir, port, path, "-db", "-f", writeFile(tb, filepath.Join(dir, "haproxy.cfg"), cfg))
 }
