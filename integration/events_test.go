@@ -31,6 +31,7 @@ type stage struct {
 	t                *testing.T
 	primary, replica *redistest.Server
 	near, far        *redistest.Proxy
+	lists            *upstreams.Follower // of its own, where razor follows
 }
 
 // event is something that happens to Redis, after which the lists say something
@@ -72,6 +73,7 @@ var events = []event{
 	}},
 	{name: "a skip list expires", seen: "the keys, by name", since: "its end", both: true, before: func(s *stage) {
 		s.primary.Do("SADD z.example:A:SKIPLIST " + newAddress)
+		s.primary.Do("SADD z.example:A:BLACKHOLE 203.0.113.1") // which the end of the skip list would let be answered
 		s.primary.Do("SADD " + mark + ":A " + newAddress)
 	}, run: func(s *stage) time.Time {
 		const life = 100 * time.Millisecond
@@ -213,6 +215,7 @@ func TestEvents(t *testing.T) {
 			t.Parallel()
 			s := e.stage(t)
 			begin := len(s.log.String())
+			apps, safe := s.subscribe(), s.probeFor(guarded, guardedRoute)
 			routes, w := s.probe(route(0), route(1)), s.witness(e.both)
 			from := e.run(s)
 			s.until("the truth is answered", w.isNew)
@@ -220,6 +223,8 @@ func TestEvents(t *testing.T) {
 				e.after(s)
 			}
 			s.unharmed(routes)
+			s.unharmed(safe)
+			apps()
 			asked, took := w.done(from)
 			seen := s.seen(begin)
 			if got := strings.Contains(seen, "hold"); got != (e.held == isHeld) && e.held != maybeHeld {
@@ -264,7 +269,7 @@ func (e event) stage(t *testing.T) *stage {
 		s.replica.Do("ACL SETUSER " + user + " on >secret ~* +@read +@connection +info " + right)
 		cfg.User, cfg.Password = user, "secret"
 	}
-	fill(s.primary)
+	fillAll(s.primary)
 	s.primary.Do("SADD " + mark + ":A " + oldAddress)
 	if e.before != nil {
 		e.before(s)
@@ -276,6 +281,7 @@ func (e event) stage(t *testing.T) *stage {
 	s.nameserver = startWith(t, cfg, zones("z.example"))
 	s.awaitReady()
 	s.eventually(mark, "A", "NOERROR "+oldAddress)
+	s.lists = follow(t, cfg, upstreams.Options{})
 	return s
 }
 
@@ -296,7 +302,7 @@ func (s *stage) edit(server *redistest.Server) time.Time {
 func (s *stage) refill(server *redistest.Server) time.Time {
 	s.t.Helper()
 	s.awaitHold()
-	fill(server)
+	fillAll(server)
 	return s.edit(server)
 }
 
@@ -431,4 +437,90 @@ func (w *witness) done(from time.Time) (asked int, took time.Duration) {
 		return w.asked, took.Round(100 * time.Microsecond)
 	}
 	return w.asked, took.Round(10 * time.Millisecond)
+}
+
+// guardedRoute has a pool of addresses that must not be answered, and of two that
+// may.
+const guardedRoute = "guarded.z.example"
+
+// guarded are the addresses that must not be answered: on the skip list, blackholed,
+// and of a drained edge.
+var guarded = []netip.Addr{
+	addr("203.0.113.1"), addr("203.0.113.2"), addr("203.0.113.3"),
+	addr("2001:db8:bad::1"), addr("2001:db8:bad:1::1"), addr("2001:db8:bad:2::1"),
+}
+
+const appEndpoints = 20
+
+// fillAll is fill with lists of all other kinds: first what keeps addresses from
+// being answered.
+func fillAll(s *redistest.Server) {
+	s.Do("SADD z.example:A:SKIPLIST 203.0.113.1")
+	s.Do("SADD z.example:AAAA:SKIPLIST 2001:db8:bad::1")
+	s.Do("SADD z.example:A:BLACKHOLE 203.0.113.2")
+	s.Do("SADD z.example:AAAA:BLACKHOLE 2001:db8:bad:1::1")
+	s.Do("SET west:STATE drained")
+	fill(s)
+	s.Do("HSET " + guardedRoute + ":CONFIG COUNT 2")
+	s.Do("SADD " + guardedRoute + ":EDGES east west")
+	s.Do("SADD " + guardedRoute + ":A 203.0.113.1 203.0.113.2 203.0.113.4")
+	s.Do("SADD " + guardedRoute + ":AAAA 2001:db8:bad::1 2001:db8:bad:1::1 2001:db8:900d::1")
+	s.Do("SADD east:A 203.0.113.5")
+	s.Do("SADD east:AAAA 2001:db8:900d::2")
+	s.Do("SADD west:A 203.0.113.3")
+	s.Do("SADD west:AAAA 2001:db8:bad:2::1")
+	for _, app := range []string{"shop", "mail"} {
+		args := []any{"SADD", app + ":UPSTREAMS"}
+		for i := range appEndpoints {
+			args = append(args, fmt.Sprintf("[2001:db8:1::%x]:8080 weight=5", i+1))
+		}
+		s.DoArgs(args...)
+		s.Do("HSET " + app + ":UPSTREAMS:META source operator")
+	}
+}
+
+// subscribe looks at every change of the upstream lists; the function that it
+// returns ends that, and holds that no application was gone or had lost an endpoint.
+func (s *stage) subscribe() (end func()) {
+	s.t.Helper()
+	var bad []string
+	look := func(now, old *upstreams.Snapshot) {
+		for app, u := range now.UpstreamsSince(old) {
+			if u == nil || len(u.Endpoints) < appEndpoints {
+				bad = append(bad, upstreams.NameText(app))
+			}
+		}
+	}
+	last := s.lists.Snapshot()
+	n := 0
+	for range last.Upstreams() {
+		n++
+	}
+	if n != 2 {
+		s.t.Errorf("%d applications before the event", n)
+	}
+	look(last, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.lists.Changed(last):
+				now := s.lists.Snapshot()
+				look(now, last)
+				last = now
+			}
+		}
+	})
+	stop := sync.OnceFunc(func() { cancel(); wg.Wait() })
+	s.t.Cleanup(stop)
+	return func() {
+		s.t.Helper()
+		stop()
+		if len(bad) > 0 {
+			s.t.Errorf("applications gone or with fewer endpoints: %v", bad)
+		}
+	}
 }

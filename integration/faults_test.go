@@ -24,15 +24,19 @@ import (
 // prober asks for names all the time, and notes every query that is not answered
 // with addresses.
 type prober struct {
-	stop func()
+	stop   func()
+	forbid []netip.Addr // answers with one of them are noted as well
 
 	mu    sync.Mutex
 	asked int
 	bad   []string
 }
 
-func (n *nameserver) probe(names ...string) *prober {
-	p := &prober{}
+func (n *nameserver) probe(names ...string) *prober { return n.probeFor(nil, names...) }
+
+// probeFor is probe that also notes answers with addresses that must not be given.
+func (n *nameserver) probeFor(forbid []netip.Addr, names ...string) *prober {
+	p := &prober{forbid: forbid}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for _, name := range names {
@@ -56,7 +60,7 @@ func (p *prober) one(n *nameserver, name, qtype, network string) {
 	switch {
 	case err != nil:
 		p.bad = append(p.bad, fmt.Sprintf("%s %s: %v", name, qtype, err))
-	case m.Rcode != dns.RcodeSuccess || len(m.Answer) == 0:
+	case m.Rcode != dns.RcodeSuccess || len(m.Answer) == 0 || slices.ContainsFunc(addresses(m), func(a netip.Addr) bool { return slices.Contains(p.forbid, a) }):
 		p.bad = append(p.bad, fmt.Sprintf("%s %s: %s", name, qtype, outcome(m)))
 	}
 }
@@ -67,7 +71,7 @@ func (n *nameserver) unharmed(p *prober) {
 	n.until("enough is asked", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.asked >= 20 })
 	p.stop()
 	if len(p.bad) > 0 {
-		n.tb.Errorf("%d of %d queries without an answer, the first: %s", len(p.bad), p.asked, p.bad[0])
+		n.tb.Errorf("%d of %d queries without a right answer, the first: %s", len(p.bad), p.asked, p.bad[0])
 	}
 }
 
