@@ -121,8 +121,8 @@ func (s *server) report(ctx context.Context, f *upstreams.Follower, ready Ready)
 }
 
 // state is ready as long as there is something to answer for, a zone or, where they
-// are exported, an upstream list, be it from an old
-// snapshot: taking a server out for a fault that all share would take all out.
+// are exported, an upstream list, be it from an old snapshot: taking a server out
+// for a fault that all share would take all out.
 func state(h upstreams.Health, export bool, now time.Time) (ok bool, text string) {
 	away := "redis does not answer"
 	if h.Refused != "" {

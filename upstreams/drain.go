@@ -127,9 +127,9 @@ func (m *model) statesBeside(edge string) []keyID {
 	return out
 }
 
-// setState writes a state, unless it is what stands in Redis: where there is none, or none
-// that can be used, followers may have kept another one. It returns what there is
-// to say.
+// setState writes a state, unless it is what stands in Redis: where there is none,
+// or none that can be used, followers may have kept another one. It returns what
+// there is to say.
 func setState(ctx context.Context, tx *redis.Tx, edge string, was *value, state AdminState, note string) (string, error) {
 	if was != nil && was.state == state {
 		said := fmt.Sprintf("%s is %s already", NameText(edge), state)

@@ -45,8 +45,8 @@ var errTwice = errors.New("given twice")
 
 // endpoints reads the members of an UPSTREAMS set. A bad attribute is left out of
 // its endpoint, and of two with one key the second. A bad weight leaves out the
-// endpoint: one that should take no flows must not get some by a slip. Of two members for one address the first in the
-// order of their text counts.
+// endpoint: one that should take no flows must not get some by a slip. Of two
+// members for one address the first in the order of their text counts.
 func (p *parser) endpoints(set []string) []Endpoint {
 	read := make([]Endpoint, 0, len(set))
 	texts := make([]string, 0, len(set))
