@@ -160,10 +160,7 @@ func TestWriterWithoutAPrimary(t *testing.T) {
 	t.Run("a certificate of Sentinel from an unknown authority", func(t *testing.T) {
 		t.Parallel()
 		cert, key := certificate(t)
-		addr := freeAddr(t)
-		_, port, _ := net.SplitHostPort(addr)
-		redistest.Start(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert)
-		cfg := sentinelAt(addr)
+		cfg := sentinelAt(redistest.Start(t).ListenTLS(cert, key))
 		cfg.TLS = &upstreams.TLSConfig{}
 		if _, err := flip(t, writer(t, upstreams.Config{Sentinel: cfg})); setting(err) != "redis.sentinel.tls" {
 			t.Errorf("%v", err)
