@@ -66,7 +66,13 @@ func newSync(tb testing.TB, cfg consul.Config, redis upstreams.Config) *syncer {
 // startSync runs one until the test ends or stop is called.
 func startSync(tb testing.TB, cfg consul.Config, redis string) *syncer {
 	tb.Helper()
-	s := newSync(tb, cfg, upstreams.Config{Address: redis})
+	return startSyncAs(tb, cfg, upstreams.Config{Address: redis})
+}
+
+// startSyncAs is startSync with an account of Redis.
+func startSyncAs(tb testing.TB, cfg consul.Config, redis upstreams.Config) *syncer {
+	tb.Helper()
+	s := newSync(tb, cfg, redis)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, s.report) }()

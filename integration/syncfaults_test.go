@@ -174,6 +174,24 @@ func TestSyncLostReply(t *testing.T) {
 	}
 }
 
+// TestSyncRefused: what Redis refuses was not done, and is said once.
+func TestSyncRefused(t *testing.T) {
+	t.Parallel()
+	c, r := consultest.Start(t), redistest.Start(t)
+	r.Do("ACL SETUSER sync on >secret ~* +@read +@connection +info +@hash +@transaction")
+	c.Register("web", "web-1", addrPort(1))
+	s := startSyncAs(t, syncConfig(c.Addr, "web.example=web"), upstreams.Config{Address: r.Addr, User: "sync", Password: "secret"})
+	s.until("it has tried again", func() bool { return s.metric("razor_sync_redis_errors_total") >= "3" })
+	if log := s.log.String(); strings.Count(log, "list not kept") != 1 || !strings.Contains(log, "NOPERM") || strings.Contains(log, "endpoint added") {
+		t.Errorf("log:\n%s", log)
+	}
+	r.Do("ACL SETUSER sync +@set")
+	s.has(r, "web.example", "[2001:db8::1]:80")
+	s.until("it is in the log", func() bool {
+		return strings.Contains(s.log.String(), "endpoint added") && strings.Contains(s.log.String(), "list kept again")
+	})
+}
+
 // TestSyncOnceRemembersChurn: what one sync took within the minute, the next one
 // knows.
 func TestSyncOnceRemembersChurn(t *testing.T) {

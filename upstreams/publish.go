@@ -48,6 +48,16 @@ func (e *FencedError) Error() string {
 	return fmt.Sprintf("%s:UPSTREAMS: kept by %q in epoch %d now, no longer by %q in %d", e.App, e.Got.Keeper, e.Got.Epoch, e.Want.Keeper, e.Want.Epoch)
 }
 
+// UncertainError is a transaction of which it is not known whether it was made: its
+// answer is lost.
+type UncertainError struct{ Err error }
+
+// Error implements error.
+func (e *UncertainError) Error() string { return e.Err.Error() }
+
+// Unwrap is what became of the answer.
+func (e *UncertainError) Unwrap() error { return e.Err }
+
 // upstreamKeys are the set and the META of an application.
 func upstreamKeys(app string) (set, meta string, err error) {
 	wire, err := WireName(trimDot(app))
@@ -102,7 +112,8 @@ func (l *Published) read(members []string) {
 
 // Publish changes the list of an application and its META in one transaction, as
 // long as META has the keeper, epoch and source of was: else the error is a
-// *FencedError. After another error it is not known whether it was done.
+// *FencedError. After an *UncertainError it may have been made, after any other
+// error it was not.
 func (w *Writer) Publish(ctx context.Context, app string, was Meta, edits []MemberEdit, meta Meta) error {
 	set, metaKey, err := upstreamKeys(app)
 	if err != nil {
@@ -154,6 +165,9 @@ func (w *Writer) fenced(ctx context.Context, f fence, fill func(redis.Pipeliner)
 					return &FencedError{App: f.app, Want: f.was, Got: got}
 				}
 				cmds, err := tx.TxPipelined(ctx, func(p redis.Pipeliner) error { fill(p); return nil })
+				if isLink(err) {
+					return &UncertainError{err}
+				}
 				for _, c := range cmds { // which command was refused, and why; EXEC only says that one was
 					if err != nil && c.Err() != nil {
 						return c.Err()

@@ -311,8 +311,7 @@ func (k *keeper) publishPart(ctx context.Context, was upstreams.Meta, steps []st
 	now := time.Now()
 	meta.Taken = k.guard.Taken(now) + taken
 	err := k.writer.Publish(ctx, k.cfg.App, was, edits(steps), meta)
-	_, refused := errors.AsType[*upstreams.FencedError](err)
-	if refused {
+	if _, perhaps := errors.AsType[*upstreams.UncertainError](err); err != nil && !perhaps {
 		return err
 	}
 	k.guard.Took(now, taken)
