@@ -75,6 +75,21 @@ func TestSyncDemotedPrimary(t *testing.T) {
 	s.has(other, "web.example", "[2001:db8::1]:80", "[2001:db8::2]:80")
 }
 
+// TestSyncSentinel: the primary dies, and Sentinel makes a replica the next one.
+func TestSyncSentinel(t *testing.T) {
+	t.Parallel()
+	c, primary := consultest.Start(t), redistest.Start(t)
+	replica := primary.Replica()
+	sentinel := redistest.Sentinel(t, "lists", primary)
+	c.Register("web", "web-1", addrPort(1))
+	s := startSyncAs(t, syncConfig(c.Addr, "web.example=web"), upstreams.Config{Address: primary.Addr, Sentinel: sentinelAt(sentinel.Addr)})
+	s.has(primary, "web.example", "[2001:db8::1]:80")
+	s.has(replica, "web.example", "[2001:db8::1]:80")
+	primary.Kill()
+	c.Register("web", "web-2", addrPort(2))
+	s.has(replica, "web.example", "[2001:db8::1]:80", "[2001:db8::2]:80")
+}
+
 // TestSyncRedisRestarts: a quiet list is back soon after Redis came back without it.
 func TestSyncRedisRestarts(t *testing.T) {
 	t.Parallel()
