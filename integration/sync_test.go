@@ -298,7 +298,9 @@ func TestSyncHoldsMassDeregistration(t *testing.T) {
 func TestSyncEmptyConsul(t *testing.T) {
 	t.Parallel()
 	c, r := consultest.Start(t), redistest.Start(t)
-	s := startSync(t, syncConfig(c.Addr, "web.example=web"), r.Addr)
+	cfg := syncConfig(c.Addr, "web.example=web")
+	cfg.Churn = "1000"
+	s := startSync(t, cfg, r.Addr)
 	for i := range 4 {
 		c.Register("web", fmt.Sprint("web-", i), addrPort(i))
 	}
