@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -97,10 +98,24 @@ func TestSyncRedisRestarts(t *testing.T) {
 	s := startSync(t, syncConfig(c.Addr, "web.example=web"), r.Addr)
 	c.Register("web", "web-1", addrPort(1))
 	s.has(r, "web.example", "[2001:db8::1]:80")
-	time.Sleep(2 * time.Second) // it has asked who the primary is
+	base, asked := infoCalls(t, r), 0
+	s.until("it has asked who the primary is", func() bool { asked++; return infoCalls(t, r) > base+asked })
 	r.Kill()
 	r.Restart()
 	s.has(r, "web.example", "[2001:db8::1]:80")
+}
+
+// infoCalls is how often a server was asked for INFO before.
+func infoCalls(t *testing.T, r *redistest.Server) int {
+	t.Helper()
+	text, err := r.Client.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(text, "cmdstat_info:calls=")
+	calls, _, _ := strings.Cut(rest, ",")
+	n, _ := strconv.Atoi(calls)
+	return n
 }
 
 // lossy passes connections on to Redis. While it is on, those that change a set in

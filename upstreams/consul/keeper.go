@@ -36,13 +36,13 @@ type keeper struct {
 
 	// The rest belongs to the goroutine that steps.
 	guard     steering.Guard
-	term      uint64    // of the lock in which the list was taken over; 0 before
-	asked     uint64    // term for which all sources were asked anew
-	epoch     uint64    // that this keeper writes
-	notBefore time.Time // after the list was found to have another keeper
-	saw       time.Time // when the answer came that was looked at last
-	said      trouble   // that was logged last
-	saidIn    []string  // what Consul has and cannot be used, as it was logged
+	term      uint64      // of the lock in which the list was taken over; 0 before
+	asked     []time.Time // by source, when the answer came that was too old, and asked anew
+	epoch     uint64      // that this keeper writes
+	notBefore time.Time   // after the list was found to have another keeper
+	saw       time.Time   // when the answer came that was looked at last
+	said      trouble     // that was logged last
+	saidIn    []string    // what Consul has and cannot be used, as it was logged
 }
 
 // trouble is a kind of reason why a list is not kept.
@@ -78,6 +78,7 @@ func newKeeper(cfg ListConfig, s *Sync) *keeper {
 		k.sources = append(k.sources, &source{agent: s.agent, service: cfg.Service, tag: cfg.Tag, datacenter: dc, address: cfg.Address, asking: s.asking[dc]})
 	}
 	k.answers, k.failing = make([]answer, len(k.sources)), make([]error, len(k.sources))
+	k.asked = make([]time.Time, len(k.sources))
 	return k
 }
 
@@ -158,12 +159,14 @@ func (k *keeper) view(after time.Time) (w wanted, since time.Time, err error) {
 	return want(answers), since, nil
 }
 
-// askAgain has the sources asked anew whose answer is of before a time.
+// askAgain has the sources asked anew whose answer is of before a time, once for
+// each such answer: one may still come when others were asked already.
 func (k *keeper) askAgain(before time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i, a := range k.answers {
-		if !a.at.IsZero() && !a.at.After(before) {
+		if !a.at.IsZero() && !a.at.After(before) && !a.at.Equal(k.asked[i]) {
+			k.asked[i] = a.at
 			k.sources[i].again()
 		}
 	}
@@ -171,13 +174,10 @@ func (k *keeper) askAgain(before time.Time) {
 
 // step brings the list nearer to what Consul says, and tells when to look again.
 func (k *keeper) step(ctx context.Context, t term) time.Duration {
-	if k.asked != t.number {
-		k.asked = t.number
-		k.askAgain(t.since)
-	}
 	after := time.Time{}
 	if k.term != t.number {
 		after = t.since
+		k.askAgain(after)
 	}
 	w, since, err := k.view(after)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -112,10 +111,12 @@ func newPlan(list *upstreams.Published, w wanted, guard *steering.Guard, now tim
 			lose = append(lose, s)
 		}
 	}
+	none := true // in Consul, also with weight 0
 	for addr, is := range w.endpoints {
 		if !is.in() {
 			continue
 		}
+		none = false
 		if serves(is.Endpoint) {
 			p.wants++
 		}
@@ -127,7 +128,7 @@ func newPlan(list *upstreams.Published, w wanted, guard *steering.Guard, now tim
 		p.steps = append(p.steps, step{old: member, why: "no endpoint, or one more for its address"})
 	}
 	p.decide(lose, change, guard, now)
-	if guard != nil && len(list.Endpoints) > 0 && !slices.ContainsFunc(slices.Collect(maps.Values(w.endpoints)), func(i instance) bool { return i.in() }) {
+	if guard != nil && len(list.Endpoints) > 0 && none {
 		// Nobody serves there, and it is no reason to believe that nothing is left.
 		p.hold(steering.HoldEmpty)
 	}
