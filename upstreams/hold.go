@@ -23,6 +23,10 @@ type loss struct {
 const (
 	holdShare = 20 // per cent of names, members or endpoints whose loss starts a hold
 	backShare = 10 // per cent that may still be missing when it ends
+
+	// settleTime is for how long nothing more has come back when a hold ends with
+	// something missing: lists that are being put back are put back to the last.
+	settleTime = time.Second
 )
 
 // serious tells whether the loss is not obeyed.
@@ -32,6 +36,11 @@ func (l loss) serious() bool { return l.exceeds(holdShare) }
 // being answered has to be: the order in which lists are put back must not answer
 // an attacked one.
 func (l loss) healed() bool { return !l.exceeds(backShare) && l.Guards == 0 }
+
+// missing counts all that is not back.
+func (l loss) missing() int {
+	return len(l.Zones) + l.Names + l.Members + l.Endpoints + l.Guards
+}
 
 func (l loss) exceeds(percent int) bool {
 	return len(l.Zones) > 0 || l.Names*100 > l.NamesOf*percent ||
@@ -134,6 +143,17 @@ type hold struct {
 	zones   map[string]*Zone // that were answered for then
 	present map[keyID]*value // what is in Redis now
 	loss    loss
+	changed time.Time // when something came back last
+}
+
+// evaluate counts what is missing, and tells whether the hold ends.
+func (h *hold) evaluate(now time.Time) bool {
+	was := h.loss.missing()
+	h.loss = lossOf(h.before, h.present, h.zones, now)
+	if h.loss.missing() != was {
+		h.changed = now
+	}
+	return h.loss.healed() && (h.loss.missing() == 0 || now.Sub(h.changed) >= settleTime)
 }
 
 // merge lays a scan over the values. It returns the changes to make, and the
@@ -141,7 +161,7 @@ type hold struct {
 func merge(h *hold, values, scan map[keyID]*value, cause string, now time.Time, zones map[string]*Zone) ([]change, *hold) {
 	if h == nil {
 		if loss := lossOf(values, scan, zones, now); loss.serious() {
-			h = &hold{since: now, cause: cause, before: maps.Clone(values), zones: zones, loss: loss}
+			h = &hold{since: now, cause: cause, before: maps.Clone(values), zones: zones, loss: loss, changed: now}
 		}
 	}
 	if h != nil {

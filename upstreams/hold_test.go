@@ -290,3 +290,30 @@ func TestRemovalInHold(t *testing.T) {
 		t.Error("removal touched the values before the hold")
 	}
 }
+
+// TestHoldLetsARefillEnd checks that a hold which may end waits for lists that
+// are still being put back.
+func TestHoldLetsARefillEnd(t *testing.T) {
+	t.Parallel()
+	before := lists(t, 20, 5)
+	at := time.Unix(100, 0)
+	h := &hold{before: before, present: map[keyID]*value{}, loss: lossOf(before, nil, nil, at), changed: at}
+	for i := range 20 {
+		at = at.Add(settleTime - 1)
+		if h.evaluate(at) {
+			t.Fatalf("ended while %d of 20 were back, the last of them just now", i)
+		}
+		h.present[poolID(t, i)] = before[poolID(t, i)]
+	}
+	if !h.evaluate(at) {
+		t.Error("not ended when all were back")
+	}
+	delete(h.present, poolID(t, 0))
+	delete(h.present, poolID(t, 1))
+	if h.evaluate(at) || h.evaluate(at.Add(settleTime-1)) {
+		t.Error("ended at once with some missing")
+	}
+	if !h.evaluate(at.Add(settleTime)) {
+		t.Error("not ended although nothing more came")
+	}
+}

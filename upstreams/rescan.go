@@ -84,7 +84,7 @@ func (s *session) rescan(ctx context.Context, cause string) error {
 	s.newZone = newZone
 	if s.hold != nil && !held {
 		s.log.Error("mass loss in redis is not obeyed: hold", "cause", cause, "loss", s.hold.loss.String(),
-			"ends", "when 90% are back, or by: razor upstreams accept")
+			"ends", "when 90% are back and no more comes, or by: razor upstreams accept")
 	}
 	s.evaluate()
 	s.sync()
@@ -148,13 +148,9 @@ func (s *session) editsDuring(ctx context.Context, named []string, got *scanned,
 	return nil
 }
 
-// evaluate ends the hold when enough is back.
+// evaluate ends the hold when enough is back, and no more is coming.
 func (s *session) evaluate() {
-	if s.hold == nil {
-		return
-	}
-	s.hold.loss = lossOf(s.hold.before, s.hold.present, s.hold.zones, time.Now())
-	if s.hold.loss.healed() {
+	if s.hold != nil && s.hold.evaluate(time.Now()) {
 		s.release("the lists are back")
 	}
 }
