@@ -7,7 +7,7 @@
 //	link := lab.Link(tor, "swp1", gw, "eth0", "2001:db8:0:1::1/64")
 //	frr := tor.StartFRR("deploy/routers/frr-tor.conf")
 //
-// Every command is logged as it can be typed.
+// Every command that changes something is logged as it can be typed.
 package netlab
 
 import (
@@ -160,7 +160,7 @@ func (l *Lab) wait(what string, ok func() bool, said func() string) {
 		if time.Now().After(deadline) {
 			l.tb.Fatalf("waiting for %s: timed out\n%s", what, said())
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -196,4 +196,3 @@ func quoted(args []string) string {
 	}
 	return strings.Join(out, " ")
 }
-

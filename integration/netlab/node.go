@@ -89,12 +89,16 @@ func (n *Node) Run(name string, args ...string) string {
 	return n.lab.run(n.Command(name, args...))
 }
 
+// run logs a command and runs it. What only asks a router is not logged, as it is
+// asked until it says what the test waits for.
 func (l *Lab) run(cmd *exec.Cmd) string {
 	l.tb.Helper()
-	l.tb.Log(quoted(cmd.Args))
+	if said := quoted(cmd.Args); !strings.Contains(said, "show ") {
+		l.tb.Log(said)
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		l.tb.Fatalf("%v\n%s", err, out)
+		l.tb.Fatalf("%s: %v\n%s", quoted(cmd.Args), err, out)
 	}
 	return string(out)
 }
