@@ -14,6 +14,7 @@ import (
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 )
 
 // recheck is how often the interface is compared with what it was.
@@ -27,49 +28,59 @@ var (
 // link is an interface that is up, and a socket for neighbour discovery on it.
 type link struct {
 	device *net.Interface
-	addr   netip.Addr // its link-local address, without zone
+	addr   netip.Addr // a link-local address of it, without zone
 	conn   *ndp.Conn
 }
 
 // open fails where the interface is not there, or not ready yet.
 func open(name string) (*link, error) {
-	l, err := look(name)
+	device, addrs, err := look(name)
 	if err != nil {
 		return nil, err
 	}
 	// By number: see Peer.Dial.
-	numbered := *l.device
-	numbered.Name = strconv.Itoa(l.device.Index)
-	if l.conn, _, err = ndp.Listen(&numbered, ndp.Addr(l.addr.String())); err != nil {
+	numbered := *device
+	numbered.Name = strconv.Itoa(device.Index)
+	conn, _, err := ndp.Listen(&numbered, ndp.Addr(addrs[0].String()))
+	if errors.Is(err, unix.EPERM) {
+		return nil, errNotAllowed
+	}
+	if err != nil {
 		return nil, err
 	}
+	l := &link{device: device, addr: addrs[0], conn: conn}
 	if err := l.prepare(); err != nil {
-		_ = l.conn.Close()
+		_ = conn.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-// look is the interface as it is now, without a socket.
-func look(name string) (*link, error) {
+// look is the interface as it is now, with its link-local addresses, of which there is
+// one at least.
+func look(name string) (*net.Interface, []netip.Addr, error) {
 	device, err := net.InterfaceByName(name)
 	if err != nil {
-		return nil, errors.New("no such interface")
+		return nil, nil, errors.New("no such interface")
 	}
 	if up := net.FlagUp | net.FlagRunning; device.Flags&up != up {
-		return nil, errors.New("the link is down")
+		return nil, nil, errors.New("the link is down")
 	}
-	addrs, err := device.Addrs()
+	all, err := device.Addrs()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for _, a := range addrs {
+	var addrs []netip.Addr
+	for _, a := range all {
 		p, err := netip.ParsePrefix(a.String())
 		if err == nil && p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
-			return &link{device: device, addr: p.Addr()}, nil
+			addrs = append(addrs, p.Addr())
 		}
 	}
-	return nil, errors.New("no link-local address")
+	if addrs == nil {
+		return nil, nil, errors.New("no link-local address")
+	}
+	return device, addrs, nil
 }
 
 func (l *link) prepare() error {
@@ -102,8 +113,9 @@ func (l *link) serve(w *watcher) error {
 			check = now.Add(recheck)
 		}
 		if times.due(now) {
+			// A packet that could not be sent is no loss of the link.
 			if err := l.send(router.wanted()); err != nil {
-				return err
+				w.complain(err)
 			}
 			times.sent(now, rand.Float64())
 		}
@@ -130,11 +142,11 @@ func (l *link) serve(w *watcher) error {
 
 // unchanged is an error when the interface is no longer what it was.
 func (l *link) unchanged() error {
-	now, err := look(l.device.Name)
+	device, addrs, err := look(l.device.Name)
 	if err != nil {
 		return err
 	}
-	if now.device.Index != l.device.Index || !bytes.Equal(now.device.HardwareAddr, l.device.HardwareAddr) || now.addr != l.addr {
+	if device.Index != l.device.Index || !bytes.Equal(device.HardwareAddr, l.device.HardwareAddr) || !slices.Contains(addrs, l.addr) {
 		return errors.New("the interface has changed")
 	}
 	return nil

@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Peer is the router at the other end of a link. The zero Peer is none.
@@ -23,6 +21,9 @@ type Peer struct {
 	// which number a name had, and the interface may have been made anew.
 	Dial netip.Addr
 }
+
+// errNotAllowed is the lack of what a raw socket takes.
+var errNotAllowed = errors.New("not permitted; want CAP_NET_RAW")
 
 // retry is the pause before a link that cannot be used is looked at again.
 const retry = time.Second
@@ -48,10 +49,10 @@ func Watch(ctx context.Context, name string, log *slog.Logger, change func(Peer)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, unix.EPERM) {
-			return fmt.Errorf("router advertisements on %s are not permitted; want CAP_NET_RAW", name)
+		if errors.Is(err, errNotAllowed) {
+			return fmt.Errorf("router advertisements on %s are %w", name, err)
 		}
-		w.waits(err)
+		w.complain(err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -65,8 +66,8 @@ type watcher struct {
 	log    *slog.Logger
 	change func(Peer)
 
-	peer    Peer
-	waiting string // why there is no link, as it was logged last
+	peer   Peer
+	reason string // why no advertisements are sent, as it was logged last
 }
 
 // watch is Watch for as long as the link stays as it is.
@@ -78,14 +79,14 @@ func (w *watcher) watch(ctx context.Context) error {
 	defer l.conn.Close()
 	defer context.AfterFunc(ctx, func() { l.conn.Close() })()
 	w.log.Info("sending router advertisements", "source", l.addr)
-	w.waiting = ""
+	w.reason = ""
 	return l.serve(w)
 }
 
-// waits says, once, why the link cannot be used.
-func (w *watcher) waits(err error) {
-	if reason := err.Error(); reason != w.waiting {
-		w.waiting = reason
+// complain says, once, why no advertisements are sent.
+func (w *watcher) complain(err error) {
+	if reason := err.Error(); reason != w.reason {
+		w.reason = reason
 		w.log.Warn("no router advertisements", "reason", reason)
 	}
 }
