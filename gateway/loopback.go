@@ -27,7 +27,8 @@ var errNotAllowed = errors.New("binding on loopback is not permitted; want CAP_N
 // all others, so that nothing in the prefix can be reached by way of this host.
 //
 // Addresses and routes that others made are never touched, and serve where they do
-// what was asked for. A prefix that cannot be bound hinders no other; the errors of
+// what was asked for; before Linux 5.18 the addresses of Bind cannot be told from
+// those, and stay. A prefix that cannot be bound hinders no other; the errors of
 // all are joined. One gateway runs in a network namespace: another one's would be
 // removed. It acts in the namespace of the calling thread, for milliseconds.
 func Bind(prefixes []netip.Prefix) error {
