@@ -21,9 +21,10 @@ const ifaProto = 11
 
 // address is an address of the host.
 type address struct {
-	iface  string
-	prefix netip.Prefix // the address itself, not masked, with the length of its network
-	ours   bool         // Bind made it
+	iface    string
+	loopback bool         // of the interface
+	prefix   netip.Prefix // the address itself, not masked, with the length of its network
+	ours     bool         // Bind made it
 }
 
 // addresses are those of all interfaces in the namespace of the calling thread.
@@ -32,9 +33,9 @@ func addresses() ([]address, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := map[int]string{}
+	byIndex := map[int]net.Interface{}
 	for _, i := range interfaces {
-		names[i.Index] = i.Name
+		byIndex[i.Index] = i
 	}
 	messages, err := dump(func() ([][]byte, error) {
 		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
@@ -50,7 +51,7 @@ func addresses() ([]address, error) {
 		if err != nil {
 			return nil, fmt.Errorf("addresses of the host: %w", err)
 		}
-		a.iface = names[index]
+		a.iface, a.loopback = byIndex[index].Name, byIndex[index].Flags&net.FlagLoopback != 0
 		out = append(out, a)
 	}
 	return out, nil
