@@ -136,7 +136,8 @@ func TestBindListen(t *testing.T) {
 }
 
 // TestBindIsNoSource: answers to an anycast address may go to another site. The host
-// has no address for the outside but the VIPs, of IPv4, and one on loopback, of IPv6.
+// has no IPv4 address for the outside but VIPs, and an IPv6 one that is less like the
+// destination than a VIP.
 func TestBindIsNoSource(t *testing.T) {
 	t.Parallel()
 	lab := netlab.New(t)
@@ -146,7 +147,7 @@ func TestBindIsNoSource(t *testing.T) {
 	b.node.Run("ip", "addr", "add", "2001:db8:0:12::1/128", "dev", "lo")
 	b.node.Run("ip", "-6", "route", "add", "default", "via", link.A.Local.WithZone("").String(), "dev", "eth0")
 	b.node.Run("ip", "-4", "route", "add", "default", "via", "inet6", link.A.Local.WithZone("").String(), "dev", "eth0")
-	if said := b.node.Run("ip", "route", "get", "2001:db8:9::9"); !strings.Contains(said, "src 2001:db8:0:12::1 ") {
+	if said := b.node.Run("ip", "route", "get", "2001:db8:ffff::9"); !strings.Contains(said, "src 2001:db8:0:12::1 ") {
 		t.Errorf("want the host's own source: %s", said)
 	}
 	if said := b.node.Run("ip", "route", "get", "192.0.2.99"); strings.Contains(said, "src 203.") || strings.Contains(said, "src 198.") {
