@@ -30,7 +30,8 @@ var errNotAllowed = errors.New("binding on loopback is not permitted; want CAP_N
 // what was asked for; before Linux 5.18 the addresses of Bind cannot be told from
 // those, and stay. A prefix that cannot be bound hinders no other; the errors of
 // all are joined. One gateway runs in a network namespace: another one's would be
-// removed. It acts in the namespace of the calling thread, for milliseconds.
+// removed. It acts in the namespace of the calling thread, for milliseconds; an IPv6 VIP
+// is taken when the kernel gets round to its route, milliseconds later.
 func Bind(prefixes []netip.Prefix) error {
 	lo, err := loopback()
 	if err != nil {

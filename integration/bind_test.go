@@ -17,6 +17,7 @@ import (
 // binder is a gateway's host behind a router that sends it everything.
 type binder struct {
 	tb   testing.TB
+	lab  *netlab.Lab
 	node *netlab.Node
 	tor  *netlab.Node
 }
@@ -24,7 +25,7 @@ type binder struct {
 func newBinder(tb testing.TB) *binder {
 	tb.Helper()
 	lab := netlab.New(tb)
-	b := &binder{tb: tb, tor: lab.Node("tor"), node: lab.Node("gw")}
+	b := &binder{tb: tb, lab: lab, tor: lab.Node("tor"), node: lab.Node("gw")}
 	lab.Link(b.tor, "swp1", b.node, "eth0", "2001:db8:0:1::1/64", "192.0.2.0/31")
 	b.tor.Run("ip", "route", "add", "default", "via", "192.0.2.1")
 	b.tor.Run("ip", "route", "add", "default", "via", "2001:db8:0:1::2")
@@ -57,11 +58,20 @@ func (b *binder) local(addr string) bool {
 	return strings.HasPrefix(b.node.Run("ip", "route", "get", addr), "local ")
 }
 
-func (b *binder) wantLocal(want bool, addrs ...string) {
+// takes waits until the host takes the packets to addresses: the kernel makes the
+// route of an IPv6 address after it has said that the address is there.
+func (b *binder) takes(addrs ...string) {
 	b.tb.Helper()
 	for _, a := range addrs {
-		if b.local(a) != want {
-			b.tb.Errorf("%s is taken: %v, want %v", a, !want, want)
+		b.lab.Eventually(a+" is taken", func() bool { return b.local(a) })
+	}
+}
+
+func (b *binder) takesNot(addrs ...string) {
+	b.tb.Helper()
+	for _, a := range addrs {
+		if b.local(a) {
+			b.tb.Errorf("%s is taken", a)
 		}
 	}
 }
@@ -100,7 +110,7 @@ func TestBind(t *testing.T) {
 	all := []string{"203.0.113.7/32", "2001:db8:ffff::7/128", "198.51.100.0/24", "2001:db8:fffe::/48"}
 	inside := []string{"203.0.113.7", "2001:db8:ffff::7", "198.51.100.0", "198.51.100.255", "2001:db8:fffe::", "2001:db8:fffe:1::9"}
 	b.must(all...)
-	b.wantLocal(true, inside...)
+	b.takes(inside...)
 	b.answers("203.0.113.7", "2001:db8:ffff::7", "198.51.100.77", "2001:db8:fffe:1::9")
 
 	bound := b.state()
@@ -110,8 +120,8 @@ func TestBind(t *testing.T) {
 	}
 
 	b.must("203.0.113.7/32", "2001:db8:fffe::/48", "2001:db8:fffe::5/48")
-	b.wantLocal(true, "203.0.113.7", "2001:db8:fffe:1::9")
-	b.wantLocal(false, "2001:db8:ffff::7", "198.51.100.77")
+	b.takes("203.0.113.7", "2001:db8:fffe:1::9")
+	b.takesNot("2001:db8:ffff::7", "198.51.100.77")
 	b.must()
 	if after := b.state(); after != before {
 		t.Errorf("left behind: was\n%s\nis\n%s", before, after)
@@ -141,7 +151,7 @@ func TestBindListen(t *testing.T) {
 func TestBindIsNoSource(t *testing.T) {
 	t.Parallel()
 	lab := netlab.New(t)
-	b := &binder{tb: t, tor: lab.Node("tor"), node: lab.Node("gw")}
+	b := &binder{tb: t, lab: lab, tor: lab.Node("tor"), node: lab.Node("gw")}
 	link := lab.Link(b.tor, "swp1", b.node, "eth0")
 	b.must("203.0.113.7/32", "2001:db8:ffff::7/128", "198.51.100.0/24", "2001:db8:fffe::/48")
 	b.node.Run("ip", "addr", "add", "2001:db8:0:12::1/128", "dev", "lo")
@@ -163,6 +173,7 @@ func TestBindOthers(t *testing.T) {
 	b.node.Run("ip", "addr", "add", "2001:db8:ffff::7/128", "dev", "lo")
 	b.node.Run("ip", "route", "add", "local", "198.51.100.0/24", "dev", "lo")
 	b.node.Run("ip", "route", "add", "local", "2001:db8:fffe::/48", "dev", "lo")
+	b.takes("2001:db8:ffff::7")
 	before := b.state()
 	b.must("203.0.113.7/32", "2001:db8:ffff::7/128", "198.51.100.0/24", "2001:db8:fffe::/48")
 	b.must()
@@ -172,9 +183,9 @@ func TestBindOthers(t *testing.T) {
 	b.must("203.0.113.7/32", "2001:db8:ffff::7/128", "198.51.100.0/24", "2001:db8:fffe::/48")
 	b.node.Run("ip", "addr", "del", "2001:db8:ffff::7/128", "dev", "lo")
 	b.node.Run("ip", "route", "del", "local", "198.51.100.0/24", "dev", "lo")
-	b.wantLocal(false, "2001:db8:ffff::7", "198.51.100.9")
+	b.takesNot("2001:db8:ffff::7", "198.51.100.9")
 	b.must("203.0.113.7/32", "2001:db8:ffff::7/128", "198.51.100.0/24", "2001:db8:fffe::/48")
-	b.wantLocal(true, "2001:db8:ffff::7", "198.51.100.9")
+	b.takes("2001:db8:ffff::7", "198.51.100.9")
 }
 
 // TestBindRepairs binds again what somebody removed.
@@ -183,13 +194,15 @@ func TestBindRepairs(t *testing.T) {
 	b := newBinder(t)
 	all := []string{"203.0.113.7/32", "2001:db8:ffff::7/128", "198.51.100.0/24", "2001:db8:fffe::/48"}
 	b.must(all...)
+	b.takes("2001:db8:ffff::7")
 	bound := b.state()
 	b.node.Run("ip", "addr", "flush", "dev", "lo", "scope", "host", "to", "203.0.113.0/24")
 	b.node.Run("ip", "-6", "addr", "flush", "dev", "lo", "to", "2001:db8::/32")
 	b.node.Run("ip", "route", "flush", "table", "local", "proto", "82")
 	b.node.Run("ip", "-6", "route", "flush", "table", "local", "proto", "82")
-	b.wantLocal(false, "203.0.113.7", "2001:db8:ffff::7", "198.51.100.9", "2001:db8:fffe::9")
+	b.takesNot("203.0.113.7", "2001:db8:ffff::7", "198.51.100.9", "2001:db8:fffe::9")
 	b.must(all...)
+	b.takes("2001:db8:ffff::7")
 	if again := b.state(); again != bound {
 		t.Errorf("was\n%s\nis\n%s", bound, again)
 	}
@@ -208,8 +221,8 @@ func TestBindRefuses(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	b.wantLocal(true, "203.0.113.7")
-	b.wantLocal(false, "2001:db8:0:1::1", "192.0.2.0")
+	b.takes("203.0.113.7")
+	b.takesNot("2001:db8:0:1::1", "192.0.2.0")
 }
 
 func TestBindNotPermitted(t *testing.T) {
@@ -228,14 +241,14 @@ func TestBindNotPermitted(t *testing.T) {
 func TestBindMany(t *testing.T) {
 	t.Parallel()
 	lab := netlab.New(t)
-	b := &binder{tb: t, node: lab.Node("gw")}
+	b := &binder{tb: t, lab: lab, node: lab.Node("gw")}
 	var all []string
 	for i := range 1024 {
 		all = append(all, fmt.Sprintf("203.0.%d.%d/32", i/256, i%256), fmt.Sprintf("2001:db8::%x/128", i+1))
 	}
 	before := b.state()
 	b.must(all...)
-	b.wantLocal(true, "203.0.3.255", "2001:db8::400")
+	b.takes("203.0.3.255", "2001:db8::400")
 	b.must()
 	if b.state() != before {
 		t.Error("left behind:", b.state())
