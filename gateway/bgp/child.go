@@ -25,11 +25,11 @@ const (
 
 // A child is a speaker process as its parent sees it.
 type child struct {
-	cmd   *exec.Cmd
-	in    *os.File // changes to it
-	lines *json.Encoder
-	conn  net.Conn // BGP with it
-	said  tail
+	cmd    *exec.Cmd
+	in     *os.File // changes to it
+	lines  *json.Encoder
+	conn   net.Conn // BGP with it
+	said   tail
 	routes []Route // of the setup
 
 	exited  chan struct{} // closed when the process is gone

@@ -39,18 +39,18 @@ type peer struct {
 	inbound chan *net.TCPConn
 	wake    chan struct{} // something that is waited for has changed
 
-	mu        sync.Mutex
-	address   netip.Addr // of the peer; the zero Addr while it is not known
-	sessions  []*session // in the order of their beginning, two while it is decided which stays
-	began     bool       // there was an Established session in the life of this process
-	gate      time.Time  // no calls before this, or before BFD is up
-	gated     bool
-	pause     time.Duration // before the next session
-	next      time.Time     // when it may begin
-	why       *end          // of the last session
-	whyAt     time.Time
-	said      string // of what could not be connected, so that it is said once
-	stopping  *end   // no more sessions; how they end
+	mu       sync.Mutex
+	address  netip.Addr // of the peer; the zero Addr while it is not known
+	sessions []*session // in the order of their beginning, two while it is decided which stays
+	began    bool       // there was an Established session in the life of this process
+	gate     time.Time  // no calls before this, or before BFD is up
+	gated    bool
+	pause    time.Duration // before the next session
+	next     time.Time     // when it may begin
+	why      *end          // of the last session
+	whyAt    time.Time
+	said     string // of what could not be connected, so that it is said once
+	stopping *end   // no more sessions; how they end
 }
 
 // run keeps a session until ctx ends. The session then ends as stopping says,

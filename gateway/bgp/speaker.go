@@ -8,7 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"strconv"
+	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/log"
@@ -243,11 +243,12 @@ func (sp *speaker) path(r Route) (*api.Path, error) {
 type engineLog struct{ to io.Writer }
 
 func (l engineLog) say(level, m string, f log.Fields) {
-	line := level + " " + m
+	var line strings.Builder
+	line.WriteString(level + " " + m)
 	for k, v := range f {
-		line += " " + k + "=" + strconv.Quote(fmt.Sprint(v))
+		fmt.Fprintf(&line, " %s=%q", k, fmt.Sprint(v))
 	}
-	fmt.Fprintln(l.to, line)
+	fmt.Fprintln(l.to, line.String())
 }
 
 // Panic ends the process: GoBGP calls it where it does not know how to go on.
