@@ -1,7 +1,7 @@
-// Package steering decides which addresses a client is given, and does nothing
-// else: no input or output, no goroutines, no clock, and no randomness but the
-// one that the caller hands in. Whatever it decides can therefore be tested
-// against a slow model, and repeated.
+// Package steering decides which addresses a client is given, and what of the
+// world is believed on the way there. It does nothing else: no input or output, no
+// goroutines, no clock, and no randomness but the one that the caller hands in.
+// Whatever it decides can therefore be tested against a slow model, and repeated.
 //
 // A [Pool] holds the members behind a route, for one [Family]. A [SkipList]
 // takes members, and parts of members, away from it ([Pool.Without]). From what
@@ -16,6 +16,10 @@
 // [Groups] chooses among named groups in the latter two ways, and [Place]
 // names the keys under which a route for a part of the world is looked up.
 //
+// A [Guard] decides how much of a change to a list is believed, and a [Damper]
+// makes a health of single measurements.
+//
 // Pools, skip lists and groups are immutable and safe for concurrent use; a nil
-// pointer to one is an empty one. A [Sampler] belongs to one goroutine.
+// pointer to one is an empty one. A [Sampler], a [Guard] and a [Damper]
+// belong to one goroutine.
 package steering

@@ -1,0 +1,478 @@
+package bgp
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// State is how far a session has come (RFC 4271 §8.2.2).
+type State string
+
+// The states of a peer.
+const (
+	Idle        State = "idle"        // nothing is tried now
+	Connecting  State = "connect"     // called, or waited for
+	OpenSent    State = "opensent"    // connected, its OPEN has not come
+	OpenConfirm State = "openconfirm" // its OPEN is good
+	Established State = "established"
+)
+
+const (
+	openTimeout = 10 * time.Second // for the peer's OPEN and the KEEPALIVE behind it
+	byeTimeout  = 300 * time.Millisecond
+	// A peer that takes nothing for so long is gone (RFC 9687 §4).
+	sendHold = 8 * time.Minute
+)
+
+// An end is why a session ended.
+type end struct {
+	reason string        // a label: one of the words below
+	text   string        // for people
+	notify *notification // what the peer is told; nothing when nil, as after a restart
+	fault  bool          // the peer's doing: it is held off for longer each time
+}
+
+func (e *end) Error() string { return e.text }
+
+// The reasons of ends, which are metric labels.
+const (
+	endedByPeer     = "closed"       // the connection ended
+	endedNotified   = "notification" // the peer said why
+	endedHold       = "hold_timer"
+	endedMalformed  = "malformed"
+	endedOpen       = "open" // the OPEN was refused
+	endedMax        = "max_prefixes"
+	endedCollision  = "collision"
+	endedCrash      = "speaker"
+	endedBFD        = "bfd"
+	endedAdmin      = "administrative" // drained, stopped, no longer configured
+	endedSend       = "send_hold_timer"
+	endedByRestart  = "restart" // without a word, so that the peer keeps the routes
+	endedConnection = "connect" // not even connected
+)
+
+// A session is one connection with the peer, from TCP to its end.
+type session struct {
+	peer     *peer
+	conn     *net.TCPConn
+	outbound bool // we called
+	child    *child
+
+	ending  sync.Once
+	ended   chan struct{} // closed by finish
+	why     *end
+	writing sync.Mutex // of whole messages to the peer
+
+	mu       sync.Mutex
+	state    State
+	since    time.Time
+	open     open // the peer's
+	hold     time.Duration
+	sent     map[netip.Prefix]struct{} // announced, as the wire has it
+	received map[netip.Prefix]struct{} // by the peer
+}
+
+func newSession(p *peer, conn *net.TCPConn, outbound bool) *session {
+	return &session{
+		peer: p, conn: conn, outbound: outbound, ended: make(chan struct{}), state: OpenSent, since: time.Now(),
+		sent: map[netip.Prefix]struct{}{}, received: map[netip.Prefix]struct{}{},
+	}
+}
+
+// run is the whole session. It returns why it ended.
+func (s *session) run(ctx context.Context) *end {
+	child, err := startChild(ctx, s.peer.command, s.setup())
+	if err != nil {
+		s.finish(&end{reason: endedCrash, text: "speaker: " + err.Error()})
+		s.bye()
+		return s.why
+	}
+	s.child = child
+	var g errgroup.Group
+	g.Go(func() error { return s.fail(s.hear()) })
+	g.Go(func() error { return s.fail(s.speak()) })
+	g.Go(func() error { return s.fail(s.feed()) })
+	<-s.ended
+	s.bye()
+	crash, crashed := "", false
+	if s.why.reason == endedCrash {
+		crash, crashed = child.crash()
+	}
+	child.stop()
+	_ = g.Wait()
+	if crashed {
+		s.peer.crashed(crash)
+	}
+	return s.why
+}
+
+// setup is what the speaker has to know.
+func (s *session) setup() setup {
+	c := &s.peer.config
+	routes, _ := s.peer.routes.get()
+	return setup{
+		AS: s.peer.as, RouterID: s.peer.routerID, NextHop: s.local(),
+		Hold: seconds(c.Hold), Keepalive: seconds(c.Keepalive), Restart: seconds(c.restartTime()),
+		Routes: s.peer.choose(routes),
+	}
+}
+
+func seconds(d time.Duration) int { return int(d / time.Second) }
+
+// local is our end of the connection, and the next hop of what we announce.
+func (s *session) local() netip.Addr { return addrOf(s.conn.LocalAddr()) }
+
+// addrOf is an address of a connection; of IPv4 not the mapped form.
+func addrOf(a net.Addr) netip.Addr {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return tcp.AddrPort().Addr().Unmap()
+}
+
+// finish ends the session; only the first reason counts.
+func (s *session) finish(why *end) {
+	s.ending.Do(func() {
+		s.why = why
+		close(s.ended)
+	})
+}
+
+// fail ends the session by what a part of it met.
+func (s *session) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*end](err); ok {
+		s.finish(e)
+		return err
+	}
+	if n, ok := errors.AsType[*notification](err); ok {
+		s.finish(&end{reason: endedMalformed, text: "refused: " + n.Error(), notify: n, fault: true})
+		return err
+	}
+	s.finish(&end{reason: endedByPeer, text: plainError(err)})
+	return err
+}
+
+func plainError(err error) string {
+	switch {
+	case errors.Is(err, io.EOF):
+		return "connection closed by the peer"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "connection closed within a message"
+	}
+	if e, ok := errors.AsType[*os.SyscallError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
+// bye tells the peer why, if it is to be told, and closes the connection.
+func (s *session) bye() {
+	if s.why.notify != nil {
+		s.writing.Lock()
+		_ = s.conn.SetDeadline(time.Now().Add(byeTimeout))
+		_, err := s.conn.Write(s.why.notify.encode())
+		s.writing.Unlock()
+		// What the peer sent meanwhile would turn the end into a reset, and that
+		// would take the word with it.
+		if err == nil && s.conn.CloseWrite() == nil {
+			_, _ = io.Copy(io.Discard, io.LimitReader(s.conn, 1<<20))
+		}
+	}
+	_ = s.conn.Close()
+}
+
+// feed gives the speaker what changes of the routes.
+func (s *session) feed() error {
+	given := s.child.routes
+	for {
+		routes, changed := s.peer.routes.get()
+		wanted := s.peer.choose(routes)
+		if c := changeOf(given, wanted); !c.empty() {
+			if err := s.child.change(c); err != nil {
+				return &end{reason: endedCrash, text: "speaker: " + err.Error()}
+			}
+			given = wanted
+		}
+		select {
+		case <-changed:
+		case <-s.ended:
+			return nil
+		}
+	}
+}
+
+// speak passes on what the speaker says.
+func (s *session) speak() error {
+	r := reader(s.child.conn)
+	for {
+		_ = s.child.conn.SetReadDeadline(time.Now().Add(max(s.peer.config.Hold, openTimeout)))
+		m, err := readMessage(r)
+		if err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = errSilent
+			}
+			return &end{reason: endedCrash, text: "speaker: " + plainError(err)}
+		}
+		switch m.typ() {
+		case typeOpen:
+			if err := setRestart(m, s.peer.restarting()); err != nil {
+				return &end{reason: endedCrash, text: "speaker: " + err.Error()}
+			}
+		case typeUpdate:
+			if err := s.announced(m); err != nil {
+				return err
+			}
+		case typeNotification:
+			n := parseNotification(m.body())
+			return &end{reason: reasonOf(n), text: "refused: " + n.Error(), notify: n, fault: n.code != codeHoldTimer}
+		}
+		if err := s.send(m); err != nil {
+			return err
+		}
+		s.peer.count(m.typ(), "out")
+	}
+}
+
+func reasonOf(n *notification) string {
+	switch n.code {
+	case codeHoldTimer:
+		return endedHold
+	case codeOpen:
+		return endedOpen
+	}
+	return endedMalformed
+}
+
+// send writes one message to the peer.
+func (s *session) send(m message) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	_ = s.conn.SetWriteDeadline(time.Now().Add(max(sendHold, 2*s.peer.config.Hold)))
+	_, err := s.conn.Write(m)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &end{reason: endedSend, text: "the peer takes nothing", notify: &notification{code: codeSendHoldTimer}}
+	}
+	return err
+}
+
+// announced notes what an UPDATE of ours says.
+func (s *session) announced(m message) error {
+	u, err := surveyUpdate(m.body(), families{true, true}, s.openNow().fourOctet)
+	if err != nil {
+		return &end{reason: endedCrash, text: "speaker: " + err.Error()}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range u.withdrawn {
+		delete(s.sent, p)
+	}
+	for _, p := range u.announced {
+		s.sent[p] = struct{}{}
+	}
+	return nil
+}
+
+// hear reads what the peer says.
+func (s *session) hear() error {
+	r := reader(s.conn)
+	_ = s.conn.SetReadDeadline(time.Now().Add(openTimeout))
+	if err := s.hearOpen(r); err != nil {
+		return err
+	}
+	for {
+		m, err := readMessage(r)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			n := &notification{code: codeHoldTimer}
+			return &end{reason: endedHold, text: n.Error(), notify: n}
+		}
+		if err != nil {
+			return err
+		}
+		s.peer.count(m.typ(), "in")
+		if err := s.heard(m); err != nil {
+			return err
+		}
+	}
+}
+
+// hearOpen judges the peer's OPEN and lets the speaker have what was understood.
+func (s *session) hearOpen(r *bufio.Reader) error {
+	m, err := readMessage(r)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		n := &notification{code: codeHoldTimer}
+		return &end{reason: endedOpen, text: "no OPEN within " + openTimeout.String(), notify: n}
+	}
+	if err != nil {
+		return err
+	}
+	s.peer.count(m.typ(), "in")
+	switch m.typ() {
+	case typeOpen:
+	case typeNotification:
+		return notified(m)
+	default:
+		return &notification{code: codeFSM, subcode: fsmOpenSent}
+	}
+	o, err := parseOpen(m.body())
+	if err == nil {
+		err = s.peer.acceptable(o)
+	}
+	if n, ok := errors.AsType[*notification](err); ok {
+		return &end{reason: endedOpen, text: "OPEN refused: " + n.Error(), notify: n, fault: true}
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.open = o
+	s.mu.Unlock()
+	if why := s.peer.openReceived(s); why != nil {
+		return why
+	}
+	s.mu.Lock()
+	s.state, s.since = OpenConfirm, time.Now()
+	s.hold = s.peer.config.Hold
+	if h := time.Duration(o.hold) * time.Second; h < s.hold {
+		s.hold = h // 0 is without an end
+	}
+	s.mu.Unlock()
+	// Routes whose next hop the peer would not take are not for it (RFC 8950 §4).
+	o.families[steering.IPv4] = s.takesIPv4(o)
+	return s.tell(o.encode())
+}
+
+// takesIPv4 tells whether the peer takes IPv4 routes with our end as the next hop.
+func (s *session) takesIPv4(o open) bool {
+	return o.families[steering.IPv4] && (s.local().Is4() || o.nextHop6)
+}
+
+func (s *session) openNow() open {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open
+}
+
+// tell passes a message on to the speaker.
+func (s *session) tell(m message) error {
+	_ = s.child.conn.SetWriteDeadline(time.Now().Add(setupTimeout))
+	if _, err := s.child.conn.Write(m); err != nil {
+		return &end{reason: endedCrash, text: "speaker: " + plainError(err)}
+	}
+	return nil
+}
+
+// heard judges a message that came after the OPEN.
+func (s *session) heard(m message) error {
+	s.mu.Lock()
+	state, hold := s.state, s.hold
+	s.mu.Unlock()
+	if hold > 0 {
+		_ = s.conn.SetReadDeadline(time.Now().Add(hold))
+	} else {
+		_ = s.conn.SetReadDeadline(time.Time{})
+	}
+	switch m.typ() {
+	case typeKeepalive:
+		s.confirmed()
+		return s.tell(m)
+	case typeNotification:
+		return notified(m)
+	}
+	if state != Established {
+		return &notification{code: codeFSM, subcode: fsmOpenConfirm}
+	}
+	switch m.typ() {
+	case typeUpdate:
+		if err := s.learnt(m); err != nil {
+			return err
+		}
+		return s.tell(keepalive) // nothing is imported, but it lives
+	case typeRefresh:
+		if family, ok := parseRefresh(m.body()); ok {
+			return s.tell(newRefresh(family))
+		}
+		return s.tell(keepalive)
+	}
+	return &notification{code: codeFSM, subcode: fsmEstablished} // a second OPEN
+}
+
+// notified is the end that the peer asked for.
+func notified(m message) error {
+	n := parseNotification(m.body())
+	return &end{reason: endedNotified, text: "the peer says: " + n.Error(), fault: n.code != codeCease && n.code != codeHoldTimer}
+}
+
+// learnt counts the prefixes of the peer. An UPDATE that is malformed in a way
+// that leaves the session alone is ignored, as all of them are (RFC 7606 §2).
+func (s *session) learnt(m message) error {
+	o := s.openNow()
+	u, err := surveyUpdate(m.body(), o.families, o.fourOctet)
+	if err != nil {
+		return err
+	}
+	if u.malformed != "" {
+		s.peer.malformed(u.malformed)
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range u.withdrawn {
+		delete(s.received, p)
+	}
+	for _, p := range u.announced {
+		s.received[p] = struct{}{}
+	}
+	if most := s.peer.config.MaxPrefixes; len(s.received) > most {
+		n := &notification{code: codeCease, subcode: ceaseMaxPrefixes}
+		return &end{reason: endedMax, text: fmt.Sprintf("more than %d prefixes", most), notify: n, fault: true}
+	}
+	return nil
+}
+
+// confirmed notes a KEEPALIVE; the first makes the session established.
+func (s *session) confirmed() {
+	s.mu.Lock()
+	first := s.state == OpenConfirm
+	if first {
+		s.state, s.since = Established, time.Now()
+	}
+	s.mu.Unlock()
+	if first {
+		s.peer.established(s)
+	}
+}
+
+// counts are the prefixes announced and received, of both families each.
+func (s *session) counts() (sent, received map[steering.Family]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return byFamily(s.sent), byFamily(s.received)
+}
+
+func byFamily(set map[netip.Prefix]struct{}) map[steering.Family]int {
+	out := map[steering.Family]int{}
+	for p := range set {
+		if p.Addr().Is4() {
+			out[steering.IPv4]++
+		} else {
+			out[steering.IPv6]++
+		}
+	}
+	return out
+}
