@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/razor-steering/razor/gateway"
 	"github.com/razor-steering/razor/razor"
 	"github.com/razor-steering/razor/upstreams"
 	"github.com/razor-steering/razor/upstreams/consul"
@@ -20,11 +21,12 @@ const defaultConfig = "/etc/razor/razor.yaml"
 // config is the configuration file: one section per role, and what all of them
 // share. Every setting is checked and has its value once loadConfig returned it.
 type config struct {
-	DNS   razor.Config     `yaml:"dns"`
-	Redis upstreams.Config `yaml:"redis"`
-	Sync  consul.Config    `yaml:"sync"`
-	HTTP  httpConfig       `yaml:"http"`
-	Log   logConfig        `yaml:"log"`
+	DNS     razor.Config     `yaml:"dns"`
+	Redis   upstreams.Config `yaml:"redis"`
+	Sync    consul.Config    `yaml:"sync"`
+	Gateway gateway.Config   `yaml:"gateway"`
+	HTTP    httpConfig       `yaml:"http"`
+	Log     logConfig        `yaml:"log"`
 
 	file source
 }
@@ -131,11 +133,15 @@ func (c *config) check() []upstreams.Defect {
 	c.DNS.Defaults()
 	c.Redis.Defaults()
 	c.Sync.Defaults()
+	c.Gateway.Defaults()
 	c.HTTP.defaults()
 	c.Log.defaults()
 	out := c.DNS.Check()
 	out = append(out, c.Redis.Check("redis")...)
 	out = append(out, c.Sync.Check()...)
+	if c.Gateway.Used() {
+		out = append(out, c.Gateway.Check()...)
+	}
 	out = append(out, c.HTTP.check(c.DNS.Listen)...)
 	return append(out, c.Log.check()...)
 }

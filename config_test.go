@@ -18,7 +18,7 @@ import (
 // all that is written for it.
 func TestBadConfig(t *testing.T) {
 	t.Parallel()
-	const sections = "one of dns, redis, sync, http, log"
+	const sections = "one of dns, redis, sync, gateway, http, log"
 	const yamlWant = `; want "key: value" lines indented by spaces, and quotes around values such as "[::]:53"`
 	const addrWant = `: not an address and port; want "192.0.2.1:53" or "[2001:db8::1]:53"`
 	const consulWant = `: not an address of Consul; want "http://127.0.0.1:8500", "https://consul.example.net:8501" or "unix:///run/consul/http.sock"`
@@ -33,8 +33,8 @@ func TestBadConfig(t *testing.T) {
 		{"bad syntax: nested too deeply", "dns:\n  zones: " + strings.Repeat("[", 500) + "\n", []string{`f:2: not YAML: nested too deeply` + yamlWant}},
 		{"bad syntax: dashes nested too deeply", strings.Repeat("- ", 500) + "\n", []string{`f:1: not YAML: nested too deeply` + yamlWant}},
 		{"bad document: second one", "log:\n  level: warn\n---\nlog:\n  level: info\n", []string{`f:4: a second document; want one document`}},
-		{"bad document: list", "- dns\n", []string{`f:1: not a section; want settings below it: dns, redis, sync, http, log`}},
-		{"bad document: single value", "dns\n", []string{`f:1: "dns": not a section; want settings below it: dns, redis, sync, http, log`}},
+		{"bad document: list", "- dns\n", []string{`f:1: not a section; want settings below it: dns, redis, sync, gateway, http, log`}},
+		{"bad document: single value", "dns\n", []string{`f:1: "dns": not a section; want settings below it: dns, redis, sync, gateway, http, log`}},
 
 		// Keys.
 		{"bad key: unknown section", "\nbgp:\n  asn: 1\n", []string{`f:2: bgp: unknown key; want ` + sections}},

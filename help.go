@@ -53,6 +53,52 @@ takes over at once.`
   razor sync                              keep it so
   razor sync --accept web.example.org     let go what is held of this list`
 
+	gatewayLong = `Announce the prefixes of the configuration (gateway.announce) to BGP peers, as
+long as what they depend on is well, until SIGINT or SIGTERM. Then the gateway
+drains: it tells the peers that it leaves (RFC 8326), waits until traffic is
+elsewhere, withdraws, and closes the sessions. A second signal ends it at once.
+
+SIGHUP reloads the configuration: sets, probes and times change in place. Where
+peers or identity differ the gateway starts again, and SIGUSR2 or razor restart
+gateway do the same for a new binary: the peers keep the routes meanwhile
+(RFC 4724). A configuration with a mistake changes nothing.`
+
+	gatewayExample = `  razor check --config /etc/razor/razor.yaml
+  razor gateway --config /etc/razor/razor.yaml`
+
+	statusLong = `Show what the gateway on this host does: its peers with the number of prefixes
+that each was told, every prefix with what becomes of it and why, blackholes and
+probes. The gateway is found by gateway.state_dir of the configuration. The exit
+status is 1 if none answers.`
+
+	statusExample = `  razor status
+  razor status --json | jq '.peers[] | select(.state != "established")'`
+
+	drainGatewayLong = `Take a gateway out of service: its peers hear that it leaves (RFC 8326), and,
+when traffic is elsewhere, that nothing is announced; then the sessions are
+closed. Returns when that is done. It stays drained over restarts until it is
+undrained.
+
+Without NAME it is the gateway on this host. With NAME, the edge of that name is
+drained by its STATE in Redis: its addresses leave the answers, and its gateway,
+where that follows the lists, drains.`
+
+	drainGatewayExample = `  razor drain gateway
+  razor drain gateway --reason "new cables"
+  razor drain gateway east`
+
+	undrainGatewayLong = `Have a drained gateway announce again: that on this host, or, with NAME, the
+edge of that name by its STATE in Redis.`
+
+	undrainGatewayExample = `  razor undrain gateway
+  razor undrain gateway east`
+
+	restartGatewayLong = `Have the gateway on this host start again, with the binary and the
+configuration that are there now. The peers keep the routes meanwhile (RFC
+4724), BFD goes on. Refused while the configuration has a mistake.`
+
+	restartGatewayExample = `  razor restart gateway`
+
 	edgesLong = `Show every edge in Redis, a row for each route that it is in: how many members
 it has in each family, and which share that is of what the route is answered
 from now; its admin state, since when, and its health. A route with a pool of

@@ -18,34 +18,56 @@ import (
 	"github.com/razor-steering/razor/upstreams"
 )
 
-// httpConfig is the `http:` section.
+// httpConfig is the `http:` section: where each role has /metrics, /healthz and
+// /readyz.
 type httpConfig struct {
-	// Listen is the address of /metrics, /healthz and /readyz.
-	Listen string `yaml:"listen"`
+	Listen  string `yaml:"listen"`  // razor dns
+	Sync    string `yaml:"sync"`    // razor sync
+	Gateway string `yaml:"gateway"` // razor gateway
 }
 
+// An endpoint is the address of one role's HTTP server, and the setting that has it.
+type endpoint struct{ key, address string }
+
 func (c *httpConfig) defaults() {
-	if c.Listen == "" {
-		c.Listen = "[::1]:8053"
+	for _, d := range []struct {
+		setting *string
+		address string
+	}{{&c.Listen, "[::1]:8053"}, {&c.Sync, "[::1]:8054"}, {&c.Gateway, "[::1]:8055"}} {
+		if *d.setting == "" {
+			*d.setting = d.address
+		}
 	}
 }
+
+func (c *httpConfig) dns() endpoint     { return endpoint{"http.listen", c.Listen} }
+func (c *httpConfig) sync() endpoint    { return endpoint{"http.sync", c.Sync} }
+func (c *httpConfig) gateway() endpoint { return endpoint{"http.gateway", c.Gateway} }
 
 // check lists what is wrong with the section; dns are the addresses that the
 // nameserver takes, with UDP and TCP.
 func (c *httpConfig) check(dns []string) []upstreams.Defect {
-	bad := func(reason, want string) []upstreams.Defect {
-		return []upstreams.Defect{{Key: "http.listen", Member: c.Listen, Reason: reason, Want: want}}
-	}
-	addr, err := netip.ParseAddrPort(c.Listen)
-	if err != nil || addr.Port() == 0 {
-		return bad("not an address and port", `"[::1]:8053" or "127.0.0.1:8053"`)
-	}
+	var out []upstreams.Defect
+	taken := map[netip.AddrPort]string{}
 	for i, l := range dns {
-		if other, err := netip.ParseAddrPort(l); err == nil && other == addr {
-			return bad("also dns.listen["+strconv.Itoa(i)+"]", "a port of its own")
+		if addr, err := netip.ParseAddrPort(l); err == nil {
+			taken[addr] = "dns.listen[" + strconv.Itoa(i) + "]"
 		}
 	}
-	return nil
+	for _, e := range []endpoint{c.dns(), c.sync(), c.gateway()} {
+		bad := func(reason, want string) {
+			out = append(out, upstreams.Defect{Key: e.key, Member: e.address, Reason: reason, Want: want})
+		}
+		addr, err := netip.ParseAddrPort(e.address)
+		switch other := taken[addr]; {
+		case err != nil || addr.Port() == 0:
+			bad("not an address and port", `"[::1]:8053" or "127.0.0.1:8053"`)
+		case other != "":
+			bad("also "+other, "a port of its own")
+		}
+		taken[addr] = e.key
+	}
+	return out
 }
 
 // newRegistry is the metrics of one process.
@@ -75,11 +97,11 @@ type web struct {
 }
 
 // listenHTTP opens the listener; serve answers on it. A port that cannot be had
-// is a Defect of http.listen.
-func listenHTTP(ctx context.Context, cfg httpConfig, p process) (*web, error) {
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+// is a Defect of the setting.
+func listenHTTP(ctx context.Context, e endpoint, p process) (*web, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", e.address)
 	if err != nil {
-		return nil, upstreams.BindDefect("http.listen", cfg.Listen, err)
+		return nil, upstreams.BindDefect(e.key, e.address, err)
 	}
 	return &web{listener: ln, server: &http.Server{
 		Handler:           newHandler(p),

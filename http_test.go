@@ -90,7 +90,7 @@ func TestServeHTTP(t *testing.T) {
 	addr := freeAddr(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w, err := listenHTTP(ctx, httpConfig{Listen: addr}, testProcess())
+	w, err := listenHTTP(ctx, endpoint{"http.listen", addr}, testProcess())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestServeHTTP(t *testing.T) {
 		t.Errorf("%d %q %v", status, body, err)
 	}
 
-	_, err = listenHTTP(ctx, httpConfig{Listen: addr}, testProcess())
+	_, err = listenHTTP(ctx, endpoint{"http.listen", addr}, testProcess())
 	want := upstreams.Defect{Key: "http.listen", Member: addr, Reason: "port in use", Want: "a free port, or the other server stopped"}
 	if got, ok := errors.AsType[upstreams.Defect](err); !ok || got != want {
 		t.Errorf("second listener: %v", err)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/razor-steering/razor/gateway/bgp"
 )
 
 // version is set by the linker.
@@ -58,7 +60,7 @@ type cli struct {
 
 // root is the command line: one row per subcommand.
 func (c *cli) root() *cobra.Command {
-	root := noun("razor", "Authoritative DNS from pools of addresses in Redis",
+	root := noun("razor", "Steer traffic: DNS from pools of addresses in Redis, anycast by BGP",
 		&cobra.Command{
 			Use: "dns", Short: "Answer DNS queries", Long: dnsLong, Example: dnsExample,
 			Args: cobra.NoArgs, RunE: c.dns,
@@ -69,14 +71,36 @@ func (c *cli) root() *cobra.Command {
 			Args: cobra.NoArgs, RunE: c.check,
 		},
 		c.syncCommand(),
+		&cobra.Command{
+			Use: "gateway", Short: "Announce prefixes to routers by BGP", Long: gatewayLong, Example: gatewayExample,
+			Args: cobra.NoArgs, RunE: c.gateway,
+		},
+		jsonFlag(&cobra.Command{
+			Use: "status", Short: "Show what the running gateway announces to whom, and why", Long: statusLong, Example: statusExample,
+			Args: cobra.NoArgs, RunE: c.status,
+		}),
+		&cobra.Command{
+			Use: bgp.SpeakerCommand, Short: "Be a BGP speaker of a gateway", Hidden: true,
+			Args: cobra.NoArgs, RunE: c.speaker,
+		},
 		jsonFlag(&cobra.Command{
 			Use: "edges", Short: "Show every edge, its share of its routes, and its state", Long: edgesLong, Example: edgesExample,
 			Args: cobra.NoArgs, RunE: c.edges,
 		}),
-		noun("drain", "Take something out of service by hand", c.drainEdgeCommand()),
-		noun("undrain", "Put back what was drained", &cobra.Command{
-			Use: "edge NAME", Short: "Answer the addresses of an edge again", Long: undrainEdgeLong, Example: undrainEdgeExample,
-			Args: cobra.ExactArgs(1), RunE: c.undrainEdge,
+		noun("drain", "Take something out of service by hand", c.drainEdgeCommand(), c.drainGatewayCommand()),
+		noun("undrain", "Put back what was drained",
+			&cobra.Command{
+				Use: "edge NAME", Short: "Answer the addresses of an edge again", Long: undrainEdgeLong, Example: undrainEdgeExample,
+				Args: cobra.ExactArgs(1), RunE: c.undrainEdge,
+			},
+			&cobra.Command{
+				Use: "gateway [NAME]", Short: "Announce again", Long: undrainGatewayLong, Example: undrainGatewayExample,
+				Args: cobra.MaximumNArgs(1), RunE: c.undrainGateway,
+			},
+		),
+		noun("restart", "Start something again without an interruption", &cobra.Command{
+			Use: "gateway", Short: "Start the gateway again, routes kept", Long: restartGatewayLong, Example: restartGatewayExample,
+			Args: cobra.NoArgs, RunE: c.restartGateway,
 		}),
 		noun("upstreams", "Look after the lists in Redis",
 			jsonFlag(&cobra.Command{

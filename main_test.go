@@ -63,7 +63,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 			if leaf.Short == "" || strings.HasSuffix(leaf.Short, ".") {
 				t.Errorf("%s: summary %q", leaf.CommandPath(), leaf.Short)
 			}
-			if leaf.HasSubCommands() || leaf.Name() == "version" {
+			if leaf.HasSubCommands() || leaf.Hidden || leaf.Name() == "version" {
 				continue
 			}
 			if leaf.Long == "" || !strings.Contains(leaf.Example, leaf.CommandPath()) {

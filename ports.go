@@ -16,7 +16,7 @@ import (
 func (c *cli) tryPorts(ctx context.Context, cfg *config) []upstreams.Defect {
 	running := upstreams.ControlAnswers(ctx, cfg.DNS.StateDir)
 	var out []upstreams.Defect
-	for _, d := range append(razor.CheckListen(ctx, cfg.DNS), tryHTTP(ctx, cfg.HTTP)...) {
+	for _, d := range append(razor.CheckListen(ctx, cfg.DNS), tryHTTP(ctx, cfg.HTTP.dns())...) {
 		switch {
 		case running && d.Reason == upstreams.PortInUse:
 		case d.Reason == syscall.EACCES.Error():
@@ -30,10 +30,10 @@ func (c *cli) tryPorts(ctx context.Context, cfg *config) []upstreams.Defect {
 }
 
 // tryHTTP is what would keep the HTTP server from its address.
-func tryHTTP(ctx context.Context, cfg httpConfig) []upstreams.Defect {
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+func tryHTTP(ctx context.Context, e endpoint) []upstreams.Defect {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", e.address)
 	if err != nil {
-		return []upstreams.Defect{upstreams.BindDefect("http.listen", cfg.Listen, err)}
+		return []upstreams.Defect{upstreams.BindDefect(e.key, e.address, err)}
 	}
 	_ = ln.Close()
 	return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,7 +25,7 @@ func (c *cli) dns(cmd *cobra.Command, _ []string) error {
 	}
 	log := cfg.Log.logger(c.stderr)
 	log.Info("starting", "version", version, "config", c.config)
-	return cfg.file.explain(serve(cmd.Context(), cfg.HTTP, log, func(ctx context.Context, p process) error {
+	return cfg.file.explain(serve(cmd.Context(), cfg.HTTP.dns(), log, func(ctx context.Context, p process) error {
 		return razor.Run(ctx, cfg.DNS, cfg.Redis, p.log, p.registry, p.ready.set)
 	}))
 }
@@ -46,15 +45,10 @@ func (c *cli) demoCommand() *cobra.Command {
 
 func (c *cli) demo(ctx context.Context, cfg razor.DemoConfig) error {
 	logs := logConfig{Level: "info", Format: "text"}
-	web := httpConfig{Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.HTTPPort))}
-	err := serve(ctx, web, logs.logger(c.stderr), func(ctx context.Context, p process) error {
+	web := endpoint{"--http-port", net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.HTTPPort))} // there is no file to point into
+	return serve(ctx, web, logs.logger(c.stderr), func(ctx context.Context, p process) error {
 		return razor.Demo(ctx, cfg, p.log, p.registry, p.ready.set, c.stdout)
 	})
-	if d, ok := errors.AsType[upstreams.Defect](err); ok && d.Key == "http.listen" {
-		d.Key = "--http-port" // there is no file to point into
-		return d
-	}
-	return err
 }
 
 // A process is what a role shares with whoever watches it.
@@ -66,9 +60,9 @@ type process struct {
 
 // serve runs one role, with the HTTP server and systemd's notices beside it,
 // until ctx ends or one of them fails.
-func serve(ctx context.Context, cfg httpConfig, log *slog.Logger, role func(context.Context, process) error) error {
+func serve(ctx context.Context, e endpoint, log *slog.Logger, role func(context.Context, process) error) error {
 	p := process{log: log, registry: newRegistry(), ready: newReadiness()}
-	web, err := listenHTTP(ctx, cfg, p)
+	web, err := listenHTTP(ctx, e, p)
 	if err != nil {
 		return err
 	}
@@ -111,7 +105,7 @@ func (c *cli) upstreamsCheck(cmd *cobra.Command, _ []string) error {
 			return err
 		}
 		if asJSON {
-			err = writeJSON(c.stdout, defects)
+			err = writeJSON(c.stdout, append([]upstreams.Defect{}, defects...)) // none is [], not null
 		} else {
 			for _, d := range defects {
 				fmt.Fprintln(c.stdout, d)
@@ -124,11 +118,11 @@ func (c *cli) upstreamsCheck(cmd *cobra.Command, _ []string) error {
 	})
 }
 
-// writeJSON writes a list; an empty one is [], not null.
-func writeJSON[T any](w io.Writer, list []T) error {
+// writeJSON writes a value so that people can read it too.
+func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(append([]T{}, list...))
+	return enc.Encode(v)
 }
 
 func (c *cli) upstreamsDiff(cmd *cobra.Command, args []string) error {

@@ -62,7 +62,7 @@ func (c *cli) sync(ctx context.Context, flags syncFlags) error {
 		})
 	}
 	log.Info("starting", "version", version, "config", c.config)
-	return cfg.file.explain(serve(ctx, cfg.HTTP, log, func(ctx context.Context, p process) error {
+	return cfg.file.explain(serve(ctx, cfg.HTTP.sync(), log, func(ctx context.Context, p process) error {
 		s, err := open(p.registry)
 		if err != nil {
 			return err

@@ -74,7 +74,7 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return follower.Run(ctx) })
 	if socket != nil {
-		g.Go(func() error { return upstreams.ServeControl(ctx, socket, follower) })
+		g.Go(func() error { return upstreams.ServeControl(ctx, socket, upstreams.ControlVerbs(follower)) })
 	}
 	g.Go(func() error { return s.report(ctx, follower, ready) })
 	if s.geo != nil {

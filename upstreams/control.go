@@ -19,6 +19,7 @@ const ControlSocket = "control.sock"
 
 const (
 	controlTimeout = 30 * time.Second
+	maxAnswer      = 16 << 20
 	acceptPath     = "/upstreams/accept"
 	pingPath       = "/ping"
 )
@@ -51,12 +52,16 @@ func ListenControl(ctx context.Context, dir string) (net.Listener, error) {
 	return l, nil
 }
 
-// ServeControl answers on the control socket until ctx ends.
-func ServeControl(ctx context.Context, l net.Listener, f *Follower) error {
+// ControlVerbs are what an operator may ask of a process that follows the lists; f
+// is nil in one that does not. A role adds its own.
+func ControlVerbs(f *Follower) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pingPath, func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "razor")
 	})
+	if f == nil {
+		return mux
+	}
 	mux.HandleFunc("POST "+acceptPath, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), controlTimeout)
 		defer cancel()
@@ -67,7 +72,12 @@ func ServeControl(ctx context.Context, l net.Listener, f *Follower) error {
 		s := f.Snapshot()
 		fmt.Fprintf(w, "accepted: %d zones, %d names, %d members\n", s.ZoneCount(), s.NameCount, s.MemberCount)
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	return mux
+}
+
+// ServeControl answers on the control socket until ctx ends.
+func ServeControl(ctx context.Context, l net.Listener, verbs *http.ServeMux) error {
+	srv := &http.Server{Handler: verbs, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -80,7 +90,7 @@ func ServeControl(ctx context.Context, l net.Listener, f *Follower) error {
 func ControlAnswers(ctx context.Context, dir string) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_, err := controlCall(ctx, dir, http.MethodGet, pingPath)
+	_, err := ControlCall(ctx, dir, http.MethodGet, pingPath)
 	return err == nil
 }
 
@@ -89,10 +99,12 @@ func ControlAnswers(ctx context.Context, dir string) bool {
 func AcceptLive(ctx context.Context, dir string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	return controlCall(ctx, dir, http.MethodPost, acceptPath)
+	return ControlCall(ctx, dir, http.MethodPost, acceptPath)
 }
 
-func controlCall(ctx context.Context, dir, method, path string) (string, error) {
+// ControlCall asks the running process with this state directory for a verb, and
+// returns what it says.
+func ControlCall(ctx context.Context, dir, method, path string) (string, error) {
 	socket := filepath.Join(dir, ControlSocket)
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
@@ -110,7 +122,7 @@ func controlCall(ctx context.Context, dir, method, path string) (string, error) 
 		return "", err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return "", err
 	}

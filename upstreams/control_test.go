@@ -21,7 +21,7 @@ func serveControl(t *testing.T, dir string, f *Follower) (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- ServeControl(ctx, l, f) }()
+	go func() { done <- ServeControl(ctx, l, ControlVerbs(f)) }()
 	ended := false
 	stop = func() {
 		if ended {
@@ -169,7 +169,7 @@ func TestControlMethods(t *testing.T) {
 		{http.MethodPost, "/"},
 		{http.MethodPost, acceptPath + "/"},
 	} {
-		if said, err := controlCall(t.Context(), dir, tt.method, tt.path); err == nil {
+		if said, err := ControlCall(t.Context(), dir, tt.method, tt.path); err == nil {
 			t.Errorf("%s %s: %q", tt.method, tt.path, said)
 		}
 	}

@@ -155,6 +155,30 @@ func (a *Announcer) Shutdown(why string) {
 	}
 }
 
+// Resume begins sessions again after Shutdown.
+func (a *Announcer) Resume() {
+	for _, p := range a.peers {
+		p.stop(nil)
+	}
+}
+
+// Sessions is how many peers there are, and with how many a session is
+// established, or not yet wholly ended.
+func (a *Announcer) Sessions() (peers, up, open int) {
+	for _, p := range a.peers {
+		p.mu.Lock()
+		open += len(p.sessions)
+		for _, s := range p.sessions {
+			if s.stateNow() == Established {
+				up++
+				break
+			}
+		}
+		p.mu.Unlock()
+	}
+	return len(a.peers), up, open
+}
+
 // Changed is closed when a session comes or goes, or other routes are to be
 // announced.
 func (a *Announcer) Changed() <-chan struct{} {

@@ -18,6 +18,8 @@ type Config struct {
 	HostPattern string `yaml:"host_pattern"`
 	// RouterID is the BGP identifier, written as an IPv4 address, or auto.
 	RouterID string `yaml:"router_id"`
+	// Node is the /64 of this host, or auto: what auto makes the others from.
+	Node string `yaml:"node"`
 	// Port is where peers are called and listened for.
 	Port int `yaml:"port"`
 	// Unnumbered are interfaces whose peer is learnt from its router advertisements.
@@ -90,6 +92,7 @@ const (
 func (c *Config) Defaults() {
 	set(&c.AS, auto)
 	set(&c.RouterID, auto)
+	set(&c.Node, auto)
 	set(&c.Port, defaultPort)
 	set(&c.Hold, defaultHold)
 	set(&c.Keepalive, c.Hold/3)
@@ -203,19 +206,10 @@ func ParsePeer(text string) (netip.Addr, error) {
 	return a, nil
 }
 
-// Check lists what is wrong with the section; keys are paths below "gateway.bgp".
+// Check lists what is wrong with the section but for who the gateway is; keys are
+// paths below "gateway.bgp".
 func (c *Config) Check() []upstreams.Defect {
 	d := defects{prefix: "gateway.bgp."}
-	if c.AS != auto {
-		if _, err := ParseAS(c.AS); err != nil {
-			d.add("as", c.AS, err.Error(), `auto, or a number such as 4200000001`)
-		}
-	}
-	if c.RouterID != auto {
-		if a, err := netip.ParseAddr(c.RouterID); err != nil || !a.Is4() || a.IsUnspecified() {
-			d.add("router_id", c.RouterID, "not an identifier", `auto, or one written as an IPv4 address, not 0.0.0.0`)
-		}
-	}
 	d.port("port", c.Port)
 	d.timers("", c.Hold, c.Keepalive, c.GracefulRestart)
 	d.number("max_prefixes", c.MaxPrefixes, 1, 10_000_000)

@@ -317,7 +317,8 @@ func (p *peer) restarting() bool {
 	return !p.began
 }
 
-// choose is the routes that this peer is told, sorted.
+// choose is the routes that this peer is told, sorted. Of one prefix a blackhole
+// comes before what is announced otherwise.
 func (p *peer) choose(all []Route) []Route {
 	out := make([]Route, 0, len(all))
 	for _, r := range all {
@@ -330,7 +331,7 @@ func (p *peer) choose(all []Route) []Route {
 		out = append(out, r)
 	}
 	sortRoutes(out)
-	return out
+	return slices.CompactFunc(out, func(a, b Route) bool { return a.Prefix == b.Prefix })
 }
 
 // bfd is told what BFD says of the path to the peer. Down ends the session at
@@ -364,12 +365,14 @@ func (p *peer) moved(to netip.Addr) {
 	p.poke()
 }
 
-// stop ends the sessions in a way, and lets none begin.
+// stop ends the sessions in a way, and lets none begin; nil lets them again.
 func (p *peer) stop(how *end) {
 	p.mu.Lock()
 	p.stopping = how
 	for _, s := range p.sessions {
-		s.finish(how)
+		if how != nil {
+			s.finish(how)
+		}
 	}
 	p.mu.Unlock()
 	p.poke()

@@ -3,6 +3,7 @@ package bgp
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -95,18 +96,33 @@ func numbers(text string, n, bits int) ([]uint32, error) {
 	return out, nil
 }
 
+// Equal tells whether two routes are the same to every peer.
+func (r Route) Equal(s Route) bool {
+	return r.equal(s) && r.Blackhole == s.Blackhole && maps.Equal(r.PeerMED, s.PeerMED)
+}
+
 // equal tells whether two routes look the same on the wire.
 func (r Route) equal(s Route) bool {
 	return r.Prefix == s.Prefix && r.Prepend == s.Prepend && slices.Equal(r.Communities, s.Communities) &&
 		slices.Equal(r.Large, s.Large) && (r.MED == nil) == (s.MED == nil) && (r.MED == nil || *r.MED == *s.MED)
 }
 
-// sortRoutes orders routes by prefix.
+// sortRoutes orders routes by prefix, of one prefix a blackhole first.
 func sortRoutes(routes []Route) {
-	slices.SortFunc(routes, func(a, b Route) int { return comparePrefixes(a.Prefix, b.Prefix) })
+	slices.SortStableFunc(routes, func(a, b Route) int {
+		c := ComparePrefixes(a.Prefix, b.Prefix)
+		if c == 0 && a.Blackhole != b.Blackhole {
+			c = 1
+			if a.Blackhole {
+				c = -1
+			}
+		}
+		return c
+	})
 }
 
-func comparePrefixes(a, b netip.Prefix) int {
+// ComparePrefixes orders prefixes by address, then length.
+func ComparePrefixes(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
@@ -146,5 +162,5 @@ func compareFirst(a, b []Route) int {
 	case len(b) == 0:
 		return -1
 	}
-	return comparePrefixes(a[0].Prefix, b[0].Prefix)
+	return ComparePrefixes(a[0].Prefix, b[0].Prefix)
 }

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/razor-steering/razor/gateway"
+	"github.com/razor-steering/razor/gateway/bgp"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// gateway announces until the context of the command ends.
+func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	if !cfg.Gateway.Used() {
+		return fileError(c.config + ": no gateway: section; want peers and sets to announce, see gateway: in the reference configuration")
+	}
+	log := cfg.Log.logger(c.stderr)
+	log.Info("starting", "version", version, "config", c.config)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(hangups)
+	opt := gateway.Options{
+		Redis: cfg.Redis, Zones: cfg.DNS.RedisZones(), Speaker: []string{"/proc/self/exe", bgp.SpeakerCommand},
+		Signals: hangups,
+		Reload: func() (gateway.Config, error) {
+			next, err := loadConfig(c.config)
+			if err != nil {
+				return gateway.Config{}, err
+			}
+			return next.Gateway, nil
+		},
+	}
+	err = cfg.file.explain(serve(cmd.Context(), cfg.HTTP.gateway(), log, func(ctx context.Context, p process) error {
+		return gateway.Run(ctx, cfg.Gateway, opt, p.log, p.registry, p.ready.set)
+	}))
+	if errors.Is(err, gateway.ErrRestart) {
+		return again()
+	}
+	return err
+}
+
+// again makes this process one of the binary that is there now, with the same
+// command line.
+func again() error {
+	path, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("start %s again: %w", path, syscall.Exec(path, os.Args, os.Environ()))
+}
+
+func (c *cli) status(cmd *cobra.Command, _ []string) error {
+	asJSON, _ := cmd.Flags().GetBool("json")
+	return c.onGateway(cmd, func(ctx context.Context, dir string) error {
+		s, err := gateway.StatusLive(ctx, dir)
+		switch {
+		case err != nil:
+			return err
+		case asJSON:
+			return writeJSON(c.stdout, s)
+		}
+		return s.Write(c.stdout, time.Now())
+	})
+}
+
+// drainGatewayCommand is `razor drain gateway`.
+func (c *cli) drainGatewayCommand() *cobra.Command {
+	var force bool
+	var reason string
+	cmd := &cobra.Command{
+		Use: "gateway [NAME]", Short: "Withdraw what a gateway announces, in an orderly way", Long: drainGatewayLong, Example: drainGatewayExample,
+		Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return c.write(cmd, func(ctx context.Context, w *upstreams.Writer, cfg *config) (string, error) {
+					return w.DrainEdge(ctx, cfg.DNS.RedisZones(), args[0], force)
+				})
+			}
+			return c.say(cmd, func(ctx context.Context, dir string) (string, error) { return gateway.DrainLive(ctx, dir, reason) })
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "with NAME: also the last active edge of a route")
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the status, the log and the peers (RFC 9003)")
+	return cmd
+}
+
+func (c *cli) undrainGateway(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return c.undrainEdge(cmd, args)
+	}
+	return c.say(cmd, gateway.UndrainLive)
+}
+
+func (c *cli) restartGateway(cmd *cobra.Command, _ []string) error {
+	return c.say(cmd, gateway.RestartLive)
+}
+
+// say runs a verb on the gateway of this host, and prints what it says.
+func (c *cli) say(cmd *cobra.Command, verb func(ctx context.Context, stateDir string) (string, error)) error {
+	return c.onGateway(cmd, func(ctx context.Context, dir string) error {
+		said, err := verb(ctx, dir)
+		if err == nil {
+			_, err = fmt.Fprintln(c.stdout, said)
+		}
+		return err
+	})
+}
+
+func (c *cli) onGateway(cmd *cobra.Command, do func(ctx context.Context, stateDir string) error) error {
+	cfg, err := loadConfig(c.config)
+	if err != nil {
+		return err
+	}
+	return do(cmd.Context(), cfg.Gateway.StateDir)
+}
+
+// speaker is the child process of a gateway. It ends when its parent closes its
+// input: signals for the whole group are the parent's.
+func (c *cli) speaker(cmd *cobra.Command, _ []string) error {
+	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGQUIT)
+	return bgp.Speak(context.WithoutCancel(cmd.Context()), os.Stdin, c.stdout, c.stderr)
+}

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// drainFile keeps what an operator drained over restarts, in the state directory.
+const drainFile = "drained"
+
+// A drain is how the gateway leaves and comes back. It is pure but for the file.
+type drain struct {
+	config DrainConfig
+
+	byHand  string // why an operator drained this gateway; "" if not
+	byList  string // why the lists say so; "" if not
+	leaving string // why the process ends; "" if not
+
+	stage  steering.Stage
+	since  time.Time // of the stage
+	closed bool      // the sessions were told goodbye
+	at     time.Time // when
+}
+
+// why says why nothing is to be announced; "" when all is.
+func (d *drain) why() string {
+	for _, why := range []string{d.leaving, d.byHand, d.byList} {
+		if why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// done tells whether the gateway is out of the way with all said.
+func (d *drain) done() bool { return d.closed }
+
+// step moves on by what is wanted and by the time, and says what is to be done
+// with the sessions, and when to come back; zero if nothing is to be waited for.
+// idle says that nobody is told anything now, so that there is nothing to wait for.
+func (d *drain) step(now time.Time, idle bool) (begin, end bool, next time.Time) {
+	if d.why() == "" {
+		begin = d.closed
+		if d.stage != steering.InService {
+			d.stage, d.since = steering.InService, now
+		}
+		d.closed = false
+		return begin, false, time.Time{}
+	}
+	if d.stage == steering.InService {
+		d.stage, d.since = steering.Leaving, now
+	}
+	if d.stage == steering.Leaving {
+		if next = d.since.Add(d.config.Converge); now.Before(next) && !idle {
+			return false, false, next
+		}
+		d.stage, d.since = steering.OutOfTheWay, now
+	}
+	if d.closed {
+		return false, false, time.Time{}
+	}
+	if next = d.since.Add(d.config.Settle); now.Before(next) && !idle {
+		return false, false, next
+	}
+	d.closed, d.at = true, now
+	return false, true, time.Time{}
+}
+
+// load reads what an operator drained before.
+func (d *drain) load(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, drainFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if d.byHand = strings.TrimSpace(string(text)); d.byHand == "" {
+		d.byHand = "drained by hand"
+	}
+	return nil
+}
+
+// save keeps it.
+func (d *drain) save(dir string) error {
+	file := filepath.Join(dir, drainFile)
+	if d.byHand == "" {
+		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	temp := file + ".new"
+	if err := os.WriteFile(temp, []byte(d.byHand+"\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temp, file)
+}

@@ -1,0 +1,520 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/razor-steering/razor/agent/probe"
+	"github.com/razor-steering/razor/gateway/bgp"
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// ErrRestart is that the gateway is to be started again, by the same process with
+// the binary and the configuration that are there then. The peers keep the routes.
+var ErrRestart = errors.New("restart, routes kept")
+
+const (
+	// startWait is for how long the first results of probes are waited for before
+	// the sessions begin: what a peer kept over a restart goes when it hears that
+	// all routes were sent.
+	startWait = 10 * time.Second
+	byeWait   = 2 * time.Second // for sessions to end
+)
+
+// Options are what a gateway has beside its configuration.
+type Options struct {
+	Redis   upstreams.Config
+	Zones   []string // of the lists
+	Speaker []string // command of a BGP speaker
+	// Reload reads the configuration again; nil where it cannot change.
+	Reload    func() (Config, error)
+	Signals   <-chan os.Signal // SIGHUP is a wish to reload, SIGUSR2 one to restart
+	Dataplane Dataplane        // may be nil
+	Sites     Sites            // may be nil
+}
+
+// Gateway announces what the configuration says, as long as it may be announced.
+type Gateway struct {
+	opt      Options
+	log      *slog.Logger
+	registry prometheus.Registerer
+	metrics  *metrics
+	identity Identity
+	ready    func(ok bool, text string)
+
+	announcer *bgp.Announcer
+	paths     *paths
+	lists     *upstreams.Follower // nil without
+	wake      chan struct{}       // something that plan depends on has changed
+	started   time.Time
+
+	mu             sync.Mutex // of what verbs and the loop share
+	config         Config
+	probers        map[string]*runningProbe
+	drain          drain
+	restart        bool
+	current        plan
+	holes          holes
+	beyond         int           // blackholes that are too many
+	stepped        chan struct{} // closed after the next step of the loop
+	announced      []bgp.Route   // as the announcer was told last
+	bound          []netip.Prefix
+	bindError      string
+	announcedHoles []netip.Prefix
+	begun          bool // the sessions were let begin
+	refused        string
+}
+
+// Run announces until ctx ends, and then drains: it says that it leaves (RFC 8326),
+// waits for the network, withdraws, waits, and closes the sessions. ready is told
+// the state as it changes.
+func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer, ready func(bool, string)) error {
+	g, err := newGateway(cfg, opt, log, reg, ready)
+	if err != nil {
+		return err
+	}
+	control, err := upstreams.ListenControl(ctx, cfg.StateDir)
+	if err != nil {
+		return controlDefect(cfg.StateDir, err)
+	}
+	return g.run(ctx, control)
+}
+
+func controlDefect(dir string, err error) error {
+	d := upstreams.Defect{Key: "gateway.state_dir", Member: dir, Reason: err.Error(), Want: "a directory that can be written"}
+	if errors.Is(err, upstreams.ErrRunning) {
+		d.Want = "a directory for each"
+	}
+	return d
+}
+
+func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer, ready func(bool, string)) (*Gateway, error) {
+	host, err := ReadHost()
+	if err != nil {
+		return nil, err
+	}
+	identity, err := cfg.identity().Identify("gateway.bgp", host)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("identity", "is", identity.String())
+	g := &Gateway{
+		opt: opt, log: log, registry: reg, identity: identity, ready: ready, config: cfg, started: time.Now(),
+		wake: make(chan struct{}, 1), probers: map[string]*runningProbe{}, drain: drain{config: cfg.Drain},
+		stepped: make(chan struct{}), holes: holes{},
+	}
+	g.metrics = newMetrics(g)
+	reg.MustRegister(g.metrics)
+	if err := g.drain.load(cfg.StateDir); err != nil {
+		return nil, upstreams.Defect{Key: "gateway.state_dir", Member: cfg.StateDir, Reason: err.Error(), Want: "a directory that can be read"}
+	}
+	g.announcer = bgp.New(cfg.BGP, bgp.Identity{AS: identity.AS, RouterID: identity.RouterID}, opt.Speaker, log, reg)
+	g.paths, err = newPaths(cfg.BGP.AllPeers(), g.announcer, log, reg)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Lists {
+		g.lists, err = upstreams.NewFollower(opt.Redis, upstreams.Options{Zones: opt.Zones, StateDir: cfg.StateDir}, log, reg)
+	}
+	return g, err
+}
+
+// run owns all that goes on, until the gateway is drained or to be restarted.
+func (g *Gateway) run(ctx context.Context, control net.Listener) error {
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, inner := errgroup.WithContext(inner)
+	group.Go(func() error { return upstreams.ServeControl(inner, control, g.verbs()) })
+	if g.lists != nil {
+		group.Go(func() error { return g.lists.Run(inner) })
+		group.Go(func() error { g.watchLists(inner); return nil })
+	}
+	group.Go(func() error { g.watchPeers(inner); return nil })
+	defer context.AfterFunc(ctx, func() { g.leave("the gateway stops") })()
+	group.Go(func() error {
+		defer stop()
+		defer g.bindAtEnd()
+		return g.loop(inner, group)
+	})
+	return group.Wait()
+}
+
+// leave begins the drain that ends the process.
+func (g *Gateway) leave(why string) {
+	g.mu.Lock()
+	g.drain.leaving = why
+	g.mu.Unlock()
+	g.poke()
+}
+
+func (g *Gateway) poke() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// loop makes a plan whenever something has changed, and carries it out. It ends
+// when the gateway has left, or is to be restarted.
+func (g *Gateway) loop(ctx context.Context, group *errgroup.Group) error {
+	g.mu.Lock()
+	g.syncProbes(ctx, group)
+	g.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		next := g.step(ctx, group)
+		if done, err := g.finished(ctx); done {
+			return err
+		}
+		timer.Stop()
+		if !next.IsZero() {
+			timer.Reset(max(0, time.Until(next)))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-g.wake:
+		case s := <-g.opt.Signals:
+			g.reload(ctx, group, s == syscall.SIGUSR2)
+		}
+	}
+}
+
+// finished tells whether the process is to end, and waits for the sessions to.
+func (g *Gateway) finished(ctx context.Context) (bool, error) {
+	g.mu.Lock()
+	restart, left := g.restart, g.drain.leaving != "" && g.drain.done()
+	g.mu.Unlock()
+	switch {
+	case restart:
+		return true, ErrRestart
+	case !left:
+		return false, nil
+	}
+	deadline := time.Now().Add(byeWait)
+	for {
+		if _, _, open := g.announcer.Sessions(); open == 0 || time.Now().After(deadline) || ctx.Err() != nil {
+			return true, nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// step plans anew, carries the plan out, and says when to come back; zero if
+// nothing is to be waited for.
+func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	defer func() { close(g.stepped); g.stepped = make(chan struct{}) }()
+	now := time.Now()
+	g.drain.byList = g.listState()
+	_, up, _ := g.announcer.Sessions()
+	stage := g.drain.stage
+	begin, end, next := g.drain.step(now, up == 0)
+	if g.drain.stage != stage {
+		g.log.Info("drain", "stage", stageWords[g.drain.stage], "why", g.drain.why())
+	}
+	if begin {
+		g.announcer.Resume()
+	}
+	p := g.config.makePlan(g.facts(now))
+	g.carryOut(p)
+	if end {
+		g.log.Info("closing all sessions", "why", g.drain.why())
+		g.announcer.Shutdown(g.drain.why())
+	}
+	next = soonest(next, p.until, g.holes.next(now, g.config.Blackhole.Longest))
+	if !g.begun {
+		next = soonest(next, g.begin(ctx, group, now))
+	}
+	g.sayReady()
+	return next
+}
+
+func soonest(times ...time.Time) time.Time {
+	var out time.Time
+	for _, t := range times {
+		if !t.IsZero() && (out.IsZero() || t.Before(out)) {
+			out = t
+		}
+	}
+	return out
+}
+
+// begin lets the sessions begin as soon as every probe has had its first result:
+// before, a peer that kept our routes would lose them.
+func (g *Gateway) begin(ctx context.Context, group *errgroup.Group, now time.Time) time.Time {
+	deadline := g.started.Add(startWait)
+	if waiting := g.unknownProbes(); len(waiting) > 0 && now.Before(deadline) {
+		return deadline
+	} else if len(waiting) > 0 {
+		g.log.Warn("sessions begin without the first results of probes", "probes", strings.Join(waiting, " "))
+	}
+	if g.lists != nil && g.lists.Snapshot() == nil && now.Before(deadline) {
+		return deadline
+	}
+	g.begun = true
+	group.Go(func() error { return g.announcer.Run(ctx) })
+	group.Go(func() error { return g.paths.run(ctx) })
+	return time.Time{}
+}
+
+// facts are what a plan depends on now.
+func (g *Gateway) facts(now time.Time) facts {
+	f := facts{
+		now: now, stage: g.drain.stage, node: g.identity.Node, health: map[string]steering.Damped{},
+		dataplane: g.opt.Dataplane, sites: g.opt.Sites, was: map[netip.Prefix]*Announcement{},
+	}
+	for name, p := range g.probers {
+		f.health[name] = p.Status().Damped
+	}
+	for _, a := range g.current.announcements {
+		f.was[a.Prefix] = a
+	}
+	if g.lists != nil {
+		f.pool = g.pool()
+		f.holes = g.blackholes(now)
+	}
+	return f
+}
+
+// carryOut makes the plan true: what is to be announced is bound first, and what
+// is withdrawn no longer bound after that.
+func (g *Gateway) carryOut(p plan) {
+	g.explain(p)
+	if bind := union(g.bound, p.bind); len(bind) > len(g.bound) {
+		g.bind(bind)
+	}
+	if !slices.EqualFunc(g.announced, p.routes, bgp.Route.Equal) {
+		g.announcer.Announce(p.routes)
+		g.announced = p.routes
+	}
+	if len(p.bind) < len(g.bound) {
+		g.bind(p.bind)
+	}
+	g.current = p
+}
+
+func union(a, b []netip.Prefix) []netip.Prefix {
+	out := slices.Clone(a)
+	for _, p := range b {
+		if !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// bind has the host take the packets to prefixes, and says once if it cannot.
+func (g *Gateway) bind(prefixes []netip.Prefix) {
+	g.bound = slices.Clone(prefixes)
+	text := ""
+	if err := Bind(prefixes); err != nil {
+		text = err.Error()
+	}
+	if text != g.bindError && text != "" {
+		g.log.Error("addresses not bound", "err", text)
+	}
+	g.bindError = text
+}
+
+// bindAtEnd leaves nothing on loopback, unless the gateway comes back at once.
+func (g *Gateway) bindAtEnd() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.restart && len(g.bound) > 0 {
+		g.bind(nil)
+	}
+}
+
+// explain logs what a plan changes, each prefix with its reason, and counts.
+func (g *Gateway) explain(p plan) {
+	was := map[netip.Prefix]*Announcement{}
+	for _, a := range g.current.announcements {
+		was[a.Prefix] = a
+	}
+	for _, a := range p.announcements {
+		old := was[a.Prefix]
+		delete(was, a.Prefix)
+		if old != nil && old.presence == a.presence {
+			continue
+		}
+		if old == nil && a.presence == steering.Withdrawn {
+			g.log.Info("not announced", "prefix", a.Prefix.String(), "set", a.Set, "reason", a.Reason)
+			continue
+		}
+		level := slog.LevelInfo
+		if a.presence != steering.Announced && a.label == "health" {
+			level = slog.LevelWarn
+		}
+		g.log.Log(context.Background(), level, a.Presence, "prefix", a.Prefix.String(), "set", a.Set, "reason", a.Reason)
+		if a.presence == steering.Withdrawn {
+			g.metrics.withdrawals.WithLabelValues(a.label).Inc()
+		}
+	}
+	for _, prefix := range slices.SortedFunc(maps.Keys(was), bgp.ComparePrefixes) {
+		if was[prefix].presence != steering.Withdrawn {
+			g.log.Info("withdrawn", "prefix", prefix.String(), "set", was[prefix].Set, "reason", "no longer configured")
+			g.metrics.withdrawals.WithLabelValues("configuration").Inc()
+		}
+	}
+	if refused := strings.Join(p.refused, "; "); refused != g.refused {
+		if g.refused = refused; refused != "" {
+			g.log.Error("not announced", "members", upstreams.Printable(refused))
+		}
+	}
+}
+
+var stageWords = map[steering.Stage]string{
+	steering.InService: "in service", steering.Leaving: "leaving", steering.OutOfTheWay: "drained",
+}
+
+// sayReady tells what the process does.
+func (g *Gateway) sayReady() {
+	peers, up, _ := g.announcer.Sessions()
+	n := 0
+	for _, a := range g.current.announcements {
+		if a.presence != steering.Withdrawn {
+			n++
+		}
+	}
+	text := fmt.Sprintf("%d of %d peers up, %d of %d prefixes announced", up, peers, n, len(g.current.announcements))
+	if why := g.drain.why(); why != "" {
+		text += ", " + stageWords[g.drain.stage] + ": " + why
+	}
+	g.ready(g.begun && up > 0 && g.drain.stage == steering.InService, text)
+}
+
+// watchPeers wakes the loop when sessions come and go.
+func (g *Gateway) watchPeers(ctx context.Context) {
+	for {
+		changed := g.announcer.Changed()
+		g.paths.sync(ctx)
+		g.poke()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// a runningProbe is a probe, with what ends it.
+type runningProbe struct {
+	*probe.Prober
+	config probe.Config
+	stop   context.CancelFunc
+	ended  chan struct{}
+}
+
+// syncProbes starts and ends probes as the configuration says. One whose settings
+// are as they were goes on.
+func (g *Gateway) syncProbes(ctx context.Context, group *errgroup.Group) {
+	wanted := map[string]probe.Config{}
+	for _, c := range g.config.Probes {
+		wanted[c.Name] = c
+	}
+	for name, p := range g.probers {
+		if c, ok := wanted[name]; !ok || !sameProbe(c, p.config) {
+			p.stop()
+			<-p.ended // its metrics go with it
+			delete(g.probers, name)
+		}
+	}
+	for name, c := range wanted {
+		if g.probers[name] != nil {
+			continue
+		}
+		prober, err := probe.New(c, g.log, g.registry)
+		if err != nil {
+			g.log.Error("probe not started", "probe", name, "err", err)
+			continue
+		}
+		ctx, stop := context.WithCancel(ctx)
+		p := &runningProbe{prober, c, stop, make(chan struct{})}
+		g.probers[name] = p
+		group.Go(func() error { defer close(p.ended); return prober.Run(ctx) })
+		group.Go(func() error { g.watchProbe(ctx, prober); return nil })
+	}
+}
+
+func sameProbe(a, b probe.Config) bool {
+	same := slices.Equal(a.Command, b.Command)
+	a.Command, b.Command = nil, nil
+	return same && fmt.Sprint(a) == fmt.Sprint(b)
+}
+
+func (g *Gateway) watchProbe(ctx context.Context, p *probe.Prober) {
+	for {
+		changed := p.Status().Changed()
+		g.poke()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// unknownProbes are those without a first result, by name.
+func (g *Gateway) unknownProbes() []string {
+	var out []string
+	for name, p := range g.probers {
+		if p.Status().Health == steering.HealthUnknown {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// reload takes what may change without a restart from the configuration; for what
+// may not, or if told so, the process restarts, with the routes kept.
+func (g *Gateway) reload(ctx context.Context, group *errgroup.Group, restart bool) {
+	if g.opt.Reload == nil {
+		return
+	}
+	next, err := g.opt.Reload()
+	if err != nil {
+		g.log.Error("configuration not reloaded, going on with the old one", "err", err)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if restart || g.config.needsRestart(&next) {
+		g.log.Info("restarting, routes kept")
+		g.restart = true
+		return
+	}
+	g.config, g.drain.config = next, next.Drain
+	g.syncProbes(ctx, group)
+	g.log.Info("configuration reloaded")
+}
+
+// verbs are what an operator may ask of the running gateway.
+func (g *Gateway) verbs() *http.ServeMux {
+	mux := upstreams.ControlVerbs(g.lists)
+	mux.HandleFunc("GET "+statusPath, g.serveStatus)
+	mux.HandleFunc("POST "+drainPath, g.serveDrain)
+	mux.HandleFunc("POST "+undrainPath, g.serveUndrain)
+	mux.HandleFunc("POST "+restartPath, g.serveRestart)
+	return mux
+}

@@ -1,0 +1,164 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/razor-steering/razor/gateway/bgp"
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// watchLists wakes the loop when the lists in Redis change.
+func (g *Gateway) watchLists(ctx context.Context) {
+	for {
+		snapshot := g.lists.Snapshot()
+		g.poke()
+		select {
+		case <-g.lists.Changed(snapshot):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// edge is what the lists say of the edge that this gateway is; nil if nothing.
+func (g *Gateway) edge() *upstreams.Name {
+	snapshot := g.lists.Snapshot()
+	if snapshot == nil {
+		return nil
+	}
+	wire, _ := upstreams.WireName(strings.TrimSuffix(g.config.Name, "."))
+	return snapshot.Name([]byte(wire))
+}
+
+// listState says why the lists want this gateway drained; "" if they do not.
+func (g *Gateway) listState() string {
+	if g.lists == nil {
+		return ""
+	}
+	if e := g.edge(); e != nil && e.State != upstreams.Active {
+		return fmt.Sprintf("%s:STATE is %s", g.config.Name, e.State)
+	}
+	return ""
+}
+
+// pool are the members of this edge's pools.
+func (g *Gateway) pool() []netip.Prefix {
+	var out []netip.Prefix
+	e := g.edge()
+	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
+		if p := e.Pool(f); p != nil {
+			out = append(out, slices.Collect(p.Members())...)
+		}
+	}
+	return out
+}
+
+// holes are the prefixes that are attacked, since when they are announced as
+// blackholes here.
+type holes map[netip.Prefix]*hole
+
+type hole struct {
+	since time.Time
+	until time.Time // zero without an end of its own
+}
+
+// end is when it is no longer announced.
+func (h *hole) end(longest time.Duration) time.Time {
+	if h.until.IsZero() {
+		return h.since.Add(longest)
+	}
+	return h.until
+}
+
+// next is when the first of them ends; zero if none does.
+func (hs holes) next(now time.Time, longest time.Duration) time.Time {
+	var out time.Time
+	for _, h := range hs {
+		if end := h.end(longest); end.After(now) {
+			out = soonest(out, end)
+		}
+	}
+	return out
+}
+
+// update takes over what the lists have now, and returns what is to be announced:
+// at most limit, those that have been for the longest first. Others are counted
+// and named.
+func (hs holes) update(wanted map[netip.Prefix]time.Time, now time.Time, limit int, longest time.Duration) (out []netip.Prefix, beyond int) {
+	for p := range hs {
+		if _, ok := wanted[p]; !ok {
+			delete(hs, p)
+		}
+	}
+	for p, until := range wanted {
+		if hs[p] == nil {
+			hs[p] = &hole{since: now}
+		}
+		hs[p].until = until
+		if now.Before(hs[p].end(longest)) {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int {
+		if c := hs[a].since.Compare(hs[b].since); c != 0 {
+			return c
+		}
+		return a.Compare(b)
+	})
+	if len(out) > limit {
+		out, beyond = out[:limit], len(out)-limit
+	}
+	slices.SortFunc(out, bgp.ComparePrefixes)
+	return out, beyond
+}
+
+// blackholes are the attacked prefixes to announce.
+func (g *Gateway) blackholes(now time.Time) []netip.Prefix {
+	snapshot := g.lists.Snapshot()
+	if snapshot == nil {
+		return nil
+	}
+	allowed := g.config.allowed()
+	wanted := map[netip.Prefix]time.Time{}
+	for _, list := range snapshot.Blackholes() {
+		for _, b := range list {
+			if !inside(b.Prefix, allowed) || tooWide(b.Prefix, widestHole4, widestHole6) || !b.Until.IsZero() && !now.Before(b.Until) {
+				continue
+			}
+			if until, twice := wanted[b.Prefix]; !twice || !until.IsZero() && (b.Until.IsZero() || b.Until.After(until)) {
+				wanted[b.Prefix] = b.Until
+			}
+		}
+	}
+	out, beyond := g.holes.update(wanted, now, g.config.Blackhole.Limit, g.config.Blackhole.Longest)
+	g.sayHoles(out, beyond)
+	return out
+}
+
+// sayHoles logs each blackhole that begins or ends, and those beyond the limit.
+func (g *Gateway) sayHoles(holes []netip.Prefix, beyond int) {
+	for _, p := range holes {
+		if !slices.Contains(g.announcedHoles, p) {
+			g.log.Warn("blackhole announced", "prefix", p.String(), "until", g.holes[p].end(g.config.Blackhole.Longest).UTC().Format(time.RFC3339))
+		}
+	}
+	for _, p := range g.announcedHoles {
+		if !slices.Contains(holes, p) {
+			reason := "no longer in the lists"
+			if g.holes[p] != nil {
+				reason = "its time is over"
+			}
+			g.log.Warn("blackhole ended", "prefix", p.String(), "reason", reason)
+		}
+	}
+	if beyond > 0 && beyond != g.beyond {
+		g.log.Error("more blackholes than gateway.blackhole.limit, the later ones are not announced", "not_announced", beyond, "limit", g.config.Blackhole.Limit)
+	}
+	g.announcedHoles, g.beyond = holes, beyond
+}

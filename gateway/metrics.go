@@ -1,0 +1,70 @@
+package gateway
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// metrics are those of the announcements; those of peers, BFD and probes are where
+// they are.
+type metrics struct {
+	gateway *Gateway
+
+	prefixes, stage, holes, refused *prometheus.Desc
+	withdrawals                     *prometheus.CounterVec
+}
+
+func newMetrics(g *Gateway) *metrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("razor_gateway_"+name, help, labels, nil)
+	}
+	return &metrics{
+		gateway:  g,
+		prefixes: desc("prefixes", "Prefixes of each set, by what becomes of them.", "set", "state"),
+		stage:    desc("drain_stage", "0 in service, 1 leaving, 2 drained."),
+		holes:    desc("blackholes", "Prefixes that are announced as blackholes."),
+		refused:  desc("blackholes_refused", "Prefixes that would be, and are beyond the limit."),
+		withdrawals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "razor_gateway_withdrawals_total", Help: "Prefixes that were withdrawn, by reason.",
+		}, []string{"reason"}),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.prefixes, m.stage, m.holes, m.refused} {
+		ch <- d
+	}
+	m.withdrawals.Describe(ch)
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	g := m.gateway
+	g.mu.Lock()
+	type key struct {
+		set      string
+		presence steering.Presence
+	}
+	count := map[key]int{}
+	for i := range g.config.Announce {
+		for _, p := range []steering.Presence{steering.Withdrawn, steering.Lowered, steering.Announced} {
+			count[key{g.config.Announce[i].Set, p}] = 0
+		}
+	}
+	for _, a := range g.current.announcements {
+		count[key{a.Set, a.presence}]++
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for k, n := range count {
+		gauge(m.prefixes, float64(n), k.set, k.presence.String())
+	}
+	gauge(m.stage, float64(g.drain.stage))
+	gauge(m.holes, float64(len(g.announcedHoles)))
+	gauge(m.refused, float64(g.beyond))
+	g.mu.Unlock()
+	m.withdrawals.Collect(ch)
+}

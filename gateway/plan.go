@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/razor-steering/razor/gateway/bgp"
+	"github.com/razor-steering/razor/steering"
+)
+
+// Announcement is a prefix of a set, and what becomes of it.
+type Announcement struct {
+	Prefix   netip.Prefix `json:"prefix"`
+	Set      string       `json:"set"`
+	Presence string       `json:"presence"` // announced, lowered, withdrawn
+	Reason   string       `json:"reason"`
+	Since    time.Time    `json:"since"` // of the presence
+
+	presence steering.Presence
+	label    string
+}
+
+// A Dataplane says whether packets to a prefix would be served.
+type Dataplane interface {
+	// Servable is false, and why, while packets to a prefix would be lost.
+	Servable(netip.Prefix) (ok bool, why string)
+}
+
+// Sites know of the other gateways that announce a prefix.
+type Sites interface {
+	// Announcers is how many others announce it now; false where that is not known.
+	Announcers(netip.Prefix) (n int, known bool)
+}
+
+// facts is what a plan depends on beside the configuration.
+type facts struct {
+	now       time.Time
+	stage     steering.Stage
+	node      netip.Prefix               // this host's /64; the zero Prefix without one
+	pool      []netip.Prefix             // of this edge, in Redis
+	health    map[string]steering.Damped // of the probes
+	holes     []netip.Prefix             // to be announced as blackholes
+	dataplane Dataplane                  // may be nil
+	sites     Sites                      // may be nil
+	was       map[netip.Prefix]*Announcement
+}
+
+// plan is what to announce.
+type plan struct {
+	announcements []*Announcement // sorted by prefix
+	routes        []bgp.Route
+	bind          []netip.Prefix
+	refused       []string  // members of lists that may not be announced, and why
+	until         time.Time // when another may come without anything having happened; zero if never
+}
+
+// makePlan decides about every prefix of the configuration, which has been checked.
+func (c *Config) makePlan(f facts) plan {
+	var p plan
+	allowed := c.allowed()
+	seen := map[netip.Prefix]bool{}
+	for i := range c.Announce {
+		s := &c.Announce[i]
+		common := s.route()
+		for _, prefix := range s.prefixes(f) {
+			if s.From == fromPool {
+				if why := refusal(prefix, allowed, seen); why != "" {
+					p.refused = append(p.refused, fmt.Sprintf("pool member %s: %s", prefix, why))
+					continue
+				}
+			}
+			seen[prefix] = true
+			p.add(s, common, prefix, f)
+		}
+	}
+	slices.SortFunc(p.announcements, func(a, b *Announcement) int {
+		if c := a.Prefix.Addr().Compare(b.Prefix.Addr()); c != 0 {
+			return c
+		}
+		return a.Prefix.Bits() - b.Prefix.Bits()
+	})
+	if f.stage != steering.OutOfTheWay {
+		for _, hole := range f.holes {
+			p.routes = append(p.routes, bgp.Route{Prefix: hole, Communities: []bgp.Community{bgp.BlackholeRoute, bgp.NoExport}, Blackhole: true})
+		}
+	}
+	return p
+}
+
+func refusal(p netip.Prefix, allowed []netip.Prefix, seen map[netip.Prefix]bool) string {
+	switch {
+	case !inside(p, allowed):
+		return "outside of gateway.allowed"
+	case tooWide(p, widest4, widest6):
+		return "too wide"
+	case seen[p]:
+		return "in another set"
+	}
+	return ""
+}
+
+func (c *Config) allowed() []netip.Prefix { return new(defects).prefixes("", c.Allowed) }
+
+// prefixes are those of a set.
+func (s *SetConfig) prefixes(f facts) []netip.Prefix {
+	switch s.From {
+	case fromPool:
+		return f.pool
+	case fromNode:
+		if !f.node.IsValid() {
+			return nil
+		}
+		return []netip.Prefix{f.node}
+	}
+	return new(defects).prefixes("", s.Prefixes)
+}
+
+// add judges one prefix.
+func (p *plan) add(s *SetConfig, route bgp.Route, prefix netip.Prefix, f facts) {
+	o := s.offer(prefix, f)
+	ruling := o.Judge(f.stage, f.now)
+	a := &Announcement{
+		Prefix: prefix, Set: s.Set, Presence: ruling.Presence.String(), Reason: ruling.Reason, Since: f.now,
+		presence: ruling.Presence, label: ruling.Label,
+	}
+	if was := f.was[prefix]; was != nil && was.presence == a.presence {
+		a.Since = was.Since
+	}
+	p.announcements = append(p.announcements, a)
+	if !ruling.Until.IsZero() && (p.until.IsZero() || ruling.Until.Before(p.until)) {
+		p.until = ruling.Until
+	}
+	if ruling.Presence == steering.Withdrawn {
+		return
+	}
+	if s.Bind {
+		p.bind = append(p.bind, prefix)
+	}
+	route.Prefix = prefix
+	if ruling.Presence == steering.Lowered {
+		route = lowered(route)
+	}
+	p.routes = append(p.routes, route)
+}
+
+// offer is the prefix with all that its announcement depends on.
+func (s *SetConfig) offer(prefix netip.Prefix, f facts) steering.Offer {
+	o := steering.Offer{Condition: steering.Damped{Health: steering.HealthUp}, Floor: *s.Floor, Others: -1}
+	o.WithdrawAfter, _ = s.withdrawAfter()
+	if s.When != always {
+		o.Condition = f.health[s.When]
+	}
+	if f.dataplane != nil {
+		if ok, why := f.dataplane.Servable(prefix); !ok {
+			o.NotReady = why
+		}
+	}
+	if f.sites != nil {
+		if n, known := f.sites.Announcers(prefix); known {
+			o.Others = n
+		}
+	}
+	if was := f.was[prefix]; was != nil {
+		o.Was = was.presence
+	}
+	return o
+}
+
+// lowered is a route that any other is preferred to: by the local preference of
+// routers that obey RFC 8326, and by the length of the path at all others.
+func lowered(r bgp.Route) bgp.Route {
+	r.Communities = append(slices.Clone(r.Communities), bgp.GracefulShutdown)
+	r.Prepend += lowerPrepend
+	return r
+}

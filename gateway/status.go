@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/razor-steering/razor/gateway/bgp"
+	"github.com/razor-steering/razor/steering"
+)
+
+// Status is what a gateway does, and why.
+type Status struct {
+	Name          string          `json:"name"`
+	Identity      string          `json:"identity"`
+	AS            uint32          `json:"as"`
+	RouterID      string          `json:"router_id"`
+	Stage         string          `json:"stage"` // in service, leaving, drained
+	Drained       string          `json:"drained,omitempty"`
+	Since         time.Time       `json:"since,omitzero"` // of the stage
+	Started       time.Time       `json:"started"`
+	Peers         []PeerStatus    `json:"peers"`
+	Announcements []*Announcement `json:"announcements"`
+	Blackholes    []HoleStatus    `json:"blackholes"`
+	Probes        []ProbeStatus   `json:"probes"`
+	BindError     string          `json:"bind_error,omitempty"`
+}
+
+// PeerStatus is a peer and the path to it.
+type PeerStatus struct {
+	bgp.PeerStatus
+
+	BFD *PathStatus `json:"bfd,omitempty"` // nil without
+}
+
+// HoleStatus is a blackhole that is announced.
+type HoleStatus struct {
+	Prefix string    `json:"prefix"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+}
+
+// ProbeStatus is the damped result of a probe.
+type ProbeStatus struct {
+	Name      string    `json:"name"`
+	Health    string    `json:"health"`
+	Since     time.Time `json:"since"`
+	Reason    string    `json:"reason"`
+	HeldUntil time.Time `json:"held_until,omitzero"`
+	LastAt    time.Time `json:"last_at,omitzero"`
+	Took      float64   `json:"took"` // seconds
+}
+
+// Status is the gateway now.
+func (g *Gateway) Status() Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := Status{
+		Name: g.config.Name, Identity: g.identity.String(), AS: g.identity.AS, RouterID: g.identity.RouterID.String(),
+		Stage: stageWords[g.drain.stage], Drained: g.drain.why(), Since: g.drain.since, Started: g.started,
+		Peers: []PeerStatus{}, Announcements: g.current.announcements, Blackholes: []HoleStatus{}, Probes: []ProbeStatus{},
+		BindError: g.bindError,
+	}
+	for _, p := range g.announcer.Status() {
+		s.Peers = append(s.Peers, PeerStatus{p, g.paths.status(p.Name)})
+	}
+	for _, p := range g.announcedHoles {
+		h := g.holes[p]
+		s.Blackholes = append(s.Blackholes, HoleStatus{p.String(), h.since, h.end(g.config.Blackhole.Longest)})
+	}
+	for _, name := range slices.Sorted(maps.Keys(g.probers)) {
+		p := g.probers[name].Status()
+		s.Probes = append(s.Probes, ProbeStatus{name, p.Health.String(), p.Since, p.Reason, p.HeldUntil, p.Last.At, p.Last.Took.Seconds()})
+	}
+	return s
+}
+
+// Write writes the status for people.
+func (s *Status) Write(w io.Writer, now time.Time) error {
+	fmt.Fprintf(w, "%s: %s", s.Name, s.Stage)
+	if s.Drained != "" {
+		fmt.Fprintf(w, " since %s: %s", s.Since.UTC().Format(time.RFC3339), s.Drained)
+	}
+	fmt.Fprintf(w, "\n%s\n\n", s.Identity)
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "PEER\tADDRESS\tAS\tSTATE\tFOR\tIPv4\tIPv6\tBFD\tLAST ERROR")
+	for _, p := range s.Peers {
+		as := "-"
+		if p.AS != 0 {
+			as = fmt.Sprint(p.AS)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.Name, dash(p.Address), as, p.state(), ago(now, p.Since), p.ipv4(), p.Announced[steering.IPv6.String()], p.BFD.String(), p.lastError(now))
+	}
+	fmt.Fprintln(t, "\nPREFIX\tSET\tSTATE\tFOR\tWHY")
+	for _, a := range s.Announcements {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", a.Prefix, a.Set, a.Presence, ago(now, a.Since), a.Reason)
+	}
+	for _, b := range s.Blackholes {
+		fmt.Fprintf(t, "%s\tblackhole\tannounced\t%s\tuntil %s\n", b.Prefix, ago(now, b.Since), b.Until.UTC().Format(time.RFC3339))
+	}
+	if len(s.Probes) > 0 {
+		fmt.Fprintln(t, "\nPROBE\tHEALTH\tFOR\tTOOK\tWHY")
+	}
+	for _, p := range s.Probes {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.Health, ago(now, p.Since), time.Duration(p.Took*float64(time.Second)).Round(10*time.Microsecond), p.why(now))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if s.BindError != "" {
+		_, err := fmt.Fprintf(w, "\nnot bound: %s\n", s.BindError)
+		return err
+	}
+	return nil
+}
+
+func dash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// ago is how long something is so, in the two largest units.
+func ago(now, since time.Time) string {
+	if since.IsZero() {
+		return "-"
+	}
+	d := now.Sub(since)
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return d.Round(100 * time.Millisecond).String()
+}
+
+func (p *PeerStatus) state() string {
+	if !p.HeldUntil.IsZero() {
+		return "held off"
+	}
+	return string(p.State)
+}
+
+// ipv4 is the number of IPv4 prefixes, or why there are none.
+func (p *PeerStatus) ipv4() string {
+	if p.State == bgp.Established && !p.IPv4 {
+		return "not taken"
+	}
+	return fmt.Sprint(p.Announced[steering.IPv4.String()])
+}
+
+func (p *PeerStatus) lastError(now time.Time) string {
+	if p.LastError == "" {
+		return "-"
+	}
+	return p.LastError + ", " + ago(now, p.ErrorAt) + " ago"
+}
+
+func (p *ProbeStatus) why(now time.Time) string {
+	if p.HeldUntil.After(now) {
+		return strings.TrimPrefix(p.Reason+"; held down for "+ago(p.HeldUntil, now), "; ")
+	}
+	return p.Reason
+}

@@ -1,0 +1,142 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// Verbs on the control socket.
+const (
+	statusPath  = "/gateway/status"
+	drainPath   = "/gateway/drain"
+	undrainPath = "/gateway/undrain"
+	restartPath = "/gateway/restart"
+)
+
+// maxWhy bounds the reason that an operator gives, which goes to the peers.
+const maxWhy = 128
+
+// DrainLive drains the gateway that runs with a state directory, and returns what
+// it says when it is out of the way.
+func DrainLive(ctx context.Context, stateDir, why string) (string, error) {
+	return upstreams.ControlCall(ctx, stateDir, http.MethodPost, drainPath+"?why="+url.QueryEscape(why))
+}
+
+// UndrainLive has it announce again.
+func UndrainLive(ctx context.Context, stateDir string) (string, error) {
+	return upstreams.ControlCall(ctx, stateDir, http.MethodPost, undrainPath)
+}
+
+// RestartLive has it start again with the binary and the configuration that are
+// there now. The peers keep the routes.
+func RestartLive(ctx context.Context, stateDir string) (string, error) {
+	return upstreams.ControlCall(ctx, stateDir, http.MethodPost, restartPath)
+}
+
+// StatusLive is what the running gateway does.
+func StatusLive(ctx context.Context, stateDir string) (Status, error) {
+	var s Status
+	text, err := upstreams.ControlCall(ctx, stateDir, http.MethodGet, statusPath)
+	if err == nil {
+		err = json.Unmarshal([]byte(text), &s)
+	}
+	return s, err
+}
+
+func (g *Gateway) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(g.Status()) // a client that went away is not our trouble
+}
+
+// serveDrain answers when the gateway is out of the way.
+func (g *Gateway) serveDrain(w http.ResponseWriter, r *http.Request) {
+	why := upstreams.Printable(r.URL.Query().Get("why"))
+	if why == "" {
+		why = "drained by hand"
+	}
+	why = why[:min(len(why), maxWhy)]
+	g.mu.Lock()
+	g.drain.byHand = why
+	err := g.drain.save(g.config.StateDir)
+	g.mu.Unlock()
+	g.poke()
+	if err := g.await(r.Context(), func() bool { return g.drain.byHand == "" || g.drain.done() }); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	g.say(w, err, "drained: nothing is announced, all sessions are closed")
+}
+
+func (g *Gateway) serveUndrain(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	g.drain.byHand = ""
+	err := g.drain.save(g.config.StateDir)
+	g.mu.Unlock()
+	g.poke()
+	if err := g.await(r.Context(), func() bool { return true }); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	g.mu.Lock()
+	text := "in service"
+	if why := g.drain.why(); why != "" {
+		text = "still drained: " + why
+	}
+	g.mu.Unlock()
+	g.say(w, err, text)
+}
+
+func (g *Gateway) serveRestart(w http.ResponseWriter, _ *http.Request) {
+	if g.opt.Reload != nil {
+		if _, err := g.opt.Reload(); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+	}
+	fmt.Fprintln(w, "restarting, routes kept")
+	if f, ok := w.(http.Flusher); ok {
+		f.Flush()
+	}
+	g.mu.Lock()
+	g.restart = true
+	g.mu.Unlock()
+	g.poke()
+}
+
+// say answers; an error of the state directory is added, as what was asked for is
+// done all the same.
+func (g *Gateway) say(w http.ResponseWriter, err error, text string) {
+	if err != nil {
+		g.log.Error("drain not kept over a restart", "err", err)
+		text += "; not kept over a restart: " + err.Error()
+	}
+	fmt.Fprintln(w, text)
+}
+
+// await waits until the loop has come to what ok tells, at least one step from now.
+func (g *Gateway) await(ctx context.Context, ok func() bool) error {
+	for {
+		g.mu.Lock()
+		stepped := g.stepped
+		g.mu.Unlock()
+		select {
+		case <-stepped:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Minute):
+			return fmt.Errorf("it takes too long; see the log")
+		}
+		g.mu.Lock()
+		done := ok()
+		g.mu.Unlock()
+		if done {
+			return nil
+		}
+	}
+}
