@@ -8,20 +8,36 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/razor-steering/razor/gateway"
 	"github.com/razor-steering/razor/upstreams"
 )
 
 // liveTimeout bounds one reading of all of Redis.
 const liveTimeout = time.Minute
 
-// check says everything that would be wrong about `razor dns`, without it.
-func (c *cli) check(cmd *cobra.Command, _ []string) error {
+// checkCommand is `razor check`.
+func (c *cli) checkCommand() *cobra.Command {
+	var old string
+	cmd := &cobra.Command{
+		Use: "check", Short: "Say what is wrong with the configuration and the lists in Redis", Long: checkLong, Example: checkExample,
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return c.check(cmd, old) },
+	}
+	cmd.Flags().StringVar(&old, "diff", "", "print what the configuration would announce and withdraw that `file` does not")
+	return cmd
+}
+
+// check says everything that would be wrong about the roles, without them; old is
+// the configuration to compare the announcements with, if any.
+func (c *cli) check(cmd *cobra.Command, old string) error {
 	ctx := cmd.Context()
 	cfg, err := loadConfig(c.config)
 	if err != nil {
 		return err
 	}
-	bad := false
+	if old != "" {
+		return c.diff(old, cfg)
+	}
+	bad := c.checkGateway(cfg)
 	for _, d := range c.tryPorts(ctx, cfg) {
 		bad = true
 		fmt.Fprintln(c.stderr, cfg.file.explain(d))
@@ -45,4 +61,31 @@ func (c *cli) check(cmd *cobra.Command, _ []string) error {
 	}
 	_, err = fmt.Fprintf(c.stdout, "%s: good\n", c.config)
 	return err
+}
+
+// checkGateway says who the gateway would be on this host, or why it cannot be.
+func (c *cli) checkGateway(cfg *config) (bad bool) {
+	if !cfg.Gateway.Used() {
+		return false
+	}
+	id, err := cfg.Gateway.Identity()
+	if err != nil {
+		fmt.Fprintln(c.stderr, cfg.file.explain(err))
+		return true
+	}
+	fmt.Fprintln(c.stdout, "gateway:", id)
+	return false
+}
+
+// diff prints what a new configuration would announce and withdraw.
+func (c *cli) diff(old string, next *config) error {
+	was, err := loadConfig(old)
+	if err != nil {
+		return err
+	}
+	host, err := gateway.ReadHost()
+	if err != nil {
+		return err
+	}
+	return gateway.Diff(&was.Gateway, &next.Gateway, host, c.stdout)
 }

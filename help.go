@@ -27,14 +27,19 @@ nothing of it is kept.`
 	demoExample = `  razor demo
   razor demo --dns-port 5301 --redis-port 6391 --http-port 8054`
 
-	checkLong = `Say what razor dns would refuse, without starting it: mistakes in the
-configuration, and ports that are taken (those of a running razor with the same
-state_dir are not). Then, if Redis answers, name every key and member there that
-is left out.
+	checkLong = `Say what the roles would refuse, without starting them: mistakes in the
+configuration, ports of razor dns that are taken (those of a running razor with
+the same state_dir are not), a gateway that cannot tell who it is. Then, if
+Redis answers, name every key and member there that is left out.
+
+With --diff nothing of that, but what the gateway of the configuration would
+announce, withdraw and change compared with the one of another file, if all its
+probes are up.
 
 One line per problem. The exit status is 1 if there is any, else 0.`
 
-	checkExample = `  razor check --config /etc/razor/razor.yaml`
+	checkExample = `  razor check --config /etc/razor/razor.yaml
+  razor check --config new.yaml --diff /etc/razor/razor.yaml`
 
 	syncLong = `Keep the upstream lists of the configuration (sync.lists) as the health of
 services in Consul is, until SIGINT or SIGTERM. Changes are in Redis within

@@ -66,10 +66,7 @@ func (c *cli) root() *cobra.Command {
 			Args: cobra.NoArgs, RunE: c.dns,
 		},
 		c.demoCommand(),
-		&cobra.Command{
-			Use: "check", Short: "Say what is wrong with the configuration and the lists in Redis", Long: checkLong, Example: checkExample,
-			Args: cobra.NoArgs, RunE: c.check,
-		},
+		c.checkCommand(),
 		c.syncCommand(),
 		&cobra.Command{
 			Use: "gateway", Short: "Announce prefixes to routers by BGP", Long: gatewayLong, Example: gatewayExample,

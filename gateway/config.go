@@ -140,6 +140,15 @@ func (c *Config) identity() IdentityConfig {
 	}
 }
 
+// Identity is who the gateway is on this host. Errors are upstreams.Defect.
+func (c *Config) Identity() (Identity, error) {
+	host, err := ReadHost()
+	if err != nil {
+		return Identity{}, err
+	}
+	return c.identity().Identify("gateway.bgp", host)
+}
+
 // Used tells whether there is anything in the section: a file for the nameserver
 // alone has none.
 func (c *Config) Used() bool {

@@ -105,11 +105,7 @@ func controlDefect(dir string, err error) error {
 }
 
 func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer, ready func(bool, string)) (*Gateway, error) {
-	host, err := ReadHost()
-	if err != nil {
-		return nil, err
-	}
-	identity, err := cfg.identity().Identify("gateway.bgp", host)
+	identity, err := cfg.Identity()
 	if err != nil {
 		return nil, err
 	}
@@ -351,6 +347,7 @@ func (g *Gateway) explain(p plan) {
 	for _, a := range g.current.announcements {
 		was[a.Prefix] = a
 	}
+	said := &sayings{}
 	for _, a := range p.announcements {
 		old := was[a.Prefix]
 		delete(was, a.Prefix)
@@ -358,24 +355,21 @@ func (g *Gateway) explain(p plan) {
 			continue
 		}
 		if old == nil && a.presence == steering.Withdrawn {
-			g.log.Info("not announced", "prefix", a.Prefix.String(), "set", a.Set, "reason", a.Reason)
+			said.add("not announced", a)
 			continue
 		}
-		level := slog.LevelInfo
-		if a.presence != steering.Announced && a.label == "health" {
-			level = slog.LevelWarn
-		}
-		g.log.Log(context.Background(), level, a.Presence, "prefix", a.Prefix.String(), "set", a.Set, "reason", a.Reason)
+		said.add(a.Presence, a)
 		if a.presence == steering.Withdrawn {
 			g.metrics.withdrawals.WithLabelValues(a.label).Inc()
 		}
 	}
 	for _, prefix := range slices.SortedFunc(maps.Keys(was), bgp.ComparePrefixes) {
-		if was[prefix].presence != steering.Withdrawn {
-			g.log.Info("withdrawn", "prefix", prefix.String(), "set", was[prefix].Set, "reason", "no longer configured")
+		if a := was[prefix]; a.presence != steering.Withdrawn {
+			said.add("withdrawn", &Announcement{Prefix: prefix, Set: a.Set, Reason: "no longer configured"})
 			g.metrics.withdrawals.WithLabelValues("configuration").Inc()
 		}
 	}
+	said.log(g.log)
 	if refused := strings.Join(p.refused, "; "); refused != g.refused {
 		if g.refused = refused; refused != "" {
 			g.log.Error("not announced", "members", upstreams.Printable(refused))

@@ -3,6 +3,7 @@ package bgp
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -163,4 +164,25 @@ func compareFirst(a, b []Route) int {
 		return -1
 	}
 	return ComparePrefixes(a[0].Prefix, b[0].Prefix)
+}
+
+// String is the attributes of a route in words, each after a space.
+func (r Route) String() string {
+	var b strings.Builder
+	for _, c := range r.Communities {
+		b.WriteString(" " + c.String())
+	}
+	for _, l := range r.Large {
+		fmt.Fprintf(&b, " %d:%d:%d", l[0], l[1], l[2])
+	}
+	if r.MED != nil {
+		fmt.Fprintf(&b, " med=%d", *r.MED)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.PeerMED)) {
+		fmt.Fprintf(&b, " med(%s)=%d", name, r.PeerMED[name])
+	}
+	if r.Prepend > 0 {
+		fmt.Fprintf(&b, " prepend=%d", r.Prepend)
+	}
+	return b.String()
 }

@@ -330,8 +330,14 @@ func (s *session) hearOpen(r *bufio.Reader) error {
 		return &notification{code: codeFSM, subcode: fsmOpenSent}
 	}
 	o, err := parseOpen(m.body())
+	// Routes whose next hop the peer would not take are not for it (RFC 8950 §4).
+	passed := o
+	passed.families[steering.IPv4] = s.takesIPv4(o)
+	if s.local().Is4() {
+		passed.families[steering.IPv6] = false
+	}
 	if err == nil {
-		err = s.peer.acceptable(o)
+		err = s.peer.acceptable(passed)
 	}
 	if n, ok := errors.AsType[*notification](err); ok {
 		return &end{reason: endedOpen, text: "OPEN refused: " + n.Error(), notify: n, fault: true}
@@ -352,9 +358,7 @@ func (s *session) hearOpen(r *bufio.Reader) error {
 		s.hold = h // 0 is without an end
 	}
 	s.mu.Unlock()
-	// Routes whose next hop the peer would not take are not for it (RFC 8950 §4).
-	o.families[steering.IPv4] = s.takesIPv4(o)
-	return s.tell(o.encode())
+	return s.tell(passed.encode())
 }
 
 // takesIPv4 tells whether the peer takes IPv4 routes with our end as the next hop.
@@ -428,7 +432,6 @@ func (s *session) learnt(m message) error {
 	}
 	if u.malformed != "" {
 		s.peer.malformed(u.malformed)
-		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

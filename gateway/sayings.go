@@ -1,0 +1,50 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// named is how many prefixes a line of the log names.
+const named = 8
+
+// sayings are the lines of the log for a plan: what happens to many prefixes of a
+// set for the same reason is one line.
+type sayings struct {
+	order []saying
+	of    map[saying][]string
+}
+
+type saying struct {
+	message, set, reason string
+	warn                 bool
+}
+
+func (s *sayings) add(message string, a *Announcement) {
+	key := saying{message, a.Set, a.Reason, a.presence != steering.Announced && a.label == "health"}
+	if s.of == nil {
+		s.of = map[saying][]string{}
+	}
+	if s.of[key] == nil {
+		s.order = append(s.order, key)
+	}
+	s.of[key] = append(s.of[key], a.Prefix.String())
+}
+
+func (s *sayings) log(log *slog.Logger) {
+	for _, k := range s.order {
+		level, prefixes := slog.LevelInfo, s.of[k]
+		if k.warn {
+			level = slog.LevelWarn
+		}
+		text := strings.Join(prefixes[:min(named, len(prefixes))], " ")
+		if more := len(prefixes) - named; more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
+		log.Log(context.Background(), level, k.message, "prefixes", text, "set", k.set, "reason", k.reason)
+	}
+}
