@@ -196,6 +196,9 @@ func eachCapability(body []byte, do func(code uint8, value []byte) bool) error {
 // parameters returns the optional parameters of an OPEN, and how many octets type
 // and length of each take (RFC 9072 §2). They have to end where the message does.
 func parameters(body []byte) (p []byte, head int, ok bool) {
+	if len(body) < openFixed {
+		return nil, 0, false
+	}
 	n, p := int(body[openFixed-1]), body[openFixed:]
 	head = 2
 	if n > 0 && len(p) > 0 && p[0] == parameterExtended {
