@@ -89,7 +89,6 @@ type survey struct {
 	worst      severity
 	seen       [256]bool // attributes that were there
 	reach      bool      // there is something to announce
-	alone      bool      // nothing but attributes is in the message
 }
 
 // fault notes a defect; the worst, and of several the first one, is told.
