@@ -241,8 +241,8 @@ func (o open) check(as uint32, own open) error {
 	return nil
 }
 
-// encode returns the OPEN that says what o does and nothing else. parseOpen makes
-// o of it again if o has a family.
+// encode returns the OPEN that says what o does and nothing else: parseOpen makes o
+// of it again.
 func (o open) encode() message {
 	short := o.as
 	if o.fourOctet && short > 0xffff {
@@ -253,10 +253,7 @@ func (o open) encode() message {
 	body = binary.BigEndian.AppendUint16(body, o.hold)
 	id := o.id.As4()
 	body = append(body, id[:]...)
-	c := o.capabilities()
-	if len(c) == 0 {
-		return newMessage(typeOpen, append(body, 0))
-	}
+	c := o.capabilities() // never none
 	body = append(body, byte(2+len(c)), parameterCapability, byte(len(c)))
 	return newMessage(typeOpen, append(body, c...))
 }
@@ -264,6 +261,9 @@ func (o open) encode() message {
 // capabilities returns the capabilities of o.
 func (o open) capabilities() []byte {
 	b := o.families.capabilities(nil)
+	if !o.families.any() { // one that does not exist: without any it would be IPv4
+		b = append(b, capMultiprotocol, 4, 0, 0, 0, 0)
+	}
 	if o.refresh {
 		b = append(b, capRefresh, 0)
 	}

@@ -117,10 +117,6 @@ func roundTrip(t *testing.T, o open) {
 	if _, err := gobgp.ParseBGPMessage(m); err != nil {
 		t.Errorf("% x: the library says %v", m, err)
 	}
-	if !o.families.any() {
-		return
-	}
-	// The forwarding state of a family that is not named cannot be told.
 	if again, err := parseOpen(m.body()); err != nil || again != o {
 		t.Errorf("% x\nis  %+v, %v\nwas %+v", m, again, err, o)
 	}
@@ -253,6 +249,10 @@ func TestSetRestart(t *testing.T) {
 	was = bytes.Clone(none)
 	if err := setRestart(none, true); err != nil || !bytes.Equal(none, was) {
 		t.Errorf("without the capability: % x, %v", none, err)
+	}
+	odd := newMessage(typeOpen, octets(t, fixedOpen+"05 0203 4001 00"))
+	if err := setRestart(odd, true); verdict(err) != "02/00" {
+		t.Errorf("restart of 1 octet: %v", err)
 	}
 	for n := range len(m) - headerLen {
 		if err := setRestart(bytes.Clone(m[:headerLen+n]), true); err == nil {
