@@ -90,15 +90,17 @@ func TestProber(t *testing.T) {
 func TestProberHangs(t *testing.T) {
 	t.Parallel()
 	var hang atomic.Bool
-	release := make(chan struct{})
+	released := make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
 	cfg := quick(t)
 	cfg.Timeout, cfg.Lease = shortest, 500*time.Millisecond
 	r := run(t, cfg, func(context.Context) error {
 		if hang.Load() {
-			<-release
+			<-released
 		}
 		return nil
 	})
+	defer release()
 	await(t, r.Prober, steering.HealthUp)
 	hang.Store(true)
 	if s := await(t, r.Prober, steering.HealthDown); s.Reason != "no result for 500ms" {
@@ -108,7 +110,7 @@ func TestProberHangs(t *testing.T) {
 		t.Error(series(t, r.reg))
 	}
 	hang.Store(false)
-	close(release)
+	release()
 	await(t, r.Prober, steering.HealthUp)
 }
 
