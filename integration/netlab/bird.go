@@ -24,14 +24,19 @@ func (n *Node) StartBIRD(conf string) *BIRD {
 	return b
 }
 
-// Restart runs BIRD again where it does not run.
+// Restart runs BIRD again where it does not run, as a restart that is graceful to its
+// peers where the configuration says so.
 func (b *BIRD) Restart() {
 	tb := b.node.lab.tb
 	tb.Helper()
 	if b.Process != nil && b.Alive() {
 		return
 	}
-	b.Process = b.node.start("bird", program(tb, "bird", "bird2"), "-d", "-c", b.file("bird.conf"), "-s", b.file("bird.ctl"))
+	args := []string{"-d", "-c", b.file("bird.conf"), "-s", b.file("bird.ctl")}
+	if b.Process != nil {
+		args = append(args, "-R")
+	}
+	b.Process = b.node.start("bird", program(tb, "bird", "bird2"), args...)
 	b.node.lab.wait("bird to answer", func() bool {
 		if !b.Alive() {
 			tb.Fatalf("bird ended at its start\n%s", b.Log())

@@ -107,13 +107,14 @@ func (k *Link) Drop(matches ...string) {
 	k.DropTo(k.B.Node, matches...)
 }
 
-// DropTo is Drop for packets towards one of the ends. They are lost behind the sender
-// and before the receiver, so that XDP on either does not get round it.
+// DropTo is Drop for packets towards one of the ends. They are lost before they are
+// received, and become packets of no protocol when they are sent: their sender would
+// hear of it if they were dropped there, and XDP on the receiver sees them before they
+// are dropped here.
 func (k *Link) DropTo(to *Node, matches ...string) {
 	k.lab.tb.Helper()
-	from := k.other(to)
-	k.drop(from, "egress", matches)
-	k.drop(k.end(to), "ingress", matches)
+	k.rule(k.other(to), "egress", "ether type set 0x88b5", matches)
+	k.rule(k.end(to), "ingress", "drop", matches)
 }
 
 // Heal ends all Drop.
@@ -124,7 +125,7 @@ func (k *Link) Heal() {
 	}
 }
 
-func (k *Link) drop(e *End, hook string, matches []string) {
+func (k *Link) rule(e *End, hook, verdict string, matches []string) {
 	k.lab.tb.Helper()
 	if len(matches) == 0 {
 		matches = []string{""}
@@ -133,8 +134,8 @@ func (k *Link) drop(e *End, hook string, matches []string) {
 		"add table netdev " + k.table(),
 		fmt.Sprintf(`add chain netdev %s %s { type filter hook %[2]s device "%s" priority 0; }`, k.table(), hook, e.Device),
 	}
-	for _, m := range strings.Split(strings.Join(matches, ";"), ";") {
-		rules = append(rules, fmt.Sprintf("add rule netdev %s %s %s drop", k.table(), hook, m))
+	for _, m := range strings.SplitSeq(strings.Join(matches, ";"), ";") {
+		rules = append(rules, fmt.Sprintf("add rule netdev %s %s %s %s", k.table(), hook, m, verdict))
 	}
 	k.nft(e.Node, strings.Join(rules, "; "))
 }
