@@ -134,7 +134,7 @@ func (k *Link) rule(e *End, hook, verdict string, matches []string) {
 		"add table netdev " + k.table(),
 		fmt.Sprintf(`add chain netdev %s %s { type filter hook %[2]s device "%s" priority 0; }`, k.table(), hook, e.Device),
 	}
-	for _, m := range strings.SplitSeq(strings.Join(matches, ";"), ";") {
+	for m := range strings.SplitSeq(strings.Join(matches, ";"), ";") {
 		rules = append(rules, fmt.Sprintf("add rule netdev %s %s %s %s", k.table(), hook, m, verdict))
 	}
 	k.nft(e.Node, strings.Join(rules, "; "))
