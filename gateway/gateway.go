@@ -121,10 +121,7 @@ func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regist
 		return nil, upstreams.Defect{Key: "gateway.state_dir", Member: cfg.StateDir, Reason: err.Error(), Want: "a directory that can be read"}
 	}
 	g.announcer = bgp.New(cfg.BGP, bgp.Identity{AS: identity.AS, RouterID: identity.RouterID}, opt.Speaker, log, reg)
-	g.paths, err = newPaths(cfg.BGP.AllPeers(), g.announcer, log, reg)
-	if err != nil {
-		return nil, err
-	}
+	g.paths = newPaths(cfg.BGP.AllPeers(), g.announcer, log, reg)
 	if cfg.Lists {
 		g.lists, err = upstreams.NewFollower(opt.Redis, upstreams.Options{Zones: opt.Zones, StateDir: cfg.StateDir}, log, reg)
 	}
@@ -141,6 +138,7 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 		group.Go(func() error { return g.lists.Run(inner) })
 		group.Go(func() error { g.watchLists(inner); return nil })
 	}
+	group.Go(func() error { return g.paths.run(inner) }) // at once: after a restart the peers wait for it
 	group.Go(func() error { g.watchPeers(inner); return nil })
 	defer context.AfterFunc(ctx, func() { g.leave("the gateway stops") })()
 	group.Go(func() error {
@@ -201,6 +199,7 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 	g.mu.Unlock()
 	switch {
 	case restart:
+		g.paths.handover()
 		return true, ErrRestart
 	case !left:
 		return false, nil
@@ -269,7 +268,6 @@ func (g *Gateway) begin(ctx context.Context, group *errgroup.Group, now time.Tim
 	}
 	g.begun = true
 	group.Go(func() error { return g.announcer.Run(ctx) })
-	group.Go(func() error { return g.paths.run(ctx) })
 	return time.Time{}
 }
 
@@ -401,7 +399,7 @@ func (g *Gateway) sayReady() {
 func (g *Gateway) watchPeers(ctx context.Context) {
 	for {
 		changed := g.announcer.Changed()
-		g.paths.sync(ctx)
+		g.paths.sync()
 		g.poke()
 		select {
 		case <-changed:

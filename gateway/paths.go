@@ -2,33 +2,183 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/razor-steering/razor/gateway/bfd"
 	"github.com/razor-steering/razor/gateway/bgp"
 )
 
-// paths watches the paths to the peers by BFD.
-type paths struct{}
+const (
+	// handoverVariable has the BFD sessions for the process that follows this one.
+	handoverVariable = "RAZOR_GATEWAY_BFD"
+	// handoverGap is for how long the peers bear silence at a restart, and
+	// handoverWait for how long their consent is waited for.
+	handoverGap  = 3 * time.Second
+	handoverWait = 2 * time.Second
+)
 
-func newPaths(peers []bgp.PeerConfig, a *bgp.Announcer, log *slog.Logger, reg prometheus.Registerer) (*paths, error) {
-	return &paths{}, nil
+// paths watches the paths to the peers by BFD, and tells the announcer.
+type paths struct {
+	announcer *bgp.Announcer
+	speaker   *bfd.Speaker // nil where no peer has BFD
+	log       *slog.Logger
+	resume    []bfd.Resume // of the process before
+
+	mu     sync.Mutex
+	config map[string]bgp.PeerConfig // peers with BFD, by name
+	names  map[netip.Addr]string     // by address
+	addrs  map[string]netip.Addr     // and back
 }
 
-func (p *paths) run(ctx context.Context) error { <-ctx.Done(); return nil }
-func (p *paths) sync(ctx context.Context)      {}
+func newPaths(peers []bgp.PeerConfig, a *bgp.Announcer, log *slog.Logger, reg prometheus.Registerer) *paths {
+	p := &paths{announcer: a, log: log, config: map[string]bgp.PeerConfig{}, names: map[netip.Addr]string{}, addrs: map[string]netip.Addr{}}
+	if text := os.Getenv(handoverVariable); text != "" {
+		_ = os.Unsetenv(handoverVariable)
+		if err := json.Unmarshal([]byte(text), &p.resume); err != nil {
+			log.Warn("BFD sessions of the last process not taken over", "err", err)
+		}
+	}
+	for _, c := range peers {
+		if c.BFD != nil {
+			p.config[c.Name] = c
+		}
+	}
+	if len(p.config) > 0 {
+		p.speaker = bfd.New(bfd.Options{Changed: p.changed}, log, reg)
+	}
+	return p
+}
+
+// run keeps the sessions until ctx ends.
+func (p *paths) run(ctx context.Context) error {
+	if p.speaker == nil {
+		return nil
+	}
+	p.sync()
+	return p.speaker.Run(ctx)
+}
+
+// sync has a session for every peer whose address is known.
+func (p *paths) sync() {
+	if p.speaker == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, c := range p.config {
+		was, now := p.addrs[name], p.announcer.Address(name)
+		if was == now {
+			continue
+		}
+		if was.IsValid() {
+			p.speaker.Remove(was)
+			delete(p.names, was)
+			delete(p.addrs, name)
+		}
+		if !now.IsValid() {
+			continue
+		}
+		p.names[now], p.addrs[name] = name, now
+		local, _ := netip.ParseAddr(c.Local)
+		session := bfd.Config{Peer: now, Local: local, Interval: c.BFD.Interval, Multiplier: c.BFD.Multiplier, Resume: p.resumed(now)}
+		if err := p.speaker.Add(session); err != nil {
+			p.log.Error("no BFD with a peer", "peer", name, "err", err)
+		}
+	}
+}
+
+// resumed is the session that the last process had with a peer; nil without one.
+func (p *paths) resumed(peer netip.Addr) *bfd.Resume {
+	for i := range p.resume {
+		if p.resume[i].Peer == peer {
+			return &p.resume[i]
+		}
+	}
+	return nil
+}
+
+// changed tells the announcer what a session has become.
+func (p *paths) changed(c bfd.Change) {
+	p.mu.Lock()
+	name, ok := p.names[c.Peer]
+	p.mu.Unlock()
+	if !ok {
+		return
+	}
+	switch {
+	case c.Failed():
+		p.announcer.BFD(name, false)
+	case c.State == bfd.Up:
+		p.announcer.BFD(name, true)
+	}
+}
+
+// handover leaves the sessions that are up to the process that follows.
+func (p *paths) handover() {
+	if p.speaker == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handoverWait)
+	defer cancel()
+	text, err := json.Marshal(p.speaker.Handover(ctx, handoverGap))
+	if err == nil {
+		err = os.Setenv(handoverVariable, string(text))
+	}
+	if err != nil {
+		p.log.Error("BFD sessions not handed over", "err", err)
+	}
+}
 
 // PathStatus is the BFD session of a peer.
 type PathStatus struct {
-	State string `json:"state"`
+	State         string    `json:"state"`
+	Since         time.Time `json:"since"`
+	Detection     float64   `json:"detection"` // seconds; 0 while the peer is not heard
+	Failures      uint64    `json:"failures"`
+	LastFailure   string    `json:"last_failure,omitempty"`
+	Transmit      float64   `json:"transmit"` // seconds between packets
+	Receive       float64   `json:"receive"`
+	Discriminator uint32    `json:"discriminator"`
 }
 
+// String is the session in a word, with the detection time where it is up.
 func (s *PathStatus) String() string {
-	if s == nil {
+	switch {
+	case s == nil:
 		return "-"
+	case s.Detection == 0:
+		return s.State
 	}
-	return s.State
+	return s.State + " " + time.Duration(s.Detection*float64(time.Second)).Round(time.Millisecond).String()
 }
 
-func (p *paths) status(name string) *PathStatus { return nil }
+// status is the session of a peer; nil without one.
+func (p *paths) status(name string) *PathStatus {
+	if p.speaker == nil {
+		return nil
+	}
+	p.mu.Lock()
+	addr := p.addrs[name]
+	p.mu.Unlock()
+	for _, s := range p.speaker.Sessions() {
+		if s.Peer != addr {
+			continue
+		}
+		out := &PathStatus{
+			State: s.State.String(), Since: s.Since, Detection: s.DetectionTime.Seconds(), Failures: s.Failures,
+			Transmit: s.TransmitInterval.Seconds(), Receive: s.ReceiveInterval.Seconds(), Discriminator: s.LocalDiscriminator,
+		}
+		if s.Failures > 0 {
+			out.LastFailure = s.LastFailure.String()
+		}
+		return out
+	}
+	return nil
+}

@@ -148,6 +148,17 @@ func (a *Announcer) BFD(name string, up bool) {
 	}
 }
 
+// Address is where a peer is; the zero Addr while that is not known.
+func (a *Announcer) Address(name string) netip.Addr {
+	p := a.peers[name]
+	if p == nil {
+		return netip.Addr{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.address
+}
+
 // Shutdown ends all sessions with a Cease that says why, and begins no more.
 func (a *Announcer) Shutdown(why string) {
 	for _, p := range a.peers {

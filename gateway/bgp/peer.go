@@ -363,6 +363,7 @@ func (p *peer) moved(to netip.Addr) {
 	p.next = time.Now()
 	p.mu.Unlock()
 	p.poke()
+	p.routes.poke()
 }
 
 // stop ends the sessions in a way, and lets none begin; nil lets them again.
