@@ -35,6 +35,8 @@ const (
 	// all routes were sent.
 	startWait = 10 * time.Second
 	byeWait   = 2 * time.Second // for sessions to end
+	// repair is how often what somebody else took from loopback is put back.
+	repair = 10 * time.Second
 )
 
 // Options are what a gateway has beside its configuration.
@@ -47,6 +49,7 @@ type Options struct {
 	Signals   <-chan os.Signal // SIGHUP is a wish to reload, SIGUSR2 one to restart
 	Dataplane Dataplane        // may be nil
 	Sites     Sites            // may be nil
+	Changed   <-chan struct{}  // each is that one of the two says something else
 }
 
 // Gateway announces what the configuration says, as long as it may be announced.
@@ -75,6 +78,7 @@ type Gateway struct {
 	stepped        chan struct{} // closed after the next step of the loop
 	announced      []bgp.Route   // as the announcer was told last
 	bound          []netip.Prefix
+	boundAt        time.Time
 	bindError      string
 	announcedHoles []netip.Prefix
 	begun          bool // the sessions were let begin
@@ -186,6 +190,7 @@ func (g *Gateway) loop(ctx context.Context, group *errgroup.Group) error {
 			return nil
 		case <-timer.C:
 		case <-g.wake:
+		case <-g.opt.Changed:
 		case s := <-g.opt.Signals:
 			g.reload(ctx, group, s == syscall.SIGUSR2)
 		}
@@ -237,6 +242,9 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 		g.announcer.Shutdown(g.drain.why())
 	}
 	next = soonest(next, p.until, g.holes.next(now, g.config.Blackhole.Longest))
+	if len(g.bound) > 0 {
+		next = soonest(next, g.boundAt.Add(repair))
+	}
 	if !g.begun {
 		next = soonest(next, g.begin(ctx, group, now))
 	}
@@ -301,7 +309,7 @@ func (g *Gateway) carryOut(p plan) {
 		g.announcer.Announce(p.routes)
 		g.announced = p.routes
 	}
-	if len(p.bind) < len(g.bound) {
+	if len(p.bind) < len(g.bound) || len(g.bound) > 0 && p.now.Sub(g.boundAt) >= repair {
 		g.bind(p.bind)
 	}
 	g.current = p
@@ -319,7 +327,7 @@ func union(a, b []netip.Prefix) []netip.Prefix {
 
 // bind has the host take the packets to prefixes, and says once if it cannot.
 func (g *Gateway) bind(prefixes []netip.Prefix) {
-	g.bound = slices.Clone(prefixes)
+	g.bound, g.boundAt = slices.Clone(prefixes), time.Now()
 	text := ""
 	if err := Bind(prefixes); err != nil {
 		text = err.Error()

@@ -49,6 +49,7 @@ type facts struct {
 
 // plan is what to announce.
 type plan struct {
+	now           time.Time
 	announcements []*Announcement // sorted by prefix
 	routes        []bgp.Route
 	bind          []netip.Prefix
@@ -58,7 +59,7 @@ type plan struct {
 
 // makePlan decides about every prefix of the configuration, which has been checked.
 func (c *Config) makePlan(f facts) plan {
-	var p plan
+	p := plan{now: f.now}
 	allowed := c.allowed()
 	seen := map[netip.Prefix]bool{}
 	for i := range c.Announce {

@@ -20,12 +20,12 @@ type sayings struct {
 }
 
 type saying struct {
-	message, set, reason string
-	warn                 bool
+	state, set, reason string
+	warn               bool
 }
 
-func (s *sayings) add(message string, a *Announcement) {
-	key := saying{message, a.Set, a.Reason, a.presence != steering.Announced && a.label == "health"}
+func (s *sayings) add(state string, a *Announcement) {
+	key := saying{state, a.Set, a.Reason, a.presence != steering.Announced && a.label == "health"}
 	if s.of == nil {
 		s.of = map[saying][]string{}
 	}
@@ -45,6 +45,6 @@ func (s *sayings) log(log *slog.Logger) {
 		if more := len(prefixes) - named; more > 0 {
 			text += fmt.Sprintf(" and %d more", more)
 		}
-		log.Log(context.Background(), level, k.message, "prefixes", text, "set", k.set, "reason", k.reason)
+		log.Log(context.Background(), level, "announcement", "state", k.state, "prefixes", text, "set", k.set, "reason", k.reason)
 	}
 }

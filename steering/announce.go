@@ -52,9 +52,9 @@ type Offer struct {
 // happened; zero if never.
 type Ruling struct {
 	Presence Presence
-	Reason  string // for people
-	Label   string // for a metric: drain, not_ready, health, unknown, up
-	Until   time.Time
+	Reason   string // for people
+	Label    string // for a metric: drain, not_ready, health, unknown, up
+	Until    time.Time
 }
 
 // Judge decides about an offer. A service that is down is not withdrawn by its

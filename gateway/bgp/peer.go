@@ -19,8 +19,9 @@ import (
 
 const (
 	callTimeout = 3 * time.Second
-	firstPause  = time.Second     // before the next session, after the second fault
-	lastPause   = 2 * time.Minute // it doubles up to this
+	callGap     = 100 * time.Millisecond // between calls of the peer: each costs a process
+	firstPause  = time.Second            // before the next session, after the second fault
+	lastPause   = 2 * time.Minute        // it doubles up to this
 	alarmPause  = 4 * time.Second
 	goodTime    = time.Minute // of a session, after which faults are forgotten
 	gateTime    = 30 * time.Second
@@ -49,8 +50,9 @@ type peer struct {
 	next     time.Time     // when it may begin
 	why      *end          // of the last session
 	whyAt    time.Time
-	said     string // of what could not be connected, so that it is said once
-	stopping *end   // no more sessions; how they end
+	said     string    // of what could not be connected, so that it is said once
+	stopping *end      // no more sessions; how they end
+	called   time.Time // when it called last
 }
 
 // run keeps a session until ctx ends. The session then ends as stopping says,
@@ -406,9 +408,16 @@ func (p *peer) accept(conn *net.TCPConn) error {
 	p.mu.Lock()
 	wait := time.Until(p.next)
 	held := p.pause > 0 && wait > 0
+	soon := time.Since(p.called) < callGap
+	if !held && !soon {
+		p.called = time.Now()
+	}
 	p.mu.Unlock()
-	if held {
+	switch {
+	case held:
 		return fmt.Errorf("held off for %s", wait.Round(time.Second))
+	case soon:
+		return errors.New("called again too soon")
 	}
 	select {
 	case p.inbound <- conn:
