@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -47,6 +48,7 @@ func (l *Lab) Link(a *Node, deviceA string, b *Node, deviceB string, addrs ...st
 	for _, e := range []*End{&k.A, &k.B} {
 		e.waitLocal()
 	}
+	k.Meet()
 	return k
 }
 
@@ -77,6 +79,49 @@ func (e *End) waitLocal() {
 		}
 		return false
 	})
+}
+
+// Meet has the ends find each other's neighbour entries, as they have after Link. A
+// router leaves a hop of a group out while it asks for its neighbour, and so moves
+// flows when the answer comes: those of a test begin afterwards.
+func (k *Link) Meet() {
+	k.lab.tb.Helper()
+	k.A.meet(&k.B)
+	k.B.meet(&k.A)
+}
+
+func (e *End) meet(other *End) {
+	tb := e.Node.lab.tb
+	tb.Helper()
+	for _, a := range append([]netip.Addr{other.Local}, other.Addrs...) {
+		to := netip.AddrPortFrom(a, 9)
+		if a.IsLinkLocalUnicast() {
+			to = netip.AddrPortFrom(a.WithZone(e.Device), 9)
+		}
+		e.Node.lab.Eventually(fmt.Sprint(e.Node.Name, " to find ", a), func() bool {
+			if e.knows(a.WithZone("")) {
+				return true
+			}
+			if c, err := e.Node.Dial(tb.Context(), "udp", to.String()); err == nil {
+				_, _ = c.Write(nil)
+				_ = c.Close()
+			}
+			return false
+		})
+	}
+}
+
+func (e *End) knows(a netip.Addr) bool {
+	device, err := e.Node.handle.LinkByName(e.Device)
+	if err != nil {
+		return false
+	}
+	neighbours, err := e.Node.handle.NeighList(device.Attrs().Index, netlink.FAMILY_ALL)
+	if err != nil {
+		return false
+	}
+	const valid = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE | unix.NUD_PERMANENT | unix.NUD_NOARP
+	return slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool { return addr(n.IP) == a && n.State&valid != 0 })
 }
 
 // Down takes the link down: both ends lose their carrier.
