@@ -86,7 +86,7 @@ func (l *link) send(from int) {
 		}
 		for l.rand.Float64() >= l.loss {
 			late := time.Duration(l.rand.Float64() * float64(l.delay))
-			l.flying = append(l.flying, flight{1 - from, l.now.Add(late), p.append(nil)})
+			l.flying = append(l.flying, flight{1 - from, l.now.Add(late), p.octets()})
 			if l.loss == 0 || l.rand.IntN(10) > 0 {
 				break
 			}
@@ -226,7 +226,7 @@ func TestLinkHandover(t *testing.T) {
 		l.changes = [2][]State{}
 		// The last word of the old process.
 		last := l.side[0].packet()
-		l.flying = append(l.flying, flight{1, l.now, last.append(nil)})
+		l.flying = append(l.flying, flight{1, l.now, last.octets()})
 		l.gone[0] = true
 		l.run(gap)
 		l.gone[0] = false

@@ -125,8 +125,8 @@ func parse(b []byte) (packet, error) {
 	return p, nil
 }
 
-// append writes the packet behind b.
-func (p *packet) append(b []byte) []byte {
+// octets is the packet on the wire.
+func (p *packet) octets() []byte {
 	flags := uint8(p.state) << 6
 	for _, f := range []struct {
 		set bool
@@ -136,6 +136,7 @@ func (p *packet) append(b []byte) []byte {
 			flags |= f.bit
 		}
 	}
+	b := make([]byte, 0, packetLen)
 	b = append(b, version<<5|uint8(p.diag)&diagBits, flags, p.multiplier, packetLen)
 	b = binary.BigEndian.AppendUint32(b, p.my)
 	b = binary.BigEndian.AppendUint32(b, p.your)

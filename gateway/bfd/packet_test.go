@@ -14,7 +14,7 @@ var wellFormed = packet{state: Up, multiplier: 3, my: 7, your: 9, minTx: 50 * ti
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	good := wellFormed.append(nil)
+	good := wellFormed.octets()
 	for _, tt := range []struct {
 		name string
 		edit func(b []byte) []byte
@@ -67,7 +67,7 @@ func TestPacketOctets(t *testing.T) {
 		0x00, 0x00, 0xc3, 0x50,
 		0, 0, 0, 0,
 	}
-	if got := p.append(nil); !slices.Equal(got, want) {
+	if got := p.octets(); !slices.Equal(got, want) {
 		t.Errorf("got %x, want %x", got, want)
 	}
 	if got, err := parse(want); got != p || err != nil {
@@ -95,7 +95,7 @@ func TestPacketRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPacket(t)
-		if got, err := parse(p.append(nil)); got != p || err != nil {
+		if got, err := parse(p.octets()); got != p || err != nil {
 			t.Fatalf("%+v became %+v, %v", p, got, err)
 		}
 	})
@@ -104,15 +104,15 @@ func TestPacketRoundTrip(t *testing.T) {
 // FuzzParse: what parses says the same when it is written again, and no octets
 // harm a session.
 func FuzzParse(f *testing.F) {
-	f.Add(wellFormed.append(nil))
-	f.Add((&packet{state: Down, multiplier: 1, my: 1, minTx: slow, minRx: 1}).append(nil))
+	f.Add(wellFormed.octets())
+	f.Add((&packet{state: Down, multiplier: 1, my: 1, minTx: slow, minRx: 1}).octets())
 	f.Add([]byte{0x20, 0xc0, 3, 24})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := parse(b)
 		if err != nil {
 			return
 		}
-		again, err := parse(p.append(nil))
+		again, err := parse(p.octets())
 		if err != nil || again != p {
 			t.Fatalf("%x: %+v, again %+v, %v", b, p, again, err)
 		}
@@ -125,7 +125,7 @@ func FuzzParse(f *testing.F) {
 				if !ok {
 					break
 				}
-				if _, err := parse(out.append(nil)); err != nil {
+				if _, err := parse(out.octets()); err != nil {
 					t.Fatalf("%+v made us send %+v: %v", p, out, err)
 				}
 			}

@@ -349,19 +349,19 @@ func TestMetrics(t *testing.T) {
 	wrong.your = ours + 1
 	unknown := packet{state: Down, multiplier: 3, my: 7, minTx: time.Second, minRx: time.Second}
 
-	send(c, good.append(nil)[:23])
+	send(c, good.octets()[:23])
 	send(c, nil)
-	send(c, wrong.append(nil))
-	send(other, good.append(nil))
-	send(other, unknown.append(nil))
+	send(c, wrong.octets())
+	send(other, good.octets())
+	send(other, unknown.octets())
 	if err := c.SetTTL(254); err != nil {
 		t.Fatal(err)
 	}
-	send(c, good.append(nil))
+	send(c, good.octets())
 	if err := c.SetTTL(255); err != nil {
 		t.Fatal(err)
 	}
-	send(c, good.append(nil)) // from a peer that is up, to us, who are down: no change
+	send(c, good.octets()) // from a peer that is up, to us, who are down: no change
 	until(t, "the last packet", func() bool { return h.session(peer).Received == 1 })
 	h.AdminDown(peer) // nothing happens any more
 	h.await(peer, AdminDown)

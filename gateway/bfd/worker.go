@@ -271,5 +271,5 @@ func (w *worker) write(p packet) error {
 	w.mu.Lock()
 	local, ifIndex := w.local, w.ifIndex
 	w.mu.Unlock()
-	return w.socket.write(p.append(nil), w.to, local, ifIndex)
+	return w.socket.write(p.octets(), w.to, local, ifIndex)
 }
