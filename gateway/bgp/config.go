@@ -33,8 +33,9 @@ type Config struct {
 	ConnectRetry    time.Duration `yaml:"connect_retry"`
 	GracefulRestart string        `yaml:"graceful_restart"` // restart time, or off
 	MaxPrefixes     int           `yaml:"max_prefixes"`
+	TTLSecurity     int           `yaml:"ttl_security"`
 	BFD             *BFDConfig    `yaml:"bfd"`
-	Blackhole       bool          `yaml:"blackhole"` // unnumbered peers take blackhole routes
+	Blackhole       bool          `yaml:"blackhole"` // peers take blackhole routes
 }
 
 // PeerConfig is one of `gateway.bgp.peers:`.
@@ -51,7 +52,8 @@ type PeerConfig struct {
 	PasswordFile string `yaml:"password_file"` // file that has it instead
 	// TTLSecurity is how many hops away a peer may be (RFC 5082); 0 is off.
 	TTLSecurity int `yaml:"ttl_security"`
-	// Multihop is the hop limit that packets to the peer start with; 1 when 0.
+	// Multihop is the hop limit that packets to the peer start with; 255 when 0, so
+	// that it may demand that (RFC 5082).
 	Multihop int `yaml:"multihop"`
 
 	Hold            time.Duration `yaml:"hold"`
@@ -120,6 +122,9 @@ func (c *Config) inherit(p *PeerConfig) {
 	set(&p.ConnectRetry, c.ConnectRetry)
 	set(&p.GracefulRestart, c.GracefulRestart)
 	set(&p.MaxPrefixes, c.MaxPrefixes)
+	if p.Multihop == 0 {
+		set(&p.TTLSecurity, c.TTLSecurity)
+	}
 	if p.BFD == nil {
 		p.BFD = c.BFD
 	}
@@ -213,6 +218,7 @@ func (c *Config) Check() []upstreams.Defect {
 	d.port("port", c.Port)
 	d.timers("", c.Hold, c.Keepalive, c.GracefulRestart)
 	d.number("max_prefixes", c.MaxPrefixes, 1, 10_000_000)
+	d.number("ttl_security", c.TTLSecurity, 0, 254)
 	d.bfd("bfd", c.BFD)
 	if len(c.Peers)+len(c.Unnumbered) == 0 {
 		d.add("peers", "", "no peer", "peers with an address, or unnumbered: [eth0]")

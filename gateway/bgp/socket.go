@@ -27,9 +27,12 @@ type socket struct {
 
 // socket is that of the peer's configuration.
 func (p *PeerConfig) socket(peer netip.Addr) (socket, error) {
-	s := socket{peer: peer, key: p.Password, hopLimit: max(1, p.Multihop)}
-	if p.TTLSecurity > 0 {
-		s.hopLimit, s.least = 255, 256-p.TTLSecurity
+	s := socket{peer: peer, key: p.Password, hopLimit: 255}
+	switch {
+	case p.TTLSecurity > 0:
+		s.least = 256 - p.TTLSecurity
+	case p.Multihop > 0:
+		s.hopLimit = p.Multihop
 	}
 	if p.PasswordFile != "" {
 		key, err := os.ReadFile(p.PasswordFile)
