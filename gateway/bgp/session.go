@@ -221,7 +221,7 @@ func (s *session) feed() error {
 func (s *session) speak() error {
 	r := reader(s.child.conn)
 	for {
-		_ = s.child.conn.SetReadDeadline(time.Now().Add(max(s.peer.config.Hold, openTimeout)))
+		_ = s.child.conn.SetReadDeadline(s.speakerDeadline(time.Now()))
 		m, err := readMessage(r)
 		if err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -247,6 +247,21 @@ func (s *session) speak() error {
 		}
 		s.peer.count(m.typ(), "out")
 	}
+}
+
+// speakerDeadline is until when the speaker has to have said something, were it a
+// KEEPALIVE: a little before the peer takes us for dead, so that one that hangs is
+// a restart to the peer. The zero time is never.
+func (s *session) speakerDeadline(now time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.state == OpenSent:
+		return now.Add(2 * openTimeout) // the peer may say nothing for one
+	case s.hold == 0:
+		return time.Time{}
+	}
+	return now.Add(s.hold * 3 / 4)
 }
 
 func reasonOf(n *notification) string {
