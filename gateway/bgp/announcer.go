@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type Announcer struct {
 	metrics  *metrics
 	routes   *routeList
 	peers    map[string]*peer // by name
+	listener listener
 }
 
 // Identity is who this gateway is to its peers.
@@ -57,18 +59,31 @@ func New(cfg Config, id Identity, command []string, log *slog.Logger, reg promet
 	return a
 }
 
-// Run keeps the sessions until ctx ends. They then end without a word, so that
-// the peers keep the routes for the restart; Shutdown before it says goodbye.
-func (a *Announcer) Run(ctx context.Context) error {
+// Listen opens the port before Run does, until ctx ends. Who calls waits for Run.
+func (a *Announcer) Listen(ctx context.Context) error {
 	l, err := listen(ctx, a.config.Port)
 	if err != nil {
-		return upstreams.BindDefect("gateway.bgp.port", "", err)
+		return upstreams.BindDefect("gateway.bgp.port", strconv.Itoa(a.config.Port), err)
 	}
-	g, ctx := errgroup.WithContext(ctx)
 	if err := a.setKeys(l); err != nil {
 		_ = l.Close()
 		return err
 	}
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	a.listener = l
+	return nil
+}
+
+// Run keeps the sessions until ctx ends. They then end without a word, so that
+// the peers keep the routes for the restart; Shutdown before it says goodbye.
+func (a *Announcer) Run(ctx context.Context) error {
+	if a.listener.TCPListener == nil {
+		if err := a.Listen(ctx); err != nil {
+			return err
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	l := a.listener
 	context.AfterFunc(ctx, func() { _ = l.Close() })
 	g.Go(func() error { return a.answer(ctx, l) })
 	for _, p := range a.peers {

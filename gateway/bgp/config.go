@@ -238,6 +238,19 @@ func (c *Config) Check() []upstreams.Defect {
 	return d.list
 }
 
+// CheckFiles lists the password files that cannot be used. It is apart from Check, as
+// other roles may read the configuration and not these.
+func (c *Config) CheckFiles() []upstreams.Defect {
+	d := defects{prefix: "gateway.bgp."}
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		if _, err := p.socket(netip.Addr{}); err != nil {
+			d.add("peers["+strconv.Itoa(i)+"].password_file", p.PasswordFile, plainError(err), "a file with a password of 1 to "+strconv.Itoa(maxMD5)+" octets")
+		}
+	}
+	return d.list
+}
+
 type defects struct {
 	prefix string
 	list   []upstreams.Defect

@@ -16,6 +16,7 @@ var (
 	errNotAddress   = errors.New("not the address of a peer")
 	errZone         = errors.New("link-local without its interface, or an interface that does not belong there")
 	errNotCommunity = errors.New("not a community")
+	errNotPassword  = errors.New("not a password")
 )
 
 // Route is a prefix to announce with its attributes. The next hop is the address

@@ -41,7 +41,7 @@ func (p *PeerConfig) socket(peer netip.Addr) (socket, error) {
 		}
 		s.key = strings.TrimRight(string(key), "\r\n")
 		if s.key == "" || len(s.key) > maxMD5 {
-			return s, fmt.Errorf("%s: not a password of 1 to %d octets", p.PasswordFile, maxMD5)
+			return s, errNotPassword
 		}
 	}
 	return s, nil
