@@ -52,6 +52,13 @@ func (c *cli) check(cmd *cobra.Command, old string) error {
 	} else if err != nil {
 		fmt.Fprintf(c.stderr, "razor: lists not checked, no answer from redis at %s: %v\n", cfg.Redis.Address, err)
 	}
+	if err == nil && cfg.Gateway.Lists {
+		pool, err := upstreams.PoolLive(ctx, cfg.Redis, cfg.DNS.RedisZones(), cfg.Gateway.Name)
+		if err != nil {
+			return err
+		}
+		defects = append(defects, cfg.Gateway.Unannounced(pool)...)
+	}
 	for _, d := range defects {
 		bad = true
 		fmt.Fprintln(c.stderr, "redis:", d)
@@ -68,13 +75,17 @@ func (c *cli) checkGateway(cfg *config) (bad bool) {
 	if !cfg.Gateway.Used() {
 		return false
 	}
+	for _, d := range cfg.Gateway.BGP.CheckFiles() {
+		bad = true
+		fmt.Fprintln(c.stderr, cfg.file.explain(d))
+	}
 	id, err := cfg.Gateway.Identity()
 	if err != nil {
 		fmt.Fprintln(c.stderr, cfg.file.explain(err))
 		return true
 	}
 	fmt.Fprintln(c.stdout, "gateway:", id)
-	return false
+	return bad
 }
 
 // diff prints what a new configuration would announce and withdraw.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"reflect"
+	"slices"
 	"syscall"
 	"time"
 
@@ -18,12 +20,9 @@ import (
 
 // gateway announces until the context of the command ends.
 func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
-	cfg, err := loadConfig(c.config)
+	cfg, err := c.loadGateway()
 	if err != nil {
 		return err
-	}
-	if !cfg.Gateway.Used() {
-		return fileError(c.config + ": no gateway: section; want peers and sets to announce, see gateway: in the reference configuration")
 	}
 	log := cfg.Log.logger(c.stderr)
 	log.Info("starting", "version", version, "config", c.config)
@@ -33,12 +32,12 @@ func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
 	opt := gateway.Options{
 		Redis: cfg.Redis, Zones: cfg.DNS.RedisZones(), Speaker: []string{"/proc/self/exe", bgp.SpeakerCommand},
 		Signals: hangups,
-		Reload: func() (gateway.Config, error) {
-			next, err := loadConfig(c.config)
+		Reload: func() (gateway.Config, bool, error) {
+			next, err := c.loadGateway()
 			if err != nil {
-				return gateway.Config{}, err
+				return gateway.Config{}, false, err
 			}
-			return next.Gateway, nil
+			return next.Gateway, !cfg.sameBeside(next), nil
 		},
 	}
 	err = cfg.file.explain(serve(cmd.Context(), cfg.HTTP.gateway(), log, func(ctx context.Context, p process) error {
@@ -48,6 +47,21 @@ func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
 		return again()
 	}
 	return err
+}
+
+// loadGateway is the configuration of a gateway.
+func (c *cli) loadGateway() (*config, error) {
+	cfg, err := loadConfig(c.config)
+	if err == nil && !cfg.Gateway.Used() {
+		err = fileError(c.config + ": no gateway: section; want peers and sets to announce, see gateway: in the reference configuration")
+	}
+	return cfg, err
+}
+
+// sameBeside tells whether two files are the same for a gateway but for its section.
+func (c *config) sameBeside(next *config) bool {
+	return reflect.DeepEqual(c.Redis, next.Redis) && slices.Equal(c.DNS.RedisZones(), next.DNS.RedisZones()) &&
+		c.HTTP.Gateway == next.HTTP.Gateway && c.Log == next.Log
 }
 
 // again makes this process one of the binary that is there now, with the same
@@ -117,7 +131,7 @@ func (c *cli) say(cmd *cobra.Command, verb func(ctx context.Context, stateDir st
 }
 
 func (c *cli) onGateway(cmd *cobra.Command, do func(ctx context.Context, stateDir string) error) error {
-	cfg, err := loadConfig(c.config)
+	cfg, err := c.loadGateway()
 	if err != nil {
 		return err
 	}

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/razor-steering/razor/gateway"
 )
 
 // readyGrace is how long systemd is left to wait for a process that is not
@@ -57,7 +60,12 @@ func notifySystemd(ctx context.Context, r *readiness, log *slog.Logger) {
 	if !s.tell("STATUS=starting") {
 		return
 	}
-	defer s.tell(daemon.SdNotifyStopping)
+	defer func() {
+		// Whoever starts again in the same process does not stop.
+		if !errors.Is(context.Cause(ctx), gateway.ErrRestart) {
+			s.tell(daemon.SdNotifyStopping)
+		}
+	}()
 	every, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Warn("watchdog not served", "err", err)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/razor-steering/razor/agent/probe"
 	"github.com/razor-steering/razor/gateway/bgp"
+	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
 )
 
@@ -165,13 +167,13 @@ func (c *Config) Check() []upstreams.Defect {
 	if _, err := upstreams.WireName(strings.TrimSuffix(c.Name, ".")); err != nil || c.Name == "" {
 		d.add("name", c.Name, "not the name of an edge", "a name such as edge1.example.org")
 	}
-	allowed := d.prefixes("allowed", c.Allowed)
+	d.prefixes("allowed", c.Allowed, func(string, string, netip.Prefix) {})
 	d.number("blackhole.limit", c.Blackhole.Limit, 1, 10_000)
 	probes := map[string]bool{}
 	for i := range c.Probes {
 		d.probe("probes["+strconv.Itoa(i)+"]", &c.Probes[i], probes)
 	}
-	d.sets(c, allowed, probes)
+	d.sets(c, probes)
 	if c.Lists && len(c.Allowed) == 0 {
 		d.add("allowed", "", "missing", "the prefixes that lists in Redis may have announced")
 	}
@@ -190,33 +192,45 @@ func (d *defects) number(key string, n, least, most int) {
 	}
 }
 
-// prefixes reads addresses and prefixes, and names those that cannot be read.
-func (d *defects) prefixes(key string, texts []string) []netip.Prefix {
-	var out []netip.Prefix
+// prefixes names the texts that are no prefixes, and has check look at the others.
+func (d *defects) prefixes(key string, texts []string, check func(key, text string, p netip.Prefix)) {
 	for i, text := range texts {
+		key := key + "[" + strconv.Itoa(i) + "]"
 		p, err := parsePrefix(text)
-		if err != "" {
-			d.add(key+"["+strconv.Itoa(i)+"]", text, err, "an address, or a prefix such as 192.0.2.0/24 or 2001:db8::/48")
+		if err != nil {
+			d.add(key, text, err.Error(), "an address, or a prefix such as 192.0.2.0/24 or 2001:db8::/48")
 			continue
 		}
-		out = append(out, p)
+		check(key, text, p)
 	}
-	return out
 }
 
-// parsePrefix reads an address or a prefix, and says what is wrong with it.
-func parsePrefix(text string) (netip.Prefix, string) {
-	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil && a.Zone() == "" && !a.Is4In6() {
-		return netip.PrefixFrom(a, a.BitLen()), ""
+// parsePrefix reads an address or a prefix in any form that the lists may have. The
+// error says what is wrong, without the text.
+func parsePrefix(text string) (netip.Prefix, error) {
+	p, err := upstreams.ParseMember(steering.IPv4, text)
+	if six, err6 := upstreams.ParseMember(steering.IPv6, text); err6 == nil {
+		p, err = six, nil
 	}
-	p, err := netip.ParsePrefix(text)
-	switch {
-	case err != nil || p.Addr().Is4In6():
-		return netip.Prefix{}, "not an address or prefix"
-	case p != p.Masked():
-		return netip.Prefix{}, "has bits behind its length; " + p.Masked().String() + " is the prefix"
+	if err != nil {
+		return netip.Prefix{}, err
 	}
-	return p, ""
+	addr, _, _ := strings.Cut(text, "/")
+	if host, err := upstreams.ParseMember(steering.FamilyOf(p.Addr()), addr); err != nil || host.Addr() != p.Addr() {
+		return netip.Prefix{}, fmt.Errorf("has bits behind its length; %v is the prefix", p)
+	}
+	return p, nil
+}
+
+// parsed are the prefixes of a setting that has been checked.
+func parsed(texts []string) []netip.Prefix {
+	out := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		if p, err := parsePrefix(text); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func (d *defects) probe(key string, p *probe.Config, names map[string]bool) {
@@ -229,8 +243,9 @@ func (d *defects) probe(key string, p *probe.Config, names map[string]bool) {
 	names[p.Name] = true
 }
 
-func (d *defects) sets(c *Config, allowed []netip.Prefix, probes map[string]bool) {
-	peers, names, seen := map[string]bool{}, map[string]bool{}, map[netip.Prefix]string{}
+func (d *defects) sets(c *Config, probes map[string]bool) {
+	allowed := parsed(c.Allowed)
+	peers, names, sources, seen := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[netip.Prefix]string{}
 	for _, p := range c.BGP.Peers {
 		peers[p.Name] = true
 	}
@@ -246,10 +261,15 @@ func (d *defects) sets(c *Config, allowed []netip.Prefix, probes map[string]bool
 			d.add(key+".set", s.Set, "used twice", "each name once")
 		}
 		names[s.Set] = true
-		d.source(key, s, c.Lists)
-		for j, p := range d.prefixes(key+".prefixes", s.Prefixes) {
-			d.prefix(key+".prefixes["+strconv.Itoa(j)+"]", p, allowed, seen, s.Set)
-		}
+		d.source(key, s, c.Lists, sources)
+		d.prefixes(key+".prefixes", s.Prefixes, func(key, text string, p netip.Prefix) {
+			if why, want := unannounceable(p, allowed); why != "" {
+				d.add(key, text, why, want)
+			} else if other, twice := seen[p]; twice {
+				d.add(key, text, "also in "+other, "each prefix in one set")
+			}
+			seen[p] = s.Set
+		})
 		d.attributes(key, s, peers)
 		if s.When != always && !probes[s.When] {
 			d.add(key+".when", s.When, "no probe of that name", "always, or one of gateway.probes")
@@ -261,7 +281,7 @@ func (d *defects) sets(c *Config, allowed []netip.Prefix, probes map[string]bool
 	}
 }
 
-func (d *defects) source(key string, s *SetConfig, lists bool) {
+func (d *defects) source(key string, s *SetConfig, lists bool, used map[string]bool) {
 	switch s.From {
 	case "":
 		if len(s.Prefixes) == 0 {
@@ -276,21 +296,28 @@ func (d *defects) source(key string, s *SetConfig, lists bool) {
 	default:
 		d.add(key+".from", s.From, "unknown", "pool or node")
 	}
+	if used[s.From] {
+		d.add(key+".from", s.From, "used twice", "each source in one set")
+	}
+	used[s.From] = true
 	if len(s.Prefixes) > 0 {
 		d.add(key+".prefixes", "", "beside from", "one of the two")
 	}
 }
 
-func (d *defects) prefix(key string, p netip.Prefix, allowed []netip.Prefix, seen map[netip.Prefix]string, set string) {
-	switch other, twice := seen[p]; {
-	case twice:
-		d.add(key, p.String(), "also in "+other, "each prefix in one set")
-	case len(allowed) > 0 && !inside(p, allowed):
-		d.add(key, p.String(), "outside of gateway.allowed", "a prefix inside of it")
+// unannounceable says why a prefix must not be announced, and what would be right;
+// nothing if it may be. Without any allowed all are.
+func unannounceable(p netip.Prefix, allowed []netip.Prefix) (why, want string) {
+	a := p.Addr()
+	switch {
+	case a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast():
+		return "nothing that routers forward to", "unicast addresses that others can reach"
 	case tooWide(p, widest4, widest6):
-		d.add(key, p.String(), "too wide", "no more than a /"+strconv.Itoa(widest4)+" or an IPv6 /"+strconv.Itoa(widest6))
+		return "too wide", "no more than a /" + strconv.Itoa(widest4) + " or an IPv6 /" + strconv.Itoa(widest6)
+	case len(allowed) > 0 && !inside(p, allowed):
+		return "outside of gateway.allowed", "a prefix inside of it"
 	}
-	seen[p] = set
+	return "", ""
 }
 
 // inside tells whether a prefix is in one of some others.

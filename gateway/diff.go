@@ -18,29 +18,12 @@ import (
 // what goes, "~" for what changes. Both have been checked. What comes from Redis is
 // named, not read.
 func Diff(was, next *Config, host Host, w io.Writer) error {
-	var lines []string
-	lines = append(lines, diffPeers(was, next)...)
-	before, after := was.best(host), next.best(host)
-	prefixes := map[netip.Prefix]bool{}
-	for p := range before {
-		prefixes[p] = true
-	}
-	for p := range after {
-		prefixes[p] = true
-	}
-	for _, p := range slices.SortedFunc(maps.Keys(prefixes), bgp.ComparePrefixes) {
-		switch a, b := before[p], after[p]; {
-		case a == "":
-			lines = append(lines, "+ "+p.String()+" "+b)
-		case b == "":
-			lines = append(lines, "- "+p.String()+" "+a)
-		case a != b:
-			lines = append(lines, "~ "+p.String()+" "+a+" -> "+b)
-		}
-	}
-	if was.usesPool() != next.usesPool() {
-		lines = append(lines, sign(next.usesPool())+" pool of "+next.Name+" in redis")
-	}
+	lines := slices.Concat(
+		differences(was.self(host), next.self(host), strings.Compare),
+		differences(was.peers(), next.peers(), strings.Compare),
+		differences(was.best(host), next.best(host), bgp.ComparePrefixes),
+		differences(was.pools(), next.pools(), strings.Compare),
+	)
 	if was.needsRestart(next) {
 		lines = append(lines, "the gateway has to restart; the peers keep the routes where graceful_restart is not off")
 	}
@@ -51,52 +34,62 @@ func Diff(was, next *Config, host Host, w io.Writer) error {
 	return err
 }
 
-func sign(now bool) string {
-	if now {
-		return "+"
+// self is who the gateway would be.
+func (c *Config) self(host Host) map[string]string {
+	id, err := c.identity().Identify("gateway.bgp", host)
+	if err != nil {
+		return map[string]string{"identity": err.Error()}
 	}
-	return "-"
+	return map[string]string{"identity": id.String()}
 }
 
-func (c *Config) usesPool() bool {
-	return slices.ContainsFunc(c.Announce, func(s SetConfig) bool { return s.From == fromPool })
-}
+func (c *Config) usesPool() bool { return len(c.pools()) > 0 }
 
-func diffPeers(was, next *Config) []string {
-	var out []string
-	before, after := peersOf(was), peersOf(next)
-	names := map[string]bool{}
-	for n := range before {
-		names[n] = true
-	}
-	for n := range after {
-		names[n] = true
-	}
-	for _, n := range slices.Sorted(maps.Keys(names)) {
-		switch a, b := before[n], after[n]; {
-		case a == "":
-			out = append(out, "+ peer "+n+" "+b)
-		case b == "":
-			out = append(out, "- peer "+n+" "+a)
-		case a != b:
-			out = append(out, "~ peer "+n+" "+a+" -> "+b)
+// pools are the sets that come from the lists, with their attributes in words.
+func (c *Config) pools() map[string]string {
+	out := map[string]string{}
+	for i := range c.Announce {
+		if s := &c.Announce[i]; s.From == fromPool {
+			out["pool of "+c.Name+" in redis"] = "set=" + s.Set + s.route().String()
 		}
 	}
 	return out
 }
 
-// peersOf are the settings of all peers that a router sees.
-func peersOf(c *Config) map[string]string {
+// differences are a line for each name that has another text in after than in before.
+func differences[K comparable](before, after map[K]string, compare func(a, b K) int) []string {
+	names := maps.Clone(before)
+	maps.Copy(names, after)
+	var out []string
+	for _, n := range slices.SortedFunc(maps.Keys(names), compare) {
+		switch a, b := before[n], after[n]; {
+		case a == "":
+			out = append(out, fmt.Sprintf("+ %v %s", n, b))
+		case b == "":
+			out = append(out, fmt.Sprintf("- %v %s", n, a))
+		case a != b:
+			out = append(out, fmt.Sprintf("~ %v %s -> %s", n, a, b))
+		}
+	}
+	return out
+}
+
+// peers are the settings of all peers that a router sees.
+func (c *Config) peers() map[string]string {
 	out := map[string]string{}
 	for _, p := range c.BGP.AllPeers() {
 		where := p.Address
 		if where == "" {
 			where = "unnumbered"
 		}
-		out[p.Name] = fmt.Sprintf("%s as=%s hold=%s graceful_restart=%s", where, p.AS, p.Hold, p.GracefulRestart)
+		text := fmt.Sprintf("%s as=%s hold=%s graceful_restart=%s", where, p.AS, p.Hold, p.GracefulRestart)
 		if p.BFD != nil {
-			out[p.Name] += fmt.Sprintf(" bfd=%sx%d", p.BFD.Interval, p.BFD.Multiplier)
+			text += fmt.Sprintf(" bfd=%sx%d", p.BFD.Interval, p.BFD.Multiplier)
 		}
+		if p.Blackhole {
+			text += " blackhole"
+		}
+		out["peer "+p.Name] = text
 	}
 	return out
 }

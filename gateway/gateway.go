@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -44,8 +45,9 @@ type Options struct {
 	Redis   upstreams.Config
 	Zones   []string // of the lists
 	Speaker []string // command of a BGP speaker
-	// Reload reads the configuration again; nil where it cannot change.
-	Reload    func() (Config, error)
+	// Reload reads the configuration again, and tells whether what the process has
+	// beside it is another, so that it has to start again; nil where nothing changes.
+	Reload    func() (next Config, beside bool, err error)
 	Signals   <-chan os.Signal // SIGHUP is a wish to reload, SIGUSR2 one to restart
 	Dataplane Dataplane        // may be nil
 	Sites     Sites            // may be nil
@@ -82,7 +84,7 @@ type Gateway struct {
 	bindError      string
 	announcedHoles []netip.Prefix
 	begun          bool // the sessions were let begin
-	refused        string
+	refused        []string
 }
 
 // Run announces until ctx ends, and then drains: it says that it leaves (RFC 8326),
@@ -96,6 +98,11 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 	control, err := upstreams.ListenControl(ctx, cfg.StateDir)
 	if err != nil {
 		return controlDefect(cfg.StateDir, err)
+	}
+	// Before anything is bound: another gateway, whose addresses those are, has it.
+	if err := g.announcer.Listen(ctx); err != nil {
+		_ = control.Close()
+		return err
 	}
 	return g.run(ctx, control)
 }
@@ -111,6 +118,9 @@ func controlDefect(dir string, err error) error {
 func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer, ready func(bool, string)) (*Gateway, error) {
 	identity, err := cfg.Identity()
 	if err != nil {
+		return nil, err
+	}
+	if err := join(cfg.BGP.CheckFiles()); err != nil {
 		return nil, err
 	}
 	log.Info("identity", "is", identity.String())
@@ -147,7 +157,6 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 	defer context.AfterFunc(ctx, func() { g.leave("the gateway stops") })()
 	group.Go(func() error {
 		defer stop()
-		defer g.bindAtEnd()
 		return g.loop(inner, group)
 	})
 	return group.Wait()
@@ -173,6 +182,7 @@ func (g *Gateway) poke() {
 func (g *Gateway) loop(ctx context.Context, group *errgroup.Group) error {
 	g.mu.Lock()
 	g.syncProbes(ctx, group)
+	g.takeOver()
 	g.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -197,25 +207,29 @@ func (g *Gateway) loop(ctx context.Context, group *errgroup.Group) error {
 	}
 }
 
-// finished tells whether the process is to end, and waits for the sessions to.
+// finished tells whether the process is to end. One that has left waits for the
+// sessions to end, and leaves nothing on loopback.
 func (g *Gateway) finished(ctx context.Context) (bool, error) {
 	g.mu.Lock()
-	restart, left := g.restart, g.drain.leaving != "" && g.drain.done()
+	leaving, done, restart := g.drain.leaving != "", g.drain.done(), g.restart
 	g.mu.Unlock()
 	switch {
-	case restart:
+	case restart && !leaving:
 		g.paths.handover()
 		return true, ErrRestart
-	case !left:
+	case !leaving || !done:
 		return false, nil
 	}
 	deadline := time.Now().Add(byeWait)
-	for {
-		if _, _, open := g.announcer.Sessions(); open == 0 || time.Now().After(deadline) || ctx.Err() != nil {
-			return true, nil
-		}
+	for _, _, open := g.announcer.Sessions(); open > 0 && time.Now().Before(deadline) && ctx.Err() == nil; _, _, open = g.announcer.Sessions() {
 		time.Sleep(5 * time.Millisecond)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.bound) > 0 {
+		g.bind(nil)
+	}
+	return true, nil
 }
 
 // step plans anew, carries the plan out, and says when to come back; zero if
@@ -242,7 +256,7 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 		g.announcer.Shutdown(g.drain.why())
 	}
 	next = soonest(next, p.until, g.holes.next(now, g.config.Blackhole.Longest))
-	if len(g.bound) > 0 {
+	if g.begun && len(g.bound) > 0 {
 		next = soonest(next, g.boundAt.Add(repair))
 	}
 	if !g.begun {
@@ -262,20 +276,21 @@ func soonest(times ...time.Time) time.Time {
 	return out
 }
 
-// begin lets the sessions begin as soon as every probe has had its first result:
-// before, a peer that kept our routes would lose them.
+// begin lets the sessions begin as soon as every probe has had its first result, and
+// the lists are known: before, a peer that kept our routes would lose them.
 func (g *Gateway) begin(ctx context.Context, group *errgroup.Group, now time.Time) time.Time {
-	deadline := g.started.Add(startWait)
-	if waiting := g.unknownProbes(); len(waiting) > 0 && now.Before(deadline) {
+	waiting := g.unknownProbes()
+	if g.lists != nil && g.lists.Snapshot() == nil {
+		waiting = append(waiting, "the lists")
+	}
+	if deadline := g.started.Add(startWait); len(waiting) > 0 && now.Before(deadline) {
 		return deadline
 	} else if len(waiting) > 0 {
-		g.log.Warn("sessions begin without the first results of probes", "probes", strings.Join(waiting, " "))
-	}
-	if g.lists != nil && g.lists.Snapshot() == nil && now.Before(deadline) {
-		return deadline
+		g.log.Warn("sessions begin, although not all is known", "missing", strings.Join(waiting, ", "))
 	}
 	g.begun = true
 	group.Go(func() error { return g.announcer.Run(ctx) })
+	g.poke() // what is bound and should not be
 	return time.Time{}
 }
 
@@ -293,13 +308,24 @@ func (g *Gateway) facts(now time.Time) facts {
 	}
 	if g.lists != nil {
 		f.pool = g.pool()
-		f.holes = g.blackholes(now)
+		f.holes, f.refused = g.blackholes(now)
 	}
 	return f
 }
 
+// takeOver counts what the gateway before this one bound as bound: it was killed, or
+// restarted, and the peers may still send packets there.
+func (g *Gateway) takeOver() {
+	left, err := Bound()
+	if err != nil {
+		g.log.Warn("addresses not read that a gateway may have left", "err", err)
+	}
+	g.bound = left
+}
+
 // carryOut makes the plan true: what is to be announced is bound first, and what
-// is withdrawn no longer bound after that.
+// is withdrawn no longer bound after that. Before the sessions begin nothing is
+// unbound, as it may be announced as soon as its probe has a result.
 func (g *Gateway) carryOut(p plan) {
 	g.explain(p)
 	if bind := union(g.bound, p.bind); len(bind) > len(g.bound) {
@@ -309,16 +335,19 @@ func (g *Gateway) carryOut(p plan) {
 		g.announcer.Announce(p.routes)
 		g.announced = p.routes
 	}
-	if len(p.bind) < len(g.bound) || len(g.bound) > 0 && p.now.Sub(g.boundAt) >= repair {
+	if g.begun && (len(p.bind) < len(g.bound) || len(g.bound) > 0 && p.now.Sub(g.boundAt) >= repair) {
 		g.bind(p.bind)
 	}
 	g.current = p
 }
 
 func union(a, b []netip.Prefix) []netip.Prefix {
-	out := slices.Clone(a)
+	out, has := slices.Clone(a), map[netip.Prefix]bool{}
+	for _, p := range a {
+		has[p] = true
+	}
 	for _, p := range b {
-		if !slices.Contains(out, p) {
+		if !has[p] {
 			out = append(out, p)
 		}
 	}
@@ -336,15 +365,6 @@ func (g *Gateway) bind(prefixes []netip.Prefix) {
 		g.log.Error("addresses not bound", "err", text)
 	}
 	g.bindError = text
-}
-
-// bindAtEnd leaves nothing on loopback, unless the gateway comes back at once.
-func (g *Gateway) bindAtEnd() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.restart && len(g.bound) > 0 {
-		g.bind(nil)
-	}
 }
 
 // explain logs what a plan changes, each prefix with its reason, and counts.
@@ -376,11 +396,10 @@ func (g *Gateway) explain(p plan) {
 		}
 	}
 	said.log(g.log)
-	if refused := strings.Join(p.refused, "; "); refused != g.refused {
-		if g.refused = refused; refused != "" {
-			g.log.Error("not announced", "members", upstreams.Printable(refused))
-		}
+	if !slices.Equal(p.refused, g.refused) && len(p.refused) > 0 {
+		g.log.Error("members of lists must not be announced", "members", some(p.refused, "; "))
 	}
+	g.refused = p.refused
 }
 
 var stageWords = map[steering.Stage]string{
@@ -457,9 +476,7 @@ func (g *Gateway) syncProbes(ctx context.Context, group *errgroup.Group) {
 }
 
 func sameProbe(a, b probe.Config) bool {
-	same := slices.Equal(a.Command, b.Command)
-	a.Command, b.Command = nil, nil
-	return same && fmt.Sprint(a) == fmt.Sprint(b)
+	return reflect.DeepEqual(a, b)
 }
 
 func (g *Gateway) watchProbe(ctx context.Context, p *probe.Prober) {
@@ -489,17 +506,14 @@ func (g *Gateway) unknownProbes() []string {
 // reload takes what may change without a restart from the configuration; for what
 // may not, or if told so, the process restarts, with the routes kept.
 func (g *Gateway) reload(ctx context.Context, group *errgroup.Group, restart bool) {
-	if g.opt.Reload == nil {
-		return
-	}
-	next, err := g.opt.Reload()
+	next, beside, err := g.readConfig()
 	if err != nil {
 		g.log.Error("configuration not reloaded, going on with the old one", "err", err)
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if restart || g.config.needsRestart(&next) {
+	if restart || beside || g.config.needsRestart(&next) {
 		g.log.Info("restarting, routes kept")
 		g.restart = true
 		return
@@ -507,6 +521,18 @@ func (g *Gateway) reload(ctx context.Context, group *errgroup.Group, restart boo
 	g.config, g.drain.config = next, next.Drain
 	g.syncProbes(ctx, group)
 	g.log.Info("configuration reloaded")
+}
+
+// readConfig is the configuration as it is now, with which a gateway could start.
+func (g *Gateway) readConfig() (next Config, beside bool, err error) {
+	if g.opt.Reload == nil {
+		return g.config, false, nil
+	}
+	if next, beside, err = g.opt.Reload(); err != nil {
+		return next, beside, err
+	}
+	_, err = next.Identity()
+	return next, beside, errors.Join(join(next.BGP.CheckFiles()), err)
 }
 
 // verbs are what an operator may ask of the running gateway.

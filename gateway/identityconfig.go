@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/upstreams"
 )
 
@@ -73,14 +74,10 @@ func (c IdentityConfig) parse(section string) (rules, []upstreams.Defect) {
 // given tells whether a setting is not left to be derived.
 func given(value string) bool { return value != "" && value != "auto" }
 
-// parseAS is 0 for what is no number that a speaker may have: not 0 (RFC 7607), 23456
-// (RFC 6793), nor the last ones (RFC 7300).
+// parseAS is 0 for what is no number that a speaker may have.
 func parseAS(text string) uint32 {
-	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil || n == 23456 || n == 65535 || n == 1<<32-1 {
-		return 0
-	}
-	return uint32(n)
+	n, _ := bgp.ParseAS(text)
+	return n
 }
 
 func isNode(p netip.Prefix) bool {

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -59,6 +61,31 @@ func (g *Gateway) pool() []netip.Prefix {
 	return out
 }
 
+// Unannounced are the members of this edge's pool that nobody would announce. The
+// section has been checked.
+func (c *Config) Unannounced(pool []netip.Prefix) []upstreams.Defect {
+	usesPool, allowed, written := c.usesPool(), parsed(c.Allowed), slices.Collect(maps.Keys(c.written()))
+	var out []upstreams.Defect
+	for _, p := range pool {
+		d := upstreams.Defect{Key: strings.TrimSuffix(c.Name, ".") + ":A", Member: upstreams.MemberText(p)}
+		if p.Addr().Is6() {
+			d.Key += "AAA"
+		}
+		switch why, want := unannounceable(p, allowed); {
+		case inside(p, written):
+			continue
+		case !usesPool:
+			d.Reason, d.Want = "this gateway does not announce it", "from: pool in gateway.announce, or a set with it"
+		case why != "":
+			d.Reason, d.Want = why, want
+		default:
+			continue
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
 // holes are the prefixes that are attacked, since when they are announced as
 // blackholes here.
 type holes map[netip.Prefix]*hole
@@ -97,8 +124,8 @@ func (hs holes) update(wanted map[netip.Prefix]time.Time, now time.Time, limit i
 		}
 	}
 	for p, until := range wanted {
-		if hs[p] == nil {
-			hs[p] = &hole{since: now}
+		if h := hs[p]; h == nil || !until.Equal(h.until) && !now.Before(h.end(longest)) {
+			hs[p] = &hole{since: now} // also one that was over, and has another end
 		}
 		hs[p].until = until
 		if now.Before(hs[p].end(longest)) {
@@ -118,17 +145,17 @@ func (hs holes) update(wanted map[netip.Prefix]time.Time, now time.Time, limit i
 	return out, beyond
 }
 
-// blackholes are the attacked prefixes to announce.
-func (g *Gateway) blackholes(now time.Time) []netip.Prefix {
-	snapshot := g.lists.Snapshot()
-	if snapshot == nil {
-		return nil
-	}
-	allowed := g.config.allowed()
-	wanted := map[netip.Prefix]time.Time{}
-	for _, list := range snapshot.Blackholes() {
+// wantedHoles are the attacked prefixes that this gateway answers for, each with its
+// end, and those of them that are too wide.
+func wantedHoles(lists iter.Seq2[string, []upstreams.Blackhole], allowed []netip.Prefix, now time.Time) (wanted map[netip.Prefix]time.Time, refused []string) {
+	wanted = map[netip.Prefix]time.Time{}
+	for _, list := range lists {
 		for _, b := range list {
-			if !inside(b.Prefix, allowed) || tooWide(b.Prefix, widestHole4, widestHole6) || !b.Until.IsZero() && !now.Before(b.Until) {
+			switch {
+			case !inside(b.Prefix, allowed) || !b.Until.IsZero() && !now.Before(b.Until):
+				continue // another gateway's, or over
+			case tooWide(b.Prefix, widestHole4, widestHole6):
+				refused = append(refused, fmt.Sprintf("blackhole %s: too wide", b.Prefix))
 				continue
 			}
 			if until, twice := wanted[b.Prefix]; !twice || !until.IsZero() && (b.Until.IsZero() || b.Until.After(until)) {
@@ -136,9 +163,19 @@ func (g *Gateway) blackholes(now time.Time) []netip.Prefix {
 			}
 		}
 	}
+	return wanted, refused
+}
+
+// blackholes are the attacked prefixes to announce, and those that must not be.
+func (g *Gateway) blackholes(now time.Time) (out []netip.Prefix, refused []string) {
+	snapshot := g.lists.Snapshot()
+	if snapshot == nil {
+		return nil, nil
+	}
+	wanted, refused := wantedHoles(snapshot.Blackholes(), parsed(g.config.Allowed), now)
 	out, beyond := g.holes.update(wanted, now, g.config.Blackhole.Limit, g.config.Blackhole.Longest)
 	g.sayHoles(out, beyond)
-	return out
+	return out, refused
 }
 
 // sayHoles logs each blackhole that begins or ends, and those beyond the limit.

@@ -66,6 +66,22 @@ func Bind(prefixes []netip.Prefix) error {
 	return errors.Join(errs...)
 }
 
+// Bound are the prefixes that Bind made local, also in a process before this one.
+func Bound() ([]netip.Prefix, error) {
+	lo, err := loopback()
+	if err != nil {
+		return nil, err
+	}
+	all, err := lo.bound()
+	var out []netip.Prefix
+	for p, mine := range all {
+		if mine {
+			out = append(out, p)
+		}
+	}
+	return out, err
+}
+
 // explain says what was done to p when err happened; nil stays nil.
 func explain(verb string, p netip.Prefix, err error) error {
 	if err == nil {

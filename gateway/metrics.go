@@ -11,8 +11,8 @@ import (
 type metrics struct {
 	gateway *Gateway
 
-	prefixes, stage, holes, refused *prometheus.Desc
-	withdrawals                     *prometheus.CounterVec
+	prefixes, stage, holes, beyond, refused *prometheus.Desc
+	withdrawals                             *prometheus.CounterVec
 }
 
 func newMetrics(g *Gateway) *metrics {
@@ -24,7 +24,8 @@ func newMetrics(g *Gateway) *metrics {
 		prefixes: desc("prefixes", "Prefixes of each set, by what becomes of them.", "set", "state"),
 		stage:    desc("drain_stage", "0 in service, 1 leaving, 2 drained."),
 		holes:    desc("blackholes", "Prefixes that are announced as blackholes."),
-		refused:  desc("blackholes_refused", "Prefixes that would be, and are beyond the limit."),
+		beyond:   desc("blackholes_refused", "Prefixes that would be, and are beyond the limit."),
+		refused:  desc("members_refused", "Members of lists that must not be announced."),
 		withdrawals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "razor_gateway_withdrawals_total", Help: "Prefixes that were withdrawn, by reason.",
 		}, []string{"reason"}),
@@ -33,7 +34,7 @@ func newMetrics(g *Gateway) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.prefixes, m.stage, m.holes, m.refused} {
+	for _, d := range []*prometheus.Desc{m.prefixes, m.stage, m.holes, m.beyond, m.refused} {
 		ch <- d
 	}
 	m.withdrawals.Describe(ch)
@@ -64,7 +65,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(m.stage, float64(g.drain.stage))
 	gauge(m.holes, float64(len(g.announcedHoles)))
-	gauge(m.refused, float64(g.beyond))
+	gauge(m.beyond, float64(g.beyond))
+	gauge(m.refused, float64(len(g.refused)))
 	g.mu.Unlock()
 	m.withdrawals.Collect(ch)
 }

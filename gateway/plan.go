@@ -42,6 +42,7 @@ type facts struct {
 	pool      []netip.Prefix             // of this edge, in Redis
 	health    map[string]steering.Damped // of the probes
 	holes     []netip.Prefix             // to be announced as blackholes
+	refused   []string                   // members of blackhole lists that must not be
 	dataplane Dataplane                  // may be nil
 	sites     Sites                      // may be nil
 	was       map[netip.Prefix]*Announcement
@@ -59,29 +60,24 @@ type plan struct {
 
 // makePlan decides about every prefix of the configuration, which has been checked.
 func (c *Config) makePlan(f facts) plan {
-	p := plan{now: f.now}
-	allowed := c.allowed()
-	seen := map[netip.Prefix]bool{}
+	p := plan{now: f.now, refused: slices.Clone(f.refused)}
+	allowed := parsed(c.Allowed)
+	seen := c.written()
 	for i := range c.Announce {
 		s := &c.Announce[i]
 		common := s.route()
 		for _, prefix := range s.prefixes(f) {
-			if s.From == fromPool {
-				if why := refusal(prefix, allowed, seen); why != "" {
-					p.refused = append(p.refused, fmt.Sprintf("pool member %s: %s", prefix, why))
+			if s.From != "" {
+				if why := s.refusal(prefix, allowed, seen); why != "" {
+					p.refused = append(p.refused, fmt.Sprintf("%s: %s", prefix, why))
 					continue
 				}
+				seen[prefix] = s.Set
 			}
-			seen[prefix] = true
 			p.add(s, common, prefix, f)
 		}
 	}
-	slices.SortFunc(p.announcements, func(a, b *Announcement) int {
-		if c := a.Prefix.Addr().Compare(b.Prefix.Addr()); c != 0 {
-			return c
-		}
-		return a.Prefix.Bits() - b.Prefix.Bits()
-	})
+	slices.SortFunc(p.announcements, func(a, b *Announcement) int { return bgp.ComparePrefixes(a.Prefix, b.Prefix) })
 	if f.stage != steering.OutOfTheWay {
 		for _, hole := range f.holes {
 			p.routes = append(p.routes, bgp.Route{Prefix: hole, Communities: []bgp.Community{bgp.BlackholeRoute, bgp.NoExport}, Blackhole: true})
@@ -90,19 +86,30 @@ func (c *Config) makePlan(f facts) plan {
 	return p
 }
 
-func refusal(p netip.Prefix, allowed []netip.Prefix, seen map[netip.Prefix]bool) string {
-	switch {
-	case !inside(p, allowed):
-		return "outside of gateway.allowed"
-	case tooWide(p, widest4, widest6):
-		return "too wide"
-	case seen[p]:
-		return "in another set"
+// written are the prefixes that stand in the configuration, with their sets: what
+// comes from elsewhere gives way to them.
+func (c *Config) written() map[netip.Prefix]string {
+	out := map[netip.Prefix]string{}
+	for i := range c.Announce {
+		for _, p := range parsed(c.Announce[i].Prefixes) {
+			out[p] = c.Announce[i].Set
+		}
 	}
-	return ""
+	return out
 }
 
-func (c *Config) allowed() []netip.Prefix { return new(defects).prefixes("", c.Allowed) }
+// refusal says why a prefix that the configuration does not have itself is not
+// announced; "" if it is. The host's own /64 is not in a list that others write.
+func (s *SetConfig) refusal(p netip.Prefix, allowed []netip.Prefix, seen map[netip.Prefix]string) string {
+	if other := seen[p]; other != "" {
+		return "in set " + other + " already"
+	}
+	if s.From == fromNode {
+		return ""
+	}
+	why, _ := unannounceable(p, allowed)
+	return why
+}
 
 // prefixes are those of a set.
 func (s *SetConfig) prefixes(f facts) []netip.Prefix {
@@ -115,7 +122,7 @@ func (s *SetConfig) prefixes(f facts) []netip.Prefix {
 		}
 		return []netip.Prefix{f.node}
 	}
-	return new(defects).prefixes("", s.Prefixes)
+	return parsed(s.Prefixes)
 }
 
 // add judges one prefix.
@@ -172,7 +179,9 @@ func (s *SetConfig) offer(prefix netip.Prefix, f facts) steering.Offer {
 // lowered is a route that any other is preferred to: by the local preference of
 // routers that obey RFC 8326, and by the length of the path at all others.
 func lowered(r bgp.Route) bgp.Route {
-	r.Communities = append(slices.Clone(r.Communities), bgp.GracefulShutdown)
+	if !slices.Contains(r.Communities, bgp.GracefulShutdown) {
+		r.Communities = append(slices.Clone(r.Communities), bgp.GracefulShutdown)
+	}
 	r.Prepend += lowerPrepend
 	return r
 }

@@ -37,14 +37,19 @@ func (s *sayings) add(state string, a *Announcement) {
 
 func (s *sayings) log(log *slog.Logger) {
 	for _, k := range s.order {
-		level, prefixes := slog.LevelInfo, s.of[k]
+		level := slog.LevelInfo
 		if k.warn {
 			level = slog.LevelWarn
 		}
-		text := strings.Join(prefixes[:min(named, len(prefixes))], " ")
-		if more := len(prefixes) - named; more > 0 {
-			text += fmt.Sprintf(" and %d more", more)
-		}
-		log.Log(context.Background(), level, "announcement", "state", k.state, "prefixes", text, "set", k.set, "reason", k.reason)
+		log.Log(context.Background(), level, "announcement", "state", k.state, "prefixes", some(s.of[k], " "), "set", k.set, "reason", k.reason)
 	}
+}
+
+// some is as many of the words as a line of the log names, and how many more there are.
+func some(words []string, between string) string {
+	text := strings.Join(words[:min(named, len(words))], between)
+	if more := len(words) - named; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }

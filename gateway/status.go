@@ -11,6 +11,7 @@ import (
 
 	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // Status is what a gateway does, and why.
@@ -27,6 +28,8 @@ type Status struct {
 	Announcements []*Announcement `json:"announcements"`
 	Blackholes    []HoleStatus    `json:"blackholes"`
 	Probes        []ProbeStatus   `json:"probes"`
+	Lists         *ListStatus     `json:"lists,omitempty"`   // nil where they are not followed
+	Refused       []string        `json:"refused,omitempty"` // members of lists that must not be announced, and why
 	BindError     string          `json:"bind_error,omitempty"`
 }
 
@@ -63,7 +66,11 @@ func (g *Gateway) Status() Status {
 		Name: g.config.Name, Identity: g.identity.String(), AS: g.identity.AS, RouterID: g.identity.RouterID.String(),
 		Stage: stageWords[g.drain.stage], Drained: g.drain.why(), Since: g.drain.since, Started: g.started,
 		Peers: []PeerStatus{}, Announcements: g.current.announcements, Blackholes: []HoleStatus{}, Probes: []ProbeStatus{},
-		BindError: g.bindError,
+		Refused: g.refused, BindError: g.bindError,
+	}
+	if g.lists != nil {
+		h := g.lists.Health()
+		s.Lists = &ListStatus{Link: h.Link, AsOf: h.AsOf(), Stale: h.Stale, Hold: h.Hold}
 	}
 	for _, p := range g.announcer.Status() {
 		s.Peers = append(s.Peers, PeerStatus{p, g.paths.status(p.Name)})
@@ -111,11 +118,49 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	if s.BindError != "" {
-		_, err := fmt.Fprintf(w, "\nnot bound: %s\n", s.BindError)
-		return err
+	_, err := io.WriteString(w, s.remarks())
+	return err
+}
+
+// remarks are what is wrong beside.
+func (s *Status) remarks() string {
+	var b strings.Builder
+	if s.Lists != nil && s.Lists.wrong() != "" {
+		fmt.Fprintf(&b, "lists: %s\n", s.Lists.wrong())
 	}
-	return nil
+	for _, r := range s.Refused {
+		fmt.Fprintf(&b, "not announced: %s\n", r)
+	}
+	if s.BindError != "" {
+		fmt.Fprintf(&b, "not bound: %s\n", s.BindError)
+	}
+	if b.Len() > 0 {
+		return "\n" + b.String()
+	}
+	return ""
+}
+
+// ListStatus is how well the lists in Redis are known.
+type ListStatus struct {
+	Link  upstreams.Link `json:"link"`
+	AsOf  time.Time      `json:"as_of,omitzero"` // when they were last known to be so; zero if never
+	Stale bool           `json:"stale"`
+	Hold  string         `json:"hold,omitempty"` // why a mass loss is not obeyed
+}
+
+// wrong is what an operator should know of the lists; "" if nothing.
+func (s *ListStatus) wrong() string {
+	switch {
+	case s.Hold != "":
+		return "on hold: " + s.Hold + "; razor upstreams accept --state-dir ends it"
+	case s.AsOf.IsZero():
+		return "not known, redis was never read"
+	case s.Link == upstreams.LinkDown:
+		return "redis does not answer, going by those of " + s.AsOf.UTC().Format(time.RFC3339)
+	case s.Stale:
+		return "old, redis is behind its primary since " + s.AsOf.UTC().Format(time.RFC3339)
+	}
+	return ""
 }
 
 func dash(text string) string {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/razor-steering/razor/upstreams"
 )
@@ -61,25 +60,24 @@ func (g *Gateway) serveDrain(w http.ResponseWriter, r *http.Request) {
 		why = "drained by hand"
 	}
 	why = why[:min(len(why), maxWhy)]
-	g.mu.Lock()
-	g.drain.byHand = why
-	err := g.drain.save(g.config.StateDir)
-	g.mu.Unlock()
-	g.poke()
-	if err := g.await(r.Context(), func() bool { return g.drain.byHand == "" || g.drain.done() }); err != nil {
+	saved, err := g.drainByHand(r.Context(), why, func() bool { return g.drain.byHand == "" || g.drain.done() })
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	g.say(w, err, "drained: nothing is announced, all sessions are closed")
+	g.mu.Lock()
+	undrained := g.drain.byHand == ""
+	g.mu.Unlock()
+	if undrained {
+		http.Error(w, "undrained meanwhile", http.StatusConflict)
+		return
+	}
+	g.say(w, saved, "drained: nothing is announced, all sessions are closed")
 }
 
 func (g *Gateway) serveUndrain(w http.ResponseWriter, r *http.Request) {
-	g.mu.Lock()
-	g.drain.byHand = ""
-	err := g.drain.save(g.config.StateDir)
-	g.mu.Unlock()
-	g.poke()
-	if err := g.await(r.Context(), func() bool { return true }); err != nil {
+	saved, err := g.drainByHand(r.Context(), "", func() bool { return true })
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
@@ -89,15 +87,13 @@ func (g *Gateway) serveUndrain(w http.ResponseWriter, r *http.Request) {
 		text = "still drained: " + why
 	}
 	g.mu.Unlock()
-	g.say(w, err, text)
+	g.say(w, saved, text)
 }
 
 func (g *Gateway) serveRestart(w http.ResponseWriter, _ *http.Request) {
-	if g.opt.Reload != nil {
-		if _, err := g.opt.Reload(); err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
+	if _, _, err := g.readConfig(); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
 	}
 	fmt.Fprintln(w, "restarting, routes kept")
 	if f, ok := w.(http.Flusher); ok {
@@ -119,24 +115,27 @@ func (g *Gateway) say(w http.ResponseWriter, err error, text string) {
 	fmt.Fprintln(w, text)
 }
 
-// await waits until the loop has come to what ok tells, at least one step from now.
-func (g *Gateway) await(ctx context.Context, ok func() bool) error {
+// drainByHand takes an operator's word, none to end a drain, and waits until the loop
+// has come to what ok tells. saved is why the word is not kept over a restart.
+func (g *Gateway) drainByHand(ctx context.Context, why string, ok func() bool) (saved, err error) {
+	g.mu.Lock()
+	g.drain.byHand = why
+	saved = g.drain.save(g.config.StateDir)
+	stepped := g.stepped
+	g.mu.Unlock()
+	g.poke()
 	for {
-		g.mu.Lock()
-		stepped := g.stepped
-		g.mu.Unlock()
 		select {
 		case <-stepped:
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(5 * time.Minute):
-			return fmt.Errorf("it takes too long; see the log")
+			return saved, ctx.Err()
 		}
 		g.mu.Lock()
 		done := ok()
+		stepped = g.stepped
 		g.mu.Unlock()
 		if done {
-			return nil
+			return saved, nil
 		}
 	}
 }

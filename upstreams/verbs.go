@@ -62,6 +62,26 @@ func CheckLive(ctx context.Context, cfg Config, zones []string) ([]Defect, error
 	return out, nil
 }
 
+// PoolLive is what Redis has in the pools of an edge, sorted; nothing where it has no
+// such edge. zones are those of the configuration.
+func PoolLive(ctx context.Context, cfg Config, zones []string, edge string) ([]netip.Prefix, error) {
+	got, err := scanLive(ctx, cfg, zones)
+	if err != nil {
+		return nil, err
+	}
+	wire, err := WireName(trimDot(edge))
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Prefix
+	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
+		if v := got.values[keyID{kindPool, f, wire}]; v != nil {
+			out = slices.AppendSeq(out, v.pool.Members())
+		}
+	}
+	return out, nil
+}
+
 // missingRights are defects of the account: without these rights it is read all the
 // same, but less is known.
 func missingRights(ctx context.Context, cfg Config) ([]Defect, error) {
