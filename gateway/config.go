@@ -90,13 +90,12 @@ const (
 	always = "always"
 	never  = "never"
 
-	lowerPrepend = 3 // times that our AS is put before a lowered route
-	maxMED       = 1<<32 - 1
-	maxPrepend   = 20 // longer paths are refused by some
-	widest4      = 8  // of an announced prefix
-	widest6      = 19
-	widestHole4  = 24 // of a blackhole
-	widestHole6  = 48
+	maxMED      = 1<<32 - 1
+	maxPrepend  = 20 // longer paths are refused by some
+	widest4     = 8  // of an announced prefix
+	widest6     = 19
+	widestHole4 = 24 // of a blackhole
+	widestHole6 = 48
 )
 
 // Defaults fills what the operator left out.

@@ -25,7 +25,10 @@ type drain struct {
 	stage  steering.Stage
 	since  time.Time // of the stage
 	closed bool      // the sessions were told goodbye
-	at     time.Time // when
+
+	// forget is for how long resolvers may answer the addresses of an edge whose
+	// STATE is draining; 0 where it is drained.
+	forget time.Duration
 }
 
 // why says why nothing is to be announced; "" when all is.
@@ -43,7 +46,7 @@ func (d *drain) done() bool { return d.closed }
 
 // step moves on by what is wanted and by the time, and says what is to be done
 // with the sessions, and when to come back; zero if nothing is to be waited for.
-// idle says that nobody is told anything now, so that there is nothing to wait for.
+// idle says that nobody has our routes, so that there is nothing to wait for.
 func (d *drain) step(now time.Time, idle bool) (begin, end bool, next time.Time) {
 	if d.why() == "" {
 		begin = d.closed
@@ -57,7 +60,7 @@ func (d *drain) step(now time.Time, idle bool) (begin, end bool, next time.Time)
 		d.stage, d.since = steering.Leaving, now
 	}
 	if d.stage == steering.Leaving {
-		if next = d.since.Add(d.config.Converge); now.Before(next) && !idle {
+		if next = d.since.Add(d.converge()); now.Before(next) && !idle {
 			return false, false, next
 		}
 		d.stage, d.since = steering.OutOfTheWay, now
@@ -68,8 +71,17 @@ func (d *drain) step(now time.Time, idle bool) (begin, end bool, next time.Time)
 	if next = d.since.Add(d.config.Settle); now.Before(next) && !idle {
 		return false, false, next
 	}
-	d.closed, d.at = true, now
+	d.closed = true
 	return false, true, time.Time{}
+}
+
+// converge is how long the gateway says that it leaves. An edge whose addresses
+// resolvers still answer is not out of the way before they have forgotten them.
+func (d *drain) converge() time.Duration {
+	if d.leaving != "" || d.byHand != "" {
+		return d.config.Converge
+	}
+	return max(d.config.Converge, d.forget)
 }
 
 // load reads what an operator drained before.

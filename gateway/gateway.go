@@ -84,6 +84,9 @@ type Gateway struct {
 	bindError      string
 	announcedHoles []netip.Prefix
 	begun          bool // the sessions were let begin
+	resumed        bool // what was announced before is known, and goes on
+	unbound        map[netip.Prefix]string
+	release        map[netip.Prefix]time.Time // since when what is bound is no longer announced
 	refused        []string
 }
 
@@ -127,7 +130,7 @@ func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regist
 	g := &Gateway{
 		opt: opt, log: log, registry: reg, identity: identity, ready: ready, config: cfg, started: time.Now(),
 		wake: make(chan struct{}, 1), probers: map[string]*runningProbe{}, drain: drain{config: cfg.Drain},
-		stepped: make(chan struct{}), holes: holes{},
+		stepped: make(chan struct{}), holes: holes{}, release: map[netip.Prefix]time.Time{},
 	}
 	g.metrics = newMetrics(g)
 	reg.MustRegister(g.metrics)
@@ -135,7 +138,14 @@ func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regist
 		return nil, upstreams.Defect{Key: "gateway.state_dir", Member: cfg.StateDir, Reason: err.Error(), Want: "a directory that can be read"}
 	}
 	g.announcer = bgp.New(cfg.BGP, bgp.Identity{AS: identity.AS, RouterID: identity.RouterID}, opt.Speaker, log, reg)
-	g.paths = newPaths(cfg.BGP.AllPeers(), g.announcer, log, reg)
+	before := takeHandover(cfg.StateDir, time.Now())
+	if before == nil {
+		before = &handover{}
+	} else {
+		g.resume(before)
+		g.resumed = true
+	}
+	g.paths = newPaths(cfg.BGP.AllPeers(), before.BFD, g.announcer, log, reg)
 	if cfg.Lists {
 		g.lists, err = upstreams.NewFollower(opt.Redis, upstreams.Options{Zones: opt.Zones, StateDir: cfg.StateDir}, log, reg)
 	}
@@ -215,7 +225,7 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 	g.mu.Unlock()
 	switch {
 	case restart && !leaving:
-		g.paths.handover()
+		g.handOver()
 		return true, ErrRestart
 	case !leaving || !done:
 		return false, nil
@@ -239,18 +249,17 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 	defer g.mu.Unlock()
 	defer func() { close(g.stepped); g.stepped = make(chan struct{}) }()
 	now := time.Now()
-	g.drain.byList = g.listState()
-	_, up, _ := g.announcer.Sessions()
+	g.drain.byList, g.drain.forget = g.listState()
 	stage := g.drain.stage
-	begin, end, next := g.drain.step(now, up == 0)
+	begin, end, next := g.drain.step(now, g.announcer.Alone())
 	if g.drain.stage != stage {
 		g.log.Info("drain", "stage", stageWords[g.drain.stage], "why", g.drain.why())
 	}
 	if begin {
 		g.announcer.Resume()
 	}
-	p := g.config.makePlan(g.facts(now))
-	g.carryOut(p)
+	g.carryOut(now)
+	p := g.current
 	if end {
 		g.log.Info("closing all sessions", "why", g.drain.why())
 		g.announcer.Shutdown(g.drain.why())
@@ -258,6 +267,9 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 	next = soonest(next, p.until, g.holes.next(now, g.config.Blackhole.Longest))
 	if g.begun && len(g.bound) > 0 {
 		next = soonest(next, g.boundAt.Add(repair))
+	}
+	for _, since := range g.release {
+		next = soonest(next, since.Add(g.config.Drain.Settle))
 	}
 	if !g.begun {
 		next = soonest(next, g.begin(ctx, group, now))
@@ -283,9 +295,9 @@ func (g *Gateway) begin(ctx context.Context, group *errgroup.Group, now time.Tim
 	if g.lists != nil && g.lists.Snapshot() == nil {
 		waiting = append(waiting, "the lists")
 	}
-	if deadline := g.started.Add(startWait); len(waiting) > 0 && now.Before(deadline) {
+	if deadline := g.started.Add(startWait); len(waiting) > 0 && !g.resumed && now.Before(deadline) {
 		return deadline
-	} else if len(waiting) > 0 {
+	} else if !g.resumed && len(waiting) > 0 {
 		g.log.Warn("sessions begin, although not all is known", "missing", strings.Join(waiting, ", "))
 	}
 	g.begun = true
@@ -298,7 +310,7 @@ func (g *Gateway) begin(ctx context.Context, group *errgroup.Group, now time.Tim
 func (g *Gateway) facts(now time.Time) facts {
 	f := facts{
 		now: now, stage: g.drain.stage, node: g.identity.Node, health: map[string]steering.Damped{},
-		dataplane: g.opt.Dataplane, sites: g.opt.Sites, was: map[netip.Prefix]*Announcement{},
+		dataplane: g.opt.Dataplane, sites: g.opt.Sites, unbound: g.unbound, was: map[netip.Prefix]*Announcement{},
 	}
 	for name, p := range g.probers {
 		f.health[name] = p.Status().Damped
@@ -309,6 +321,9 @@ func (g *Gateway) facts(now time.Time) facts {
 	if g.lists != nil {
 		f.pool = g.pool()
 		f.holes, f.refused = g.blackholes(now)
+		if f.stage == steering.OutOfTheWay {
+			f.holes = nil
+		}
 	}
 	return f
 }
@@ -323,48 +338,81 @@ func (g *Gateway) takeOver() {
 	g.bound = left
 }
 
-// carryOut makes the plan true: what is to be announced is bound first, and what
-// is withdrawn no longer bound after that. Before the sessions begin nothing is
+// carryOut plans and makes the plan true: what is to be announced is bound first, and
+// what cannot be is not announced. What is withdrawn stays bound until the network
+// has converged, as packets are under way; before the sessions begin nothing is
 // unbound, as it may be announced as soon as its probe has a result.
-func (g *Gateway) carryOut(p plan) {
-	g.explain(p)
-	if bind := union(g.bound, p.bind); len(bind) > len(g.bound) {
-		g.bind(bind)
+func (g *Gateway) carryOut(now time.Time) {
+	repairing := g.begun && now.Sub(g.boundAt) >= repair
+	if repairing {
+		g.unbound = nil // tried again
 	}
+	p := g.config.makePlan(g.facts(now))
+	wanted := p.bind
+	for _, prefix := range g.bound {
+		if !slices.Contains(wanted, prefix) && g.keep(prefix, now) {
+			wanted = append(wanted, prefix)
+		}
+	}
+	maps.DeleteFunc(g.release, func(prefix netip.Prefix, _ time.Time) bool { return slices.Contains(p.bind, prefix) })
+	if repairing && len(wanted)+len(g.bound) > 0 || !samePrefixes(wanted, g.bound) {
+		if g.bind(wanted) {
+			p = g.config.makePlan(g.facts(now))
+		}
+	}
+	g.explain(p)
 	if !slices.EqualFunc(g.announced, p.routes, bgp.Route.Equal) {
 		g.announcer.Announce(p.routes)
 		g.announced = p.routes
 	}
-	if g.begun && (len(p.bind) < len(g.bound) || len(g.bound) > 0 && p.now.Sub(g.boundAt) >= repair) {
-		g.bind(p.bind)
-	}
 	g.current = p
 }
 
-func union(a, b []netip.Prefix) []netip.Prefix {
-	out, has := slices.Clone(a), map[netip.Prefix]bool{}
-	for _, p := range a {
-		has[p] = true
+// keep tells whether what is no longer announced stays bound for now.
+func (g *Gateway) keep(prefix netip.Prefix, now time.Time) bool {
+	if !g.begun {
+		return true
 	}
-	for _, p := range b {
-		if !has[p] {
-			out = append(out, p)
-		}
+	since, ok := g.release[prefix]
+	if !ok {
+		g.release[prefix] = now
+		return true
 	}
-	return out
+	if now.Sub(since) < g.config.Drain.Settle {
+		return true
+	}
+	delete(g.release, prefix)
+	return false
 }
 
-// bind has the host take the packets to prefixes, and says once if it cannot.
-func (g *Gateway) bind(prefixes []netip.Prefix) {
+func samePrefixes(a, b []netip.Prefix) bool {
+	in := map[netip.Prefix]bool{}
+	for _, p := range a {
+		in[p] = true
+	}
+	return len(a) == len(b) && !slices.ContainsFunc(b, func(p netip.Prefix) bool { return !in[p] })
+}
+
+// bind has the host take the packets to prefixes, and tells whether others than
+// before cannot be bound.
+func (g *Gateway) bind(prefixes []netip.Prefix) bool {
 	g.bound, g.boundAt = slices.Clone(prefixes), time.Now()
-	text := ""
-	if err := Bind(prefixes); err != nil {
+	err := Bind(prefixes)
+	text, failed := "", map[netip.Prefix]string(nil)
+	if err != nil {
 		text = err.Error()
+	}
+	if b, ok := errors.AsType[*BindError](err); ok {
+		failed = b.Failed
 	}
 	if text != g.bindError && text != "" {
 		g.log.Error("addresses not bound", "err", text)
 	}
 	g.bindError = text
+	g.bound = slices.DeleteFunc(g.bound, func(p netip.Prefix) bool { return failed[p] != "" })
+	changed := !maps.Equal(failed, g.unbound)
+	g.unbound = failed
+	return changed
 }
 
 // explain logs what a plan changes, each prefix with its reason, and counts.

@@ -39,14 +39,18 @@ func (g *Gateway) edge() *upstreams.Name {
 }
 
 // listState says why the lists want this gateway drained; "" if they do not.
-func (g *Gateway) listState() string {
+func (g *Gateway) listState() (why string, forget time.Duration) {
 	if g.lists == nil {
-		return ""
+		return "", 0
 	}
-	if e := g.edge(); e != nil && e.State != upstreams.Active {
-		return fmt.Sprintf("%s:STATE is %s", g.config.Name, e.State)
+	e := g.edge()
+	if e == nil || e.State == upstreams.Active {
+		return "", 0
 	}
-	return ""
+	if e.State == upstreams.Draining {
+		forget = time.Duration(g.lists.Snapshot().LargestTTL()+1) * time.Second
+	}
+	return fmt.Sprintf("%s:STATE is %s", g.config.Name, e.State), forget
 }
 
 // pool are the members of this edge's pools.
@@ -54,7 +58,7 @@ func (g *Gateway) pool() []netip.Prefix {
 	var out []netip.Prefix
 	e := g.edge()
 	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
-		if p := e.Pool(f); p != nil {
+		if p := e.Own(f); p != nil {
 			out = append(out, slices.Collect(p.Members())...)
 		}
 	}

@@ -28,8 +28,8 @@ var errNotAllowed = errors.New("binding on loopback is not permitted; want CAP_N
 //
 // Addresses and routes that others made are never touched, and serve where they do
 // what was asked for; before Linux 5.18 the addresses of Bind cannot be told from
-// those, and stay. A prefix that cannot be bound hinders no other; the errors of
-// all are joined. One gateway runs in a network namespace: another one's would be
+// those, and stay. A prefix that cannot be bound hinders no other: the error is then
+// a *BindError. One gateway runs in a network namespace: another one's would be
 // removed. It acts in the namespace of the calling thread, for milliseconds; an IPv6 VIP
 // is taken when the kernel gets round to its route, milliseconds later.
 func Bind(prefixes []netip.Prefix) error {
@@ -41,7 +41,7 @@ func Bind(prefixes []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	var failed BindError
 	wanted := map[netip.Prefix]bool{}
 	for _, p := range prefixes {
 		p = p.Masked()
@@ -50,20 +50,50 @@ func Bind(prefixes []netip.Prefix) error {
 		}
 		wanted[p] = true
 		if _, there := bound[p]; !there {
-			errs = append(errs, explain("bind", p, lo.bind(p)))
+			failed.bind(p, lo.bind(p))
 		}
 	}
 	for p, mine := range bound {
 		if mine && !wanted[p] {
-			errs = append(errs, explain("unbind", p, lo.unbind(p)))
+			failed.err = errors.Join(failed.err, explain("unbind", p, lo.unbind(p)))
 		}
 	}
-	for _, err := range errs {
-		if errors.Is(err, unix.EPERM) {
-			return errNotAllowed
-		}
+	if failed.err == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return &failed
+}
+
+// A BindError is why some prefixes are not bound, or still are.
+type BindError struct {
+	Failed map[netip.Prefix]string // what is not bound, and why
+	err    error
+}
+
+// Error is the errors of all prefixes; that there is no right to bind, once.
+func (e *BindError) Error() string {
+	if errors.Is(e.err, unix.EPERM) {
+		return errNotAllowed.Error()
+	}
+	return e.err.Error()
+}
+
+// Unwrap is the errors of all prefixes.
+func (e *BindError) Unwrap() error { return e.err }
+
+// bind notes that p was not bound, if err says so.
+func (e *BindError) bind(p netip.Prefix, err error) {
+	if err == nil {
+		return
+	}
+	if e.Failed == nil {
+		e.Failed = map[netip.Prefix]string{}
+	}
+	e.Failed[p] = err.Error()
+	if errors.Is(err, unix.EPERM) {
+		e.Failed[p] = "not permitted; want CAP_NET_ADMIN"
+	}
+	e.err = errors.Join(e.err, explain("bind", p, err))
 }
 
 // Bound are the prefixes that Bind made local, also in a process before this one.

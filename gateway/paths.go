@@ -2,10 +2,9 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/netip"
-	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,8 +15,6 @@ import (
 )
 
 const (
-	// handoverVariable has the BFD sessions for the process that follows this one.
-	handoverVariable = "RAZOR_GATEWAY_BFD"
 	// handoverGap is for how long the peers bear silence at a restart, and
 	// handoverWait for how long their consent is waited for.
 	handoverGap  = 3 * time.Second
@@ -37,13 +34,10 @@ type paths struct {
 	addrs  map[string]netip.Addr     // and back
 }
 
-func newPaths(peers []bgp.PeerConfig, a *bgp.Announcer, log *slog.Logger, reg prometheus.Registerer) *paths {
-	p := &paths{announcer: a, log: log, config: map[string]bgp.PeerConfig{}, names: map[netip.Addr]string{}, addrs: map[string]netip.Addr{}}
-	if text := os.Getenv(handoverVariable); text != "" {
-		_ = os.Unsetenv(handoverVariable)
-		if err := json.Unmarshal([]byte(text), &p.resume); err != nil {
-			log.Warn("BFD sessions of the last process not taken over", "err", err)
-		}
+func newPaths(peers []bgp.PeerConfig, resume []bfd.Resume, a *bgp.Announcer, log *slog.Logger, reg prometheus.Registerer) *paths {
+	p := &paths{
+		announcer: a, log: log, resume: resume, config: map[string]bgp.PeerConfig{},
+		names: map[netip.Addr]string{}, addrs: map[string]netip.Addr{},
 	}
 	for _, c := range peers {
 		if c.BFD != nil {
@@ -94,11 +88,13 @@ func (p *paths) sync() {
 	}
 }
 
-// resumed is the session that the last process had with a peer; nil without one.
+// resumed is the session that the last process had with a peer, once; nil without
+// one.
 func (p *paths) resumed(peer netip.Addr) *bfd.Resume {
-	for i := range p.resume {
-		if p.resume[i].Peer == peer {
-			return &p.resume[i]
+	for i, r := range p.resume {
+		if r.Peer == peer {
+			p.resume = slices.Delete(p.resume, i, i+1)
+			return &r
 		}
 	}
 	return nil
@@ -121,19 +117,13 @@ func (p *paths) changed(c bfd.Change) {
 }
 
 // handover leaves the sessions that are up to the process that follows.
-func (p *paths) handover() {
+func (p *paths) handover() []bfd.Resume {
 	if p.speaker == nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handoverWait)
 	defer cancel()
-	text, err := json.Marshal(p.speaker.Handover(ctx, handoverGap))
-	if err == nil {
-		err = os.Setenv(handoverVariable, string(text))
-	}
-	if err != nil {
-		p.log.Error("BFD sessions not handed over", "err", err)
-	}
+	return p.speaker.Handover(ctx, handoverGap)
 }
 
 // PathStatus is the BFD session of a peer.

@@ -45,6 +45,7 @@ type facts struct {
 	refused   []string                   // members of blackhole lists that must not be
 	dataplane Dataplane                  // may be nil
 	sites     Sites                      // may be nil
+	unbound   map[netip.Prefix]string    // what cannot be bound, and why
 	was       map[netip.Prefix]*Announcement
 }
 
@@ -165,6 +166,9 @@ func (s *SetConfig) offer(prefix netip.Prefix, f facts) steering.Offer {
 			o.NotReady = why
 		}
 	}
+	if why := f.unbound[prefix]; s.Bind && why != "" {
+		o.NotReady = "not bound: " + why
+	}
 	if f.sites != nil {
 		if n, known := f.sites.Announcers(prefix); known {
 			o.Others = n
@@ -176,12 +180,12 @@ func (s *SetConfig) offer(prefix netip.Prefix, f facts) steering.Offer {
 	return o
 }
 
-// lowered is a route that any other is preferred to: by the local preference of
-// routers that obey RFC 8326, and by the length of the path at all others.
+// lowered is a route that any other is preferred to, by routers that obey RFC 8326
+// and by all others.
 func lowered(r bgp.Route) bgp.Route {
 	if !slices.Contains(r.Communities, bgp.GracefulShutdown) {
 		r.Communities = append(slices.Clone(r.Communities), bgp.GracefulShutdown)
 	}
-	r.Prepend += lowerPrepend
+	r.Lowered = true
 	return r
 }

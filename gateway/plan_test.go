@@ -109,7 +109,7 @@ func TestMakePlan(t *testing.T) {
 		}, {
 			name: "down, nobody knows of others: lowered, and still bound", edit: oneSet(func(s *SetConfig) { s.Bind, s.Prepend, s.Communities = true, 1, []string{"65000:1"} }),
 			facts: facts{health: health(down), was: was(steering.Announced, "192.0.2.128/25")},
-			want:  "route 192.0.2.128/25 65000:1 graceful-shutdown prepend=4\nbind 192.0.2.128/25\n", until: 30 * time.Second,
+			want:  "route 192.0.2.128/25 65000:1 graceful-shutdown prepend=1 lowered\nbind 192.0.2.128/25\n", until: 30 * time.Second,
 		}, {
 			name: "the same, for too long", edit: oneSet(func(s *SetConfig) { s.WithdrawAfter = "30s" }),
 			facts: facts{health: health(down), was: was(steering.Lowered, "192.0.2.128/25")},
@@ -117,7 +117,7 @@ func TestMakePlan(t *testing.T) {
 		}, {
 			name: "the same, for ever", edit: oneSet(func(s *SetConfig) { s.WithdrawAfter = "never" }),
 			facts: facts{health: health(down), was: was(steering.Lowered, "192.0.2.128/25")},
-			want:  "route 192.0.2.128/25 graceful-shutdown prepend=3\n",
+			want:  "route 192.0.2.128/25 graceful-shutdown lowered\n",
 		}, {
 			name: "down, no floor", edit: oneSet(func(s *SetConfig) { s.Floor = new(0) }),
 			facts: facts{health: health(down), was: was(steering.Announced, "192.0.2.128/25")},
@@ -129,17 +129,17 @@ func TestMakePlan(t *testing.T) {
 		}, {
 			name: "down, fewer others than the floor: for ever", edit: oneSet(func(s *SetConfig) { s.Floor = new(2) }),
 			facts: facts{health: health(down), was: was(steering.Announced, "192.0.2.128/25"), sites: fakeSites{"192.0.2.128/25": 1}},
-			want:  "route 192.0.2.128/25 graceful-shutdown prepend=3\n",
+			want:  "route 192.0.2.128/25 graceful-shutdown lowered\n",
 		}, {
 			name:  "the dataplane is not ready for one",
 			facts: facts{health: health(up), dataplane: fakeDataplane{"192.0.2.1/32": "no backend"}},
 			want:  "route 2001:db8:feed::1/128\nroute 192.0.2.128/25\n",
 		}, {
 			name: "leaving", facts: facts{stage: steering.Leaving, health: health(up), holes: prefixes("192.0.2.1/32")},
-			want: "route 192.0.2.1/32 graceful-shutdown prepend=3\nroute 2001:db8:feed::1/128 graceful-shutdown prepend=3\nroute 192.0.2.128/25 graceful-shutdown prepend=3\nblackhole 192.0.2.1/32 blackhole no-export\n",
+			want: "route 192.0.2.1/32 graceful-shutdown lowered\nroute 2001:db8:feed::1/128 graceful-shutdown prepend=3\nroute 192.0.2.128/25 graceful-shutdown prepend=3\nblackhole 192.0.2.1/32 blackhole no-export\n",
 		}, {
 			name: "the community is there already", edit: oneSet(func(s *SetConfig) { s.Communities = []string{"graceful-shutdown"} }), facts: facts{stage: steering.Leaving, health: health(up)},
-			want: "route 192.0.2.128/25 graceful-shutdown prepend=3\n",
+			want: "route 192.0.2.128/25 graceful-shutdown lowered\n",
 		}, {
 			name: "out of the way", edit: func(c *Config) { c.Announce[0].Bind = true }, facts: facts{stage: steering.OutOfTheWay, health: health(up), holes: prefixes("192.0.2.1/32")},
 			want: "",

@@ -90,13 +90,18 @@ func (m *model) name(name string) *Name {
 		edges = v.edges
 		n.keys++
 	}
+	var own [2]*steering.Pool
 	n.drained = len(edges) > 0 || n.State != Active && m.refs[name] > 0
 	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
-		if m.values[keyID{kindPool, f, name}] != nil {
+		if v := m.values[keyID{kindPool, f, name}]; v != nil {
+			own[f] = v.pool
 			n.keys++
 		}
 		n.pools[f] = m.pool(f, name, edges)
 		n.drained = n.drained && n.pools[f] == nil
+	}
+	if own != n.pools {
+		n.own = &own
 	}
 	n.drained = n.drained && m.hasPool(append(slices.Clone(edges), name))
 	if v := m.values[keyID{kind: kindGroups, name: name}]; v != nil {

@@ -182,3 +182,26 @@ func TestSubnets(t *testing.T) {
 		t.Error("no prefixes, and a route")
 	}
 }
+
+// TestOwnPool checks that an edge keeps its own pool in the snapshot, whatever its
+// state, and has nothing of other edges.
+func TestOwnPool(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(2)
+	s.do("SADD east:A 198.18.0.1")
+	s.do("SADD west:A 198.18.0.2")
+	s.do("SADD both:EDGES east west")
+	s.do("SET east:STATE draining")
+	s.rescanned("start")
+	snap := s.following.Snapshot()
+	for name, want := range map[string][2]int{"east": {0, 1}, "west": {1, 1}, "both": {1, 0}} {
+		n := snap.Name([]byte(mustWire(name)))
+		if got := [2]int{n.Pool(steering.IPv4).Len(), n.Own(steering.IPv4).Len()}; got != want {
+			t.Errorf("%s: answered from %d, own %d; want %v", name, got[0], got[1], want)
+		}
+	}
+	if snap.LargestTTL() == 0 {
+		t.Error("no TTL")
+	}
+}

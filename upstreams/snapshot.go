@@ -72,6 +72,7 @@ func (z *Zone) Eligible(p *steering.Pool) *steering.Pool {
 // group. A nil *Name has nothing.
 type Name struct {
 	pools   [2]*steering.Pool // of the name and of its eligible edges, before any skip list
+	own     *[2]*steering.Pool // of the name itself, where pools are not; nil else
 	Groups  *Groups           // of group_consistent_hash; nil without
 	Route   string            // the route that the name is stuck to, wire form; "" without
 	Count   int               // COUNT of the name's own CONFIG; 0 without
@@ -92,6 +93,18 @@ type Name struct {
 func (n *Name) Pool(f steering.Family) *steering.Pool {
 	if n == nil {
 		return nil
+	}
+	return n.pools[f]
+}
+
+// Own is the pool of a family of the name itself, without those of edges, and
+// whatever its admin state: what the edge of that name has. nil without.
+func (n *Name) Own(f steering.Family) *steering.Pool {
+	switch {
+	case n == nil:
+		return nil
+	case n.own != nil:
+		return n.own[f]
 	}
 	return n.pools[f]
 }
@@ -182,6 +195,15 @@ func (s *Snapshot) Subnet(client netip.Addr, known int) (route string, bits int,
 
 // Empty tells whether there is neither a zone nor an upstream list; true of nil.
 func (s *Snapshot) Empty() bool { return s == nil || len(s.zones) == 0 && s.EndpointCount == 0 }
+
+// LargestTTL is for how long resolvers may answer what they were told, in seconds.
+func (s *Snapshot) LargestTTL() uint32 {
+	var ttl uint32
+	for _, z := range s.zones {
+		ttl = max(ttl, z.TTL)
+	}
+	return ttl
+}
 
 // ZoneCount is the number of zones.
 func (s *Snapshot) ZoneCount() int { return len(s.zones) }

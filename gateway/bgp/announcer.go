@@ -205,6 +205,29 @@ func (a *Announcer) Sessions() (peers, up, open int) {
 	return len(a.peers), up, open
 }
 
+// Kept says that the peers may have our routes from before this process.
+func (a *Announcer) Kept() {
+	for _, p := range a.peers {
+		p.mu.Lock()
+		p.kept = time.Now().Add(p.config.restartTime())
+		p.mu.Unlock()
+	}
+}
+
+// Alone tells whether no peer has our routes: there is no session, and none that
+// ended so that the peer keeps them.
+func (a *Announcer) Alone() bool {
+	for _, p := range a.peers {
+		p.mu.Lock()
+		has := time.Now().Before(p.kept) || slices.ContainsFunc(p.sessions, func(s *session) bool { return s.stateNow() == Established })
+		p.mu.Unlock()
+		if has {
+			return false
+		}
+	}
+	return true
+}
+
 // Changed is closed when a session comes or goes, or other routes are to be
 // announced.
 func (a *Announcer) Changed() <-chan struct{} {

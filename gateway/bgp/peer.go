@@ -53,6 +53,7 @@ type peer struct {
 	said     string    // of what could not be connected, so that it is said once
 	stopping *end      // no more sessions; how they end
 	called   time.Time // when it called last
+	kept     time.Time // until when the peer keeps the routes of a session that ended
 }
 
 // run keeps a session until ctx ends. The session then ends as stopping says,
@@ -278,6 +279,9 @@ func (p *peer) over(s *session, why *end) {
 		wait = p.pause
 		p.pause = min(max(firstPause, 2*p.pause), lastPause)
 	}
+	if was == Established && why.notify == nil && why.reason != endedNotified {
+		p.kept = now.Add(p.config.restartTime())
+	}
 	if was != Established {
 		wait = max(wait, p.config.ConnectRetry)
 	}
@@ -330,11 +334,31 @@ func (p *peer) choose(all []Route) []Route {
 		if med, ok := r.PeerMED[p.config.Name]; ok {
 			r.MED = &med
 		}
+		p.adapt(&r)
 		out = append(out, r)
 	}
 	sortRoutes(out)
 	return slices.CompactFunc(out, func(a, b Route) bool { return a.Prefix == b.Prefix })
 }
+
+// lowerPrepend is how often our AS is put before a lowered route.
+const lowerPrepend = 3
+
+// adapt makes a route one for a peer of our AS, or of another. In our own nobody puts
+// the AS into the path (RFC 4271 §5.1.2).
+func (p *peer) adapt(r *Route) {
+	switch {
+	case p.internal():
+		r.Prepend = 0
+		if r.Lowered {
+			r.LocalPref = new(uint32) // RFC 8326 §4
+		}
+	case r.Lowered:
+		r.Prepend += lowerPrepend
+	}
+}
+
+func (p *peer) internal() bool { return p.config.AS == internal || p.config.remoteAS() == p.as }
 
 // bfd is told what BFD says of the path to the peer. Down ends the session at
 // once, and calls wait for up; not for ever, as the peer may have no BFD.

@@ -29,6 +29,10 @@ type Route struct {
 	PeerMED     map[string]uint32 `json:"-"`             // of single peers, by name
 	Prepend     int               `json:"prepend,omitempty"`
 	Blackhole   bool              `json:"-"` // only for peers that take it
+	// Lowered has any other route preferred: at peers of another AS by a longer path,
+	// at those of ours by the least local preference.
+	Lowered   bool    `json:"-"`
+	LocalPref *uint32 `json:"local_pref,omitempty"` // for peers of our AS; 100 when nil
 }
 
 // Community is one of RFC 1997: AS and value, 16 bits each.
@@ -100,14 +104,16 @@ func numbers(text string, n, bits int) ([]uint32, error) {
 
 // Equal tells whether two routes are the same to every peer.
 func (r Route) Equal(s Route) bool {
-	return r.equal(s) && r.Blackhole == s.Blackhole && maps.Equal(r.PeerMED, s.PeerMED)
+	return r.equal(s) && r.Blackhole == s.Blackhole && r.Lowered == s.Lowered && maps.Equal(r.PeerMED, s.PeerMED)
 }
 
 // equal tells whether two routes look the same on the wire.
 func (r Route) equal(s Route) bool {
 	return r.Prefix == s.Prefix && r.Prepend == s.Prepend && slices.Equal(r.Communities, s.Communities) &&
-		slices.Equal(r.Large, s.Large) && (r.MED == nil) == (s.MED == nil) && (r.MED == nil || *r.MED == *s.MED)
+		slices.Equal(r.Large, s.Large) && sameNumber(r.MED, s.MED) && sameNumber(r.LocalPref, s.LocalPref)
 }
+
+func sameNumber(a, b *uint32) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
 
 // sortRoutes orders routes by prefix, of one prefix a blackhole first.
 func sortRoutes(routes []Route) {
@@ -184,6 +190,9 @@ func (r Route) String() string {
 	}
 	if r.Prepend > 0 {
 		fmt.Fprintf(&b, " prepend=%d", r.Prepend)
+	}
+	if r.Lowered {
+		b.WriteString(" lowered")
 	}
 	return b.String()
 }

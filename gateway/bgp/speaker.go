@@ -221,6 +221,9 @@ func (sp *speaker) path(r Route) (*api.Path, error) {
 	if r.MED != nil {
 		attributes = append(attributes, pack(&api.MultiExitDiscAttribute{Med: *r.MED}))
 	}
+	if r.LocalPref != nil {
+		attributes = append(attributes, pack(&api.LocalPrefAttribute{LocalPref: *r.LocalPref}))
+	}
 	if len(r.Communities) > 0 {
 		c := &api.CommunitiesAttribute{}
 		for _, v := range r.Communities {
