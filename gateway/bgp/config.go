@@ -85,6 +85,8 @@ const (
 	defaultRestart     = 30 * time.Second
 	defaultMaxPrefixes = 10_000
 
+	leastRetry = 100 * time.Millisecond
+	mostRetry  = time.Hour
 	maxHold    = 65535 * time.Second
 	maxRestart = 4095 * time.Second // twelve bits (RFC 4724 §3)
 	maxMD5     = 80                 // octets that the kernel takes
@@ -217,6 +219,7 @@ func (c *Config) Check() []upstreams.Defect {
 	d := defects{prefix: "gateway.bgp."}
 	d.port("port", c.Port)
 	d.timers("", c.Hold, c.Keepalive, c.GracefulRestart)
+	d.retry("connect_retry", c.ConnectRetry)
 	d.number("max_prefixes", c.MaxPrefixes, 1, 10_000_000)
 	d.number("ttl_security", c.TTLSecurity, 0, 254)
 	d.bfd("bfd", c.BFD)
@@ -287,6 +290,12 @@ func (d *defects) timers(key string, hold, keepalive time.Duration, restart stri
 	}
 }
 
+func (d *defects) retry(key string, pause time.Duration) {
+	if pause < leastRetry || pause > mostRetry {
+		d.add(key, pause.String(), "out of range", "a pause from "+leastRetry.String()+" to "+mostRetry.String())
+	}
+}
+
 func (d *defects) bfd(key string, c *BFDConfig) {
 	if c == nil {
 		return
@@ -332,6 +341,7 @@ func (d *defects) peer(key string, p *PeerConfig, names map[string]bool, address
 		d.add(key+".password", "", "too long", "at most "+strconv.Itoa(maxMD5)+" octets")
 	}
 	d.timers(key+".", p.Hold, p.Keepalive, p.GracefulRestart)
+	d.retry(key+".connect_retry", p.ConnectRetry)
 	d.number(key+".max_prefixes", p.MaxPrefixes, 1, 10_000_000)
 	d.bfd(key+".bfd", p.BFD)
 }
