@@ -136,7 +136,7 @@ func TestMakePlan(t *testing.T) {
 			want:  "route 2001:db8:feed::1/128\nroute 192.0.2.128/25\n",
 		}, {
 			name: "leaving", facts: facts{stage: steering.Leaving, health: health(up), holes: prefixes("192.0.2.1/32")},
-			want: "route 192.0.2.1/32 graceful-shutdown lowered\nroute 2001:db8:feed::1/128 graceful-shutdown prepend=3\nroute 192.0.2.128/25 graceful-shutdown prepend=3\nblackhole 192.0.2.1/32 blackhole no-export\n",
+			want: "route 192.0.2.1/32 graceful-shutdown lowered\nroute 2001:db8:feed::1/128 graceful-shutdown lowered\nroute 192.0.2.128/25 graceful-shutdown lowered\nblackhole 192.0.2.1/32 blackhole no-export\n",
 		}, {
 			name: "the community is there already", edit: oneSet(func(s *SetConfig) { s.Communities = []string{"graceful-shutdown"} }), facts: facts{stage: steering.Leaving, health: health(up)},
 			want: "route 192.0.2.128/25 graceful-shutdown lowered\n",

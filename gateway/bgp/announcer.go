@@ -47,7 +47,7 @@ func New(cfg Config, id Identity, command []string, log *slog.Logger, reg promet
 		p := &peer{
 			config: c, as: id.AS, routerID: id.RouterID, command: command, routes: a.routes,
 			log: log.With("peer", c.Name), metrics: a.metrics,
-			inbound: make(chan *net.TCPConn, 1), wake: make(chan struct{}, 1),
+			inbound: make(chan *net.TCPConn, 1), wake: make(chan struct{}, 1), sendHold: sendHold,
 		}
 		if c.iface == "" {
 			p.address, _ = ParsePeer(c.Address)
@@ -276,11 +276,22 @@ func (p *peer) status() PeerStatus {
 	if p.why != nil {
 		out.LastError, out.ErrorAt = p.why.text, p.whyAt
 	}
-	if time.Until(p.next) >= alarmPause {
-		out.State, out.HeldUntil = Idle, p.next
+	if p.alarm && time.Now().Before(p.held) {
+		out.State, out.HeldUntil = Idle, p.held
 	}
-	if n := len(p.sessions); n > 0 {
-		p.sessions[n-1].describe(&out)
+	if s := p.foremost(); s != nil {
+		s.describe(&out)
+	}
+	return out
+}
+
+// foremost is the session that has come furthest; nil without any.
+func (p *peer) foremost() *session {
+	var out *session
+	for _, s := range p.sessions {
+		if out == nil || out.stateNow() != Established {
+			out = s
+		}
 	}
 	return out
 }

@@ -5,13 +5,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/goleak"
 )
 
@@ -30,7 +36,38 @@ func TestMain(m *testing.M) {
 // side is an announcer under test.
 type side struct {
 	*Announcer
-	stop func()
+	stop     func() // ends it, as often as it is called
+	port     int
+	log      *said
+	registry *prometheus.Registry
+}
+
+// said is what was logged.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+// has tells whether a line has all parts.
+func (s *said) has(parts ...string) bool { return s.count(parts...) > 0 }
+
+// count is how many lines have all parts.
+func (s *said) count(parts ...string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for line := range strings.Lines(s.text.String()) {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			n++
+		}
+	}
+	return n
 }
 
 func freePorts(t *testing.T, n int) []int {
@@ -47,8 +84,9 @@ func freePorts(t *testing.T, n int) []int {
 	return out
 }
 
-// start runs an announcer with one peer on loopback.
-func start(t *testing.T, as uint32, port int, p PeerConfig) *side {
+// start runs an announcer with one peer on loopback, until stop or the end of the
+// test. Each change is one to the announcer before it runs.
+func start(t *testing.T, as uint32, port int, p PeerConfig, changes ...func(*Announcer)) *side {
 	t.Helper()
 	cfg := Config{AS: strconv.Itoa(int(as)), Port: port, Peers: []PeerConfig{p}}
 	cfg.Defaults()
@@ -56,18 +94,25 @@ func start(t *testing.T, as uint32, port int, p PeerConfig) *side {
 		t.Fatal(d)
 	}
 	id := Identity{AS: as, RouterID: netip.AddrFrom4([4]byte{10, 0, byte(port >> 8), byte(port)})}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("as", as)
-	a := New(cfg, id, []string{"/proc/self/exe", SpeakerCommand}, log, prometheus.NewRegistry())
+	s := &side{port: port, log: &said{}, registry: prometheus.NewRegistry()}
+	log := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("as", as)
+	s.Announcer = New(cfg, id, []string{"/proc/self/exe", SpeakerCommand}, log, s.registry)
+	for _, change := range changes {
+		change(s.Announcer)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	s := &side{a, func() {
+	go func() { done <- s.Run(ctx) }()
+	s.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}}
-	t.Cleanup(func() { cancel() })
+		if t.Failed() {
+			t.Log(s.log.text.String())
+		}
+	})
+	t.Cleanup(s.stop)
 	return s
 }
 
@@ -82,13 +127,44 @@ func until(t *testing.T, what string, ok func() bool) {
 
 func (s *side) state() State { return s.Status()[0].State }
 
+// lastError is how the last session ended.
+func (s *side) lastError() string { return s.Status()[0].LastError }
+
+// child is the speaker of the session that is established.
+func (s *side) child() *child {
+	for _, p := range s.peers {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if at := p.foremost(); at != nil && at.stateNow() == Established {
+			return at.child
+		}
+	}
+	return nil
+}
+
+// metric is the value of a series without the prefix of all names; 0 without it.
+func (s *side) metric(series string) float64 {
+	for line := range strings.Lines(s.exposition()) {
+		if text, ok := strings.CutPrefix(line, "razor_gateway_"+series+" "); ok {
+			v, _ := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			return v
+		}
+	}
+	return 0
+}
+
+// exposition are the metrics as they are scraped.
+func (s *side) exposition() string {
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return w.Body.String()
+}
+
 func TestSession(t *testing.T) {
 	t.Parallel()
 	ports := freePorts(t, 2)
 	a := start(t, 65001, ports[0], PeerConfig{Name: "b", Address: "::1", Port: ports[1]})
 	b := start(t, 65002, ports[1], PeerConfig{Name: "a", Address: "::1", Port: ports[0]})
-	defer a.stop()
-	defer b.stop()
 	a.Announce([]Route{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Communities: []Community{GracefulShutdown}}, {Prefix: netip.MustParsePrefix("2001:db8::1/128"), Prepend: 2}})
 	until(t, "established", func() bool { return a.state() == Established && b.state() == Established })
 	until(t, "announced", func() bool { return b.Status()[0].Received == 2 })

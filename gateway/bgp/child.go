@@ -105,9 +105,12 @@ func (c *child) stop() {
 		_ = c.conn.Close()
 	}
 	_ = c.in.Close()
-	_ = c.cmd.Process.Kill() // it has nothing to tidy up
+	c.kill()
 	<-c.exited
 }
+
+// kill ends the process at once: it has nothing to tidy up.
+func (c *child) kill() { _ = c.cmd.Process.Kill() }
 
 // crash is what the speaker said at its end, where that was not our doing; false
 // where it lives or was stopped.
@@ -142,6 +145,9 @@ func (t *tail) Write(b []byte) (int, error) {
 			break
 		}
 		// The first lines of a panic say the most.
+		if len(t.lines) >= tailLines && isPanic(string(line)) {
+			t.lines = nil
+		}
 		if len(t.lines) < tailLines {
 			t.lines = append(t.lines, string(line))
 		}
@@ -158,7 +164,7 @@ func (t *tail) explain() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, line := range t.lines {
-		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+		if isPanic(line) {
 			return ": " + line + t.where(i)
 		}
 	}
@@ -166,6 +172,16 @@ func (t *tail) explain() string {
 		return ": " + t.lines[n-1]
 	}
 	return ""
+}
+
+// isPanic tells whether a process of Go says in a line why it dies.
+func isPanic(line string) bool {
+	for _, first := range []string{"panic: ", "fatal error: ", "SIG"} {
+		if strings.HasPrefix(line, first) {
+			return true
+		}
+	}
+	return false
 }
 
 // where is the function in which the panic of line i was.

@@ -7,9 +7,8 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	announcer *Announcer
 
-	up, announced, received                        *prometheus.Desc
+	up, heldOff, announced, received               *prometheus.Desc
 	sessions, errors, crashes, malformed, messages *prometheus.CounterVec
-	heldOff                                        *prometheus.GaugeVec
 	strangers                                      prometheus.Counter
 }
 
@@ -22,16 +21,14 @@ func newMetrics() *metrics {
 	}
 	return &metrics{
 		up:        desc("peer_up", "1 while the session with the peer is established.", "peer"),
+		heldOff:   desc("peer_held_off", "1 while the peer has to wait, as its sessions keep failing by its fault.", "peer"),
 		announced: desc("announced_routes", "Prefixes that the peer was told, as the wire has it.", "peer", "family"),
 		received:  desc("peer_prefixes", "Prefixes that the peer announces. None is imported.", "peer"),
 		sessions:  counter("peer_sessions_total", "Sessions that were established.", "peer"),
-		errors:    counter("peer_errors_total", "Sessions that ended, and connections that did not come about, by reason.", "peer", "reason"),
+		errors:    counter("peer_errors_total", "Sessions that ended, connections that did not come about, and OPENs with our router ID, by reason.", "peer", "reason"),
 		crashes:   counter("speaker_crashes_total", "Speaker processes that died.", "peer"),
 		malformed: counter("peer_malformed_updates_total", "Updates of the peer that were ignored (RFC 7606).", "peer"),
 		messages:  counter("peer_messages_total", "BGP messages.", "peer", "type", "direction"),
-		heldOff: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "razor_gateway_peer_held_off", Help: "1 while the peer has to wait, as its sessions keep failing by its fault.",
-		}, []string{"peer"}),
 		strangers: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "razor_gateway_unknown_calls_total", Help: "Connections to the BGP port from addresses that are no peer.",
 		}),
@@ -39,12 +36,12 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.sessions, m.errors, m.crashes, m.malformed, m.messages, m.heldOff, m.strangers}
+	return []prometheus.Collector{m.sessions, m.errors, m.crashes, m.malformed, m.messages, m.strangers}
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.up, m.announced, m.received} {
+	for _, d := range []*prometheus.Desc{m.up, m.heldOff, m.announced, m.received} {
 		ch <- d
 	}
 	for _, c := range m.collectors() {
@@ -55,11 +52,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, s := range m.announcer.Status() {
-		up := 0.0
-		if s.State == Established {
-			up = 1
-		}
-		ch <- prometheus.MustNewConstMetric(m.up, prometheus.GaugeValue, up, s.Name)
+		ch <- prometheus.MustNewConstMetric(m.up, prometheus.GaugeValue, oneIf(s.State == Established), s.Name)
+		ch <- prometheus.MustNewConstMetric(m.heldOff, prometheus.GaugeValue, oneIf(!s.HeldUntil.IsZero()), s.Name)
 		ch <- prometheus.MustNewConstMetric(m.received, prometheus.GaugeValue, float64(s.Received), s.Name)
 		for _, family := range []string{"IPv4", "IPv6"} {
 			ch <- prometheus.MustNewConstMetric(m.announced, prometheus.GaugeValue, float64(s.Announced[family]), s.Name, family)
@@ -68,6 +62,13 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range m.collectors() {
 		c.Collect(ch)
 	}
+}
+
+func oneIf(ok bool) float64 {
+	if ok {
+		return 1
+	}
+	return 0
 }
 
 // typeNames are the labels of message types.

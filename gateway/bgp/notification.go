@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -151,6 +152,18 @@ func cease(subcode uint8, text string) *notification {
 		n.data = append([]byte{byte(len(text))}, text...)
 	}
 	return n
+}
+
+// refusal tells whether the next session would end in the same way, so that it
+// should not begin at once (RFC 4486 §4).
+func (n *notification) refusal() bool {
+	switch n.code {
+	case codeHoldTimer, codeSendHoldTimer:
+		return false
+	case codeCease:
+		return slices.Contains([]uint8{ceaseMaxPrefixes, ceaseDeconfigured, ceaseRejected, ceaseResources}, n.subcode)
+	}
+	return true
 }
 
 // parseNotification reads the body of a peer's NOTIFICATION, whatever is in it.

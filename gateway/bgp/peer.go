@@ -40,14 +40,18 @@ type peer struct {
 	inbound chan *net.TCPConn
 	wake    chan struct{} // something that is waited for has changed
 
+	sendHold time.Duration // a peer that takes nothing for so long is gone
+
 	mu       sync.Mutex
 	address  netip.Addr // of the peer; the zero Addr while it is not known
 	sessions []*session // in the order of their beginning, two while it is decided which stays
 	began    bool       // there was an Established session in the life of this process
 	gate     time.Time  // no calls before this, or before BFD is up
 	gated    bool
-	pause    time.Duration // before the next session
-	next     time.Time     // when it may begin
+	next     time.Time     // no calls before this either
+	pause    time.Duration // that the next fault costs
+	held     time.Time     // until when no session begins, whoever calls
+	alarm    bool          // it is held off for longer than once in a while
 	why      *end          // of the last session
 	whyAt    time.Time
 	said     string    // of what could not be connected, so that it is said once
@@ -102,11 +106,11 @@ func (p *peer) untilCall(calling bool) time.Duration {
 	if calling || p.config.Passive || len(p.sessions) > 0 || p.stopping != nil || !p.address.IsValid() {
 		return -1
 	}
-	at := p.next
-	if p.gated && p.gate.After(at) {
-		at = p.gate
+	wait := max(0, time.Until(p.next), time.Until(p.held))
+	if p.gated {
+		wait = max(wait, time.Until(p.gate))
 	}
-	return max(0, time.Until(at))
+	return wait
 }
 
 // call connects to the peer.
@@ -115,11 +119,10 @@ func (p *peer) call(ctx context.Context, g *errgroup.Group) {
 	to := netip.AddrPortFrom(p.address, uint16(p.config.Port))
 	p.mu.Unlock()
 	conn, err := p.dial(ctx, to)
-	if ctx.Err() != nil {
-		return
-	}
 	if err != nil {
-		p.unreachable(err)
+		if ctx.Err() == nil {
+			p.unreachable(err)
+		}
 		return
 	}
 	p.take(ctx, g, conn, true)
@@ -166,7 +169,9 @@ func (p *peer) unreachable(err error) {
 func (p *peer) take(ctx context.Context, g *errgroup.Group, conn *net.TCPConn, outbound bool) {
 	s := newSession(p, conn, outbound)
 	p.mu.Lock()
-	if p.stopping != nil {
+	// A call that took long is not needed where the peer's came first.
+	late := outbound && slices.ContainsFunc(p.sessions, func(s *session) bool { return s.stateNow() != OpenSent })
+	if p.stopping != nil || late {
 		p.mu.Unlock()
 		_ = conn.Close()
 		return
@@ -208,7 +213,7 @@ func (p *peer) openReceived(s *session) *end {
 		}
 		switch {
 		case other.stateNow() == Established:
-			if !o.restart.present || p.config.restartTime() == 0 {
+			if s.outbound || !o.restart.present || p.config.restartTime() == 0 {
 				return collision
 			}
 			other.finish(&end{reason: endedByPeer, text: "the peer restarted"})
@@ -233,7 +238,11 @@ func (p *peer) outranks(o open) bool {
 // acceptable judges the peer's OPEN by what is configured.
 func (p *peer) acceptable(o open) error {
 	if o.id == p.routerID {
+		p.metrics.errors.WithLabelValues(p.config.Name, sameID).Inc()
 		p.log.Warn("peer has our router ID", "id", o.id.String(), "as", o.as)
+	}
+	if o.hold == 0 { // nobody would notice that the peer is gone
+		return &notification{code: codeOpen, subcode: openBadHoldTime}
 	}
 	want := p.config.remoteAS()
 	switch {
@@ -261,43 +270,46 @@ func (p *peer) established(s *session) {
 
 // over removes a session that has ended and decides when the next may begin.
 func (p *peer) over(s *session, why *end) {
+	p.metrics.errors.WithLabelValues(p.config.Name, why.reason).Inc()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.poke()
 	p.sessions = slices.DeleteFunc(p.sessions, func(x *session) bool { return x == s })
-	if why.reason == endedCollision {
-		return // the other goes on
-	}
 	was, now := s.stateNow(), time.Now()
-	p.metrics.errors.WithLabelValues(p.config.Name, why.reason).Inc()
-	if was == Established && now.Sub(s.since) > goodTime {
+	lived := now.Sub(s.since)
+	if was == Established && lived > goodTime {
 		p.pause = 0
 	}
-	wait := time.Duration(0)
 	if why.fault || why.reason == endedCrash {
-		// Once is forgiven, who keeps doing it is held off.
-		wait = p.pause
-		p.pause = min(max(firstPause, 2*p.pause), lastPause)
+		p.holdOff(now, why)
 	}
 	if was == Established && why.notify == nil && why.reason != endedNotified {
 		p.kept = now.Add(p.config.restartTime())
 	}
-	if was != Established {
-		wait = max(wait, p.config.ConnectRetry)
+	if was != Established && len(p.sessions) > 0 { // the other goes on
+		p.log.Debug("second connection ended", "was", string(was), "reason", why.text)
+		return
 	}
-	p.why, p.whyAt, p.next = why, now, now.Add(wait)
+	p.why, p.whyAt, p.next = why, now, now
+	if was != Established || lived < p.config.ConnectRetry {
+		p.next = now.Add(p.config.ConnectRetry)
+	}
 	level := slog.LevelWarn
 	if why.reason == endedAdmin || why.reason == endedByRestart {
 		level = slog.LevelInfo
 	}
-	p.log.Log(context.Background(), level, "peer is down", "was", string(was), "for", now.Sub(s.since).Round(time.Millisecond).String(), "reason", why.text)
-	held := 0.0
-	if wait >= alarmPause {
-		held = 1
-		p.log.Error("peer is held off", "for", wait.String(), "reason", why.text)
-	}
-	p.metrics.heldOff.WithLabelValues(p.config.Name).Set(held)
+	p.log.Log(context.Background(), level, "peer is down", "was", string(was), "for", lived.Round(time.Millisecond).String(), "reason", why.text)
 	p.routes.poke()
+}
+
+// holdOff has the peer wait after a fault. Once is forgiven, who keeps doing it
+// waits for longer each time.
+func (p *peer) holdOff(now time.Time, why *end) {
+	p.held, p.alarm = now.Add(p.pause), p.pause >= alarmPause
+	if p.alarm {
+		p.log.Error("peer is held off", "for", p.pause.String(), "reason", why.text)
+	}
+	p.pause = min(max(firstPause, 2*p.pause), lastPause)
 }
 
 // crashed notes that a speaker died, and what it said.
@@ -430,15 +442,14 @@ func (p *peer) accept(conn *net.TCPConn) error {
 		return err
 	}
 	p.mu.Lock()
-	wait := time.Until(p.next)
-	held := p.pause > 0 && wait > 0
+	wait := time.Until(p.held)
 	soon := time.Since(p.called) < callGap
-	if !held && !soon {
+	if wait <= 0 && !soon {
 		p.called = time.Now()
 	}
 	p.mu.Unlock()
 	switch {
-	case held:
+	case wait > 0:
 		return fmt.Errorf("held off for %s", wait.Round(time.Second))
 	case soon:
 		return errors.New("called again too soon")

@@ -34,6 +34,8 @@ const (
 	byeTimeout  = 300 * time.Millisecond
 	// A peer that takes nothing for so long is gone (RFC 9687 §4).
 	sendHold = 8 * time.Minute
+	// What came while this process did not run is there within lateTime.
+	lateTime = 100 * time.Millisecond
 )
 
 // An end is why a session ended.
@@ -59,8 +61,9 @@ const (
 	endedBFD        = "bfd"
 	endedAdmin      = "administrative" // drained, stopped, no longer configured
 	endedSend       = "send_hold_timer"
-	endedByRestart  = "restart" // without a word, so that the peer keeps the routes
-	endedConnection = "connect" // not even connected
+	endedByRestart  = "restart"   // without a word, so that the peer keeps the routes
+	endedConnection = "connect"   // not even connected
+	sameID          = "router_id" // of the peer is ours, which ends nothing by itself
 )
 
 // A session is one connection with the peer, from TCP to its end.
@@ -78,6 +81,7 @@ type session struct {
 	mu       sync.Mutex
 	state    State
 	since    time.Time
+	closing  bool // the connection has its last deadline
 	open     open // the peer's
 	hold     time.Duration
 	sent     map[netip.Prefix]struct{} // announced, as the wire has it
@@ -184,17 +188,32 @@ func plainError(err error) string {
 // bye tells the peer why, if it is to be told, and closes the connection.
 func (s *session) bye() {
 	if s.why.notify != nil {
-		s.writing.Lock()
+		// Before the lock: who has it may be writing to a peer that never reads.
+		s.mu.Lock()
+		s.closing = true
 		_ = s.conn.SetDeadline(time.Now().Add(byeTimeout))
+		s.mu.Unlock()
+		s.writing.Lock()
 		_, err := s.conn.Write(s.why.notify.encode())
 		s.writing.Unlock()
 		// What the peer sent meanwhile would turn the end into a reset, and that
 		// would take the word with it.
 		if err == nil && s.conn.CloseWrite() == nil {
+			s.peer.count(typeNotification, "out")
 			_, _ = io.Copy(io.Discard, io.LimitReader(s.conn, 1<<20))
 		}
 	}
 	_ = s.conn.Close()
+}
+
+// within sets a deadline of a connection. When the session has ended, the last one
+// stays.
+func (s *session) within(set func(time.Time) error, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closing {
+		_ = set(time.Now().Add(d))
+	}
 }
 
 // feed gives the speaker what changes of the routes.
@@ -221,11 +240,16 @@ func (s *session) feed() error {
 func (s *session) speak() error {
 	r := reader(s.child.conn)
 	for {
-		_ = s.child.conn.SetReadDeadline(s.speakerDeadline(time.Now()))
+		s.within(s.child.conn.SetReadDeadline, s.silence())
 		m, err := readMessage(r)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.within(s.child.conn.SetReadDeadline, lateTime)
+			m, err = readMessage(r)
+		}
 		if err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				err = errSilent
+				s.child.kill() // it hangs
 			}
 			return &end{reason: endedCrash, text: "speaker: " + plainError(err)}
 		}
@@ -249,21 +273,6 @@ func (s *session) speak() error {
 	}
 }
 
-// speakerDeadline is until when the speaker has to have said something, were it a
-// KEEPALIVE: a little before the peer takes us for dead, so that one that hangs is
-// a restart to the peer. The zero time is never.
-func (s *session) speakerDeadline(now time.Time) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.state == OpenSent:
-		return now.Add(2 * openTimeout) // the peer may say nothing for one
-	case s.hold == 0:
-		return time.Time{}
-	}
-	return now.Add(s.hold * 3 / 4)
-}
-
 func reasonOf(n *notification) string {
 	switch n.code {
 	case codeHoldTimer:
@@ -274,11 +283,22 @@ func reasonOf(n *notification) string {
 	return endedMalformed
 }
 
+// silence is for how long the speaker may say nothing. One that hangs has to be
+// gone before the peer's hold timer ends the session, as that would lose the routes.
+func (s *session) silence() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == OpenSent {
+		return 2 * openTimeout // it waits for the peer's OPEN
+	}
+	return s.hold * 3 / 4
+}
+
 // send writes one message to the peer.
 func (s *session) send(m message) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	_ = s.conn.SetWriteDeadline(time.Now().Add(max(sendHold, 2*s.peer.config.Hold)))
+	s.within(s.conn.SetWriteDeadline, max(s.peer.sendHold, 2*s.peer.config.Hold))
 	_, err := s.conn.Write(m)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &end{reason: endedSend, text: "the peer takes nothing", notify: &notification{code: codeSendHoldTimer}}
@@ -306,12 +326,16 @@ func (s *session) announced(m message) error {
 // hear reads what the peer says.
 func (s *session) hear() error {
 	r := reader(s.conn)
-	_ = s.conn.SetReadDeadline(time.Now().Add(openTimeout))
+	s.within(s.conn.SetReadDeadline, openTimeout)
 	if err := s.hearOpen(r); err != nil {
 		return err
 	}
 	for {
 		m, err := readMessage(r)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.within(s.conn.SetReadDeadline, lateTime)
+			m, err = readMessage(r)
+		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			n := &notification{code: codeHoldTimer}
 			return &end{reason: endedHold, text: n.Error(), notify: n}
@@ -368,10 +392,7 @@ func (s *session) hearOpen(r *bufio.Reader) error {
 	}
 	s.mu.Lock()
 	s.state, s.since = OpenConfirm, time.Now()
-	s.hold = s.peer.config.Hold
-	if h := time.Duration(o.hold) * time.Second; h < s.hold {
-		s.hold = h // 0 is without an end
-	}
+	s.hold = min(s.peer.config.Hold, time.Duration(o.hold)*time.Second)
 	s.mu.Unlock()
 	return s.tell(passed.encode())
 }
@@ -401,11 +422,7 @@ func (s *session) heard(m message) error {
 	s.mu.Lock()
 	state, hold := s.state, s.hold
 	s.mu.Unlock()
-	if hold > 0 {
-		_ = s.conn.SetReadDeadline(time.Now().Add(hold))
-	} else {
-		_ = s.conn.SetReadDeadline(time.Time{})
-	}
+	s.within(s.conn.SetReadDeadline, hold)
 	switch m.typ() {
 	case typeKeepalive:
 		s.confirmed()
@@ -434,7 +451,7 @@ func (s *session) heard(m message) error {
 // notified is the end that the peer asked for.
 func notified(m message) error {
 	n := parseNotification(m.body())
-	return &end{reason: endedNotified, text: "the peer says: " + n.Error(), fault: n.code != codeCease && n.code != codeHoldTimer}
+	return &end{reason: endedNotified, text: "the peer says: " + n.Error(), fault: n.refusal()}
 }
 
 // learnt counts the prefixes of the peer. An UPDATE that is malformed in a way
