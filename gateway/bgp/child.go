@@ -61,6 +61,7 @@ func startChild(ctx context.Context, command []string, s setup) (*child, error) 
 		_ = c.cmd.Wait()
 		close(c.exited)
 	}()
+	defer context.AfterFunc(ctx, c.kill)()
 	if err := c.connect(ctx, s, out.read); err != nil {
 		c.stop()
 		return nil, fmt.Errorf("%w%s", err, c.said.explain())
@@ -214,7 +215,7 @@ func randomLoopback() netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 64 | b[0]>>1, b[1], 1 | b[2]>>1})
 }
 
-var errSilent = errors.New("speaker is silent")
+var errSilent = errors.New("silent")
 
 // reader is buffered for whole messages.
 func reader(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 64<<10) }

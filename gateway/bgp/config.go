@@ -35,7 +35,7 @@ type Config struct {
 	MaxPrefixes     int           `yaml:"max_prefixes"`
 	TTLSecurity     int           `yaml:"ttl_security"`
 	BFD             *BFDConfig    `yaml:"bfd"`
-	Blackhole       bool          `yaml:"blackhole"` // peers take blackhole routes
+	Blackhole       bool          `yaml:"blackhole"` // unnumbered peers take blackhole routes
 }
 
 // PeerConfig is one of `gateway.bgp.peers:`.
@@ -130,7 +130,7 @@ func (c *Config) inherit(p *PeerConfig) {
 	if p.BFD == nil {
 		p.BFD = c.BFD
 	}
-	p.Blackhole = p.Blackhole || c.Blackhole
+	p.Blackhole = p.Blackhole || p.iface != "" && c.Blackhole
 }
 
 func (c *BFDConfig) defaults() {
@@ -182,7 +182,7 @@ func ParseAS(text string) (uint32, error) {
 	high, low, dotted := strings.Cut(text, ".")
 	if !dotted {
 		n, err := strconv.ParseUint(text, 10, 32)
-		if err != nil || strings.HasPrefix(text, "+") || reservedAS(uint32(n)) {
+		if err != nil || reservedAS(uint32(n)) {
 			return 0, errNotAS
 		}
 		return uint32(n), nil
@@ -207,7 +207,7 @@ func ParsePeer(text string) (netip.Addr, error) {
 	switch {
 	case err != nil || a.IsUnspecified() || a.IsMulticast() || a.Is4In6():
 		return netip.Addr{}, errNotAddress
-	case a.Is6() && a.IsLinkLocalUnicast() != (a.Zone() != ""):
+	case a.Is6() && a.IsLinkLocalUnicast() != (a.Zone() != ""), strings.Trim(a.Zone(), "0123456789") != a.Zone():
 		return netip.Addr{}, errZone
 	}
 	return a, nil
@@ -315,6 +315,8 @@ func (d *defects) peer(key string, p *PeerConfig, names map[string]bool, address
 		d.add(key+".address", p.Address, err.Error(), "an address such as 2001:db8::1 or fe80::1%eth0")
 	case addresses[addr]:
 		d.add(key+".address", p.Address, "used twice", "each peer once")
+	case addr.Zone() != "" && names[addr.Zone()]:
+		d.add(key+".address", p.Address, "its interface is one of gateway.bgp.unnumbered", "one of the two")
 	}
 	addresses[addr] = true
 	d.unique(names, key+".name", p.Name)

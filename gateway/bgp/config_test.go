@@ -41,7 +41,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	for i, got := range c.AllPeers() {
 		w := &want[i]
-		w.ConnectRetry, w.GracefulRestart, w.MaxPrefixes, w.Blackhole = time.Second, "30s", 10_000, true
+		w.ConnectRetry, w.GracefulRestart, w.MaxPrefixes, w.Blackhole = time.Second, "30s", 10_000, w.iface != ""
 		if *got.BFD != *w.BFD {
 			t.Errorf("%s: BFD %+v, want %+v", w.Name, *got.BFD, *w.BFD)
 		}

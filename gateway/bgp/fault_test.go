@@ -75,7 +75,7 @@ func TestSpeakerHangs(t *testing.T) {
 	}
 	establish(t, s, handOpen())
 	until(t, "counted", func() bool { return s.metric(`speaker_crashes_total{peer="hand"}`) == 1 })
-	if !s.log.has("peer is down", "speaker is silent") {
+	if !s.log.has("peer is down", "speaker: silent") {
 		t.Error("the log does not say that it was silent")
 	}
 }

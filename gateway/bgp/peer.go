@@ -157,13 +157,16 @@ func (p *peer) unreachable(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	retry := p.config.ConnectRetry
-	p.next = time.Now().Add(retry*3/4 + rand.N(retry/4+1)) // jitter, RFC 4271 §10
+	p.next = time.Now().Add(jittered(retry))
 	p.why, p.whyAt = &end{reason: endedConnection, text: text}, time.Now()
 	if p.said != text {
 		p.said = text
 		p.log.Warn("peer cannot be reached", "address", p.address.String(), "err", text)
 	}
 }
+
+// jittered is a pause with what keeps many from calling in step (RFC 4271 §10).
+func jittered(d time.Duration) time.Duration { return d*3/4 + rand.N(d/4+1) }
 
 // take begins a session on a connection.
 func (p *peer) take(ctx context.Context, g *errgroup.Group, conn *net.TCPConn, outbound bool) {
@@ -254,6 +257,23 @@ func (p *peer) acceptable(o open) error {
 	return o.check(want, open{as: p.as, id: p.routerID, families: families{true, true}})
 }
 
+// hint says what would mend the peer's OPEN, behind the words of RFC 4271.
+func (p *peer) hint(n *notification, o open) string {
+	want := p.config.AS
+	if p.config.AS == internal {
+		want = fmt.Sprint(p.as)
+	}
+	switch n.subcode {
+	case openBadAS:
+		return fmt.Sprintf(" (it is AS %d; want %s)", o.as, want)
+	case openBadHoldTime:
+		return " (hold time 0)"
+	case openBadCapability:
+		return " (no family in common; IPv4 over IPv6 takes extended next hop, RFC 8950, at the peer)"
+	}
+	return ""
+}
+
 // established notes that routes are being exchanged.
 func (p *peer) established(s *session) {
 	p.mu.Lock()
@@ -292,7 +312,7 @@ func (p *peer) over(s *session, why *end) {
 	}
 	p.why, p.whyAt, p.next = why, now, now
 	if was != Established || lived < p.config.ConnectRetry {
-		p.next = now.Add(p.config.ConnectRetry)
+		p.next = now.Add(jittered(p.config.ConnectRetry))
 	}
 	level := slog.LevelWarn
 	if why.reason == endedAdmin || why.reason == endedByRestart {
@@ -393,9 +413,13 @@ func (p *peer) moved(to netip.Addr) {
 	p.mu.Lock()
 	was := p.address
 	p.address = to
+	text := "the peer has another address"
+	if !to.IsValid() {
+		text = "the link is gone"
+	}
 	if was.IsValid() && was != to {
 		for _, s := range p.sessions {
-			s.finish(&end{reason: endedByPeer, text: "the peer has another address"})
+			s.finish(&end{reason: endedByPeer, text: text})
 		}
 	}
 	p.next = time.Now()
@@ -422,14 +446,17 @@ func shutdown(text string) *end {
 	return &end{reason: endedAdmin, text: text, notify: cease(ceaseShutdown, text)}
 }
 
-// knows tells whether a call from an address is this peer's.
+// knows tells whether a call from an address is this peer's: on an unnumbered link
+// anybody's, until it is known who the router there is.
 func (p *peer) knows(from netip.Addr) bool {
-	if p.config.iface != "" {
-		return from.IsLinkLocalUnicast() && from.Zone() == p.config.iface
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return from == p.address
+	if p.config.iface == "" {
+		return from == p.address
+	}
+	// The zone of one is the number of the interface, of the other its name.
+	same := !p.address.IsValid() || p.address.WithZone("") == from.WithZone("")
+	return from.IsLinkLocalUnicast() && from.Zone() == p.config.iface && same
 }
 
 // accept takes a call of the peer.

@@ -31,6 +31,7 @@ const (
 
 const (
 	openTimeout = 10 * time.Second // for the peer's OPEN and the KEEPALIVE behind it
+	refreshGap  = time.Second
 	byeTimeout  = 300 * time.Millisecond
 	// A peer that takes nothing for so long is gone (RFC 9687 §4).
 	sendHold = 8 * time.Minute
@@ -78,14 +79,16 @@ type session struct {
 	why     *end
 	writing sync.Mutex // of whole messages to the peer
 
-	mu       sync.Mutex
-	state    State
-	since    time.Time
-	closing  bool // the connection has its last deadline
-	open     open // the peer's
-	hold     time.Duration
-	sent     map[netip.Prefix]struct{} // announced, as the wire has it
-	received map[netip.Prefix]struct{} // by the peer
+	mu         sync.Mutex
+	state      State
+	since      time.Time
+	closing    bool // the connection has its last deadline
+	open       open // the peer's
+	hold       time.Duration
+	refreshed  [2]time.Time              // when routes were sent again last, or will be
+	refreshing [2]bool                   // they will be
+	sent       map[netip.Prefix]struct{} // announced, as the wire has it
+	received   map[netip.Prefix]struct{} // by the peer
 }
 
 func newSession(p *peer, conn *net.TCPConn, outbound bool) *session {
@@ -97,9 +100,18 @@ func newSession(p *peer, conn *net.TCPConn, outbound bool) *session {
 
 // run is the whole session. It returns why it ended.
 func (s *session) run(ctx context.Context) *end {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	child, err := startChild(ctx, s.peer.command, s.setup())
 	if err != nil {
-		s.finish(&end{reason: endedCrash, text: "speaker: " + err.Error()})
+		s.finish(&end{reason: endedCrash, text: err.Error()})
 		s.bye()
 		return s.why
 	}
@@ -185,6 +197,14 @@ func plainError(err error) string {
 	return err.Error()
 }
 
+// speakerError says what is wrong with the speaker.
+func speakerError(err error) string {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "the speaker ended"
+	}
+	return "speaker: " + plainError(err)
+}
+
 // bye tells the peer why, if it is to be told, and closes the connection.
 func (s *session) bye() {
 	if s.why.notify != nil {
@@ -224,7 +244,7 @@ func (s *session) feed() error {
 		wanted := s.peer.choose(routes)
 		if c := changeOf(given, wanted); !c.empty() {
 			if err := s.child.change(c); err != nil {
-				return &end{reason: endedCrash, text: "speaker: " + err.Error()}
+				return &end{reason: endedCrash, text: speakerError(err)}
 			}
 			given = wanted
 		}
@@ -251,12 +271,12 @@ func (s *session) speak() error {
 				err = errSilent
 				s.child.kill() // it hangs
 			}
-			return &end{reason: endedCrash, text: "speaker: " + plainError(err)}
+			return &end{reason: endedCrash, text: speakerError(err)}
 		}
 		switch m.typ() {
 		case typeOpen:
 			if err := setRestart(m, s.peer.restarting()); err != nil {
-				return &end{reason: endedCrash, text: "speaker: " + err.Error()}
+				return &end{reason: endedCrash, text: speakerError(err)}
 			}
 		case typeUpdate:
 			if err := s.announced(m); err != nil {
@@ -310,7 +330,7 @@ func (s *session) send(m message) error {
 func (s *session) announced(m message) error {
 	u, err := surveyUpdate(m.body(), families{true, true}, s.openNow().fourOctet)
 	if err != nil {
-		return &end{reason: endedCrash, text: "speaker: " + err.Error()}
+		return &end{reason: endedCrash, text: speakerError(err)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -379,7 +399,7 @@ func (s *session) hearOpen(r *bufio.Reader) error {
 		err = s.peer.acceptable(passed)
 	}
 	if n, ok := errors.AsType[*notification](err); ok {
-		return &end{reason: endedOpen, text: "OPEN refused: " + n.Error(), notify: n, fault: true}
+		return &end{reason: endedOpen, text: "OPEN refused: " + n.name() + s.peer.hint(n, o), notify: n, fault: true}
 	}
 	if err != nil {
 		return err
@@ -412,7 +432,7 @@ func (s *session) openNow() open {
 func (s *session) tell(m message) error {
 	_ = s.child.conn.SetWriteDeadline(time.Now().Add(setupTimeout))
 	if _, err := s.child.conn.Write(m); err != nil {
-		return &end{reason: endedCrash, text: "speaker: " + plainError(err)}
+		return &end{reason: endedCrash, text: speakerError(err)}
 	}
 	return nil
 }
@@ -441,11 +461,29 @@ func (s *session) heard(m message) error {
 		return s.tell(keepalive) // nothing is imported, but it lives
 	case typeRefresh:
 		if family, ok := parseRefresh(m.body()); ok {
-			return s.tell(newRefresh(family))
+			s.refresh(family)
 		}
 		return s.tell(keepalive)
 	}
 	return &notification{code: codeFSM, subcode: fsmEstablished} // a second OPEN
+}
+
+// refresh has the routes of a family sent again, once a second at most: the speaker
+// queues all of them each time.
+func (s *session) refresh(f steering.Family) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refreshing[f] {
+		return // they are about to be
+	}
+	wait := max(0, time.Until(s.refreshed[f].Add(refreshGap)))
+	s.refreshing[f], s.refreshed[f] = true, time.Now().Add(wait)
+	time.AfterFunc(wait, func() {
+		s.mu.Lock()
+		s.refreshing[f] = false
+		s.mu.Unlock()
+		_ = s.fail(s.tell(newRefresh(f)))
+	})
 }
 
 // notified is the end that the peer asked for.

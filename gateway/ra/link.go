@@ -60,6 +60,9 @@ func open(name string) (*link, error) {
 // one at least.
 func look(name string) (*net.Interface, []netip.Addr, error) {
 	device, err := net.InterfaceByName(name)
+	if unsure(err) {
+		return nil, nil, err
+	}
 	if err != nil {
 		return nil, nil, errors.New("no such interface")
 	}
@@ -143,6 +146,9 @@ func (l *link) serve(w *watcher) error {
 // unchanged is an error when the interface is no longer what it was.
 func (l *link) unchanged() error {
 	device, addrs, err := look(l.device.Name)
+	if unsure(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -150,6 +156,13 @@ func (l *link) unchanged() error {
 		return errors.New("the interface has changed")
 	}
 	return nil
+}
+
+// unsure tells whether the kernel could not be asked, for want of descriptors say:
+// that is no news of the link.
+func unsure(err error) bool {
+	_, ok := errors.AsType[*os.SyscallError](err)
+	return ok
 }
 
 // send advertises this host, and with solicit asks routers to do so.
