@@ -103,6 +103,7 @@ func (c *cli) drainGatewayCommand() *cobra.Command {
 			return c.say(cmd, func(ctx context.Context, dir string) (string, error) { return gateway.DrainLive(ctx, dir, reason) })
 		},
 	}
+	stateDirFlag(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "with NAME: also the last active edge of a route")
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the status, the log and the peers (RFC 9003)")
 	return cmd
@@ -130,7 +131,17 @@ func (c *cli) say(cmd *cobra.Command, verb func(ctx context.Context, stateDir st
 	})
 }
 
+// stateDirFlag makes cmd take --state-dir.
+func stateDirFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().String("state-dir", "", "state `directory` of the gateway, instead of the configuration's")
+	return cmd
+}
+
 func (c *cli) onGateway(cmd *cobra.Command, do func(ctx context.Context, stateDir string) error) error {
+	// A file that is being edited is no reason not to find the gateway.
+	if dir, _ := cmd.Flags().GetString("state-dir"); dir != "" {
+		return do(cmd.Context(), dir)
+	}
 	cfg, err := c.loadGateway()
 	if err != nil {
 		return err

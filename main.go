@@ -72,10 +72,10 @@ func (c *cli) root() *cobra.Command {
 			Use: "gateway", Short: "Announce prefixes to routers by BGP", Long: gatewayLong, Example: gatewayExample,
 			Args: cobra.NoArgs, RunE: c.gateway,
 		},
-		jsonFlag(&cobra.Command{
+		stateDirFlag(jsonFlag(&cobra.Command{
 			Use: "status", Short: "Show what the running gateway announces to whom, and why", Long: statusLong, Example: statusExample,
 			Args: cobra.NoArgs, RunE: c.status,
-		}),
+		})),
 		&cobra.Command{
 			Use: bgp.SpeakerCommand, Short: "Be a BGP speaker of a gateway", Hidden: true,
 			Args: cobra.NoArgs, RunE: c.speaker,
@@ -90,15 +90,15 @@ func (c *cli) root() *cobra.Command {
 				Use: "edge NAME", Short: "Answer the addresses of an edge again", Long: undrainEdgeLong, Example: undrainEdgeExample,
 				Args: cobra.ExactArgs(1), RunE: c.undrainEdge,
 			},
-			&cobra.Command{
+			stateDirFlag(&cobra.Command{
 				Use: "gateway [NAME]", Short: "Announce again", Long: undrainGatewayLong, Example: undrainGatewayExample,
 				Args: cobra.MaximumNArgs(1), RunE: c.undrainGateway,
-			},
+			}),
 		),
-		noun("restart", "Start something again without an interruption", &cobra.Command{
+		noun("restart", "Start something again without an interruption", stateDirFlag(&cobra.Command{
 			Use: "gateway", Short: "Start the gateway again, routes kept", Long: restartGatewayLong, Example: restartGatewayExample,
 			Args: cobra.NoArgs, RunE: c.restartGateway,
-		}),
+		})),
 		noun("upstreams", "Look after the lists in Redis",
 			jsonFlag(&cobra.Command{
 				Use: "list [NAME...]", Short: "Show the lists in Redis, or the members of some", Long: listLong, Example: listExample,

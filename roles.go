@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -67,9 +68,15 @@ func serve(ctx context.Context, e endpoint, log *slog.Logger, role func(context.
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return web.serve(ctx) })
-	g.Go(func() error { notifySystemd(ctx, p.ready, log); return nil })
-	g.Go(func() error { return role(ctx, p) })
+	// Those who watch see the role to its end, which may take it a while.
+	watch, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	g.Go(func() error { return web.serve(watch) })
+	g.Go(func() error { notifySystemd(watch, p.ready, log); return nil })
+	g.Go(func() error {
+		err := role(ctx, p)
+		stop(err)
+		return err
+	})
 	return g.Wait()
 }
 
@@ -159,17 +166,31 @@ func (c *cli) acceptCommand() *cobra.Command {
 }
 
 func (c *cli) accept(ctx context.Context, stateDir string) error {
+	dirs := []string{stateDir}
 	if stateDir == "" {
 		cfg, err := loadConfig(c.config)
 		if err != nil {
 			return err
 		}
-		stateDir = cfg.DNS.StateDir
+		dirs = []string{cfg.DNS.StateDir}
+		// A gateway follows the lists on its own.
+		if dir := cfg.Gateway.StateDir; cfg.Gateway.Lists && upstreams.ControlAnswers(ctx, dir) {
+			if dirs = append(dirs, dir); !upstreams.ControlAnswers(ctx, dirs[0]) {
+				dirs = dirs[1:]
+			}
+		}
 	}
-	said, err := upstreams.AcceptLive(ctx, stateDir)
-	if err != nil {
-		return err
+	var errs []error
+	for _, dir := range dirs {
+		said, err := upstreams.AcceptLive(ctx, dir)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintln(c.stdout, said)
 	}
-	_, err = fmt.Fprintln(c.stdout, said)
-	return err
+	if len(errs) < len(dirs) {
+		return nil // what one holds the other may not
+	}
+	return errors.Join(errs...)
 }

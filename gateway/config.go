@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -33,6 +34,8 @@ type Config struct {
 	Announce []SetConfig `yaml:"announce"`
 	// Probes are what sets may depend on.
 	Probes []probe.Config `yaml:"probes"`
+	// PoolLimit is how many members of the pool are announced at most.
+	PoolLimit int `yaml:"pool_limit"`
 	// Drain is how the gateway leaves.
 	Drain DrainConfig `yaml:"drain"`
 	// Blackhole bounds what is announced under attack.
@@ -122,6 +125,7 @@ func (c *Config) Defaults() {
 	}
 	or(&c.Drain.Converge, 5*time.Second)
 	or(&c.Drain.Settle, 2*time.Second)
+	or(&c.PoolLimit, 1000)
 	or(&c.Blackhole.Limit, 50)
 	or(&c.Blackhole.Longest, 24*time.Hour)
 }
@@ -137,7 +141,7 @@ func or[T comparable](v *T, value T) {
 func (c *Config) identity() IdentityConfig {
 	return IdentityConfig{
 		AS: c.BGP.AS, ASTemplate: c.BGP.ASTemplate, HostPattern: c.BGP.HostPattern,
-		RouterID: c.BGP.RouterID, Node: c.BGP.Node, Links: c.BGP.Unnumbered,
+		RouterID: c.BGP.RouterID, Node: c.BGP.Node, Links: c.BGP.Unnumbered, Anycast: slices.Collect(maps.Keys(c.written())),
 	}
 }
 
@@ -147,7 +151,11 @@ func (c *Config) Identity() (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	return c.identity().Identify("gateway.bgp", host)
+	id, err := c.identity().Identify("gateway.bgp", host)
+	if err == nil && !id.Node.IsValid() && slices.ContainsFunc(c.Announce, func(s SetConfig) bool { return s.From == fromNode }) {
+		return id, upstreams.Defect{Key: "gateway.bgp.node", Reason: "a set is to announce it, and there is none: " + id.nodeFrom, Want: "the /64 of this host"}
+	}
+	return id, err
 }
 
 // Used tells whether there is anything in the section: a file for the nameserver
@@ -167,6 +175,7 @@ func (c *Config) Check() []upstreams.Defect {
 		d.add("name", c.Name, "not the name of an edge", "a name such as edge1.example.org")
 	}
 	d.prefixes("allowed", c.Allowed, func(string, string, netip.Prefix) {})
+	d.number("pool_limit", c.PoolLimit, 1, 100_000)
 	d.number("blackhole.limit", c.Blackhole.Limit, 1, 10_000)
 	probes := map[string]bool{}
 	for i := range c.Probes {

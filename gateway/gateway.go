@@ -467,6 +467,11 @@ func (g *Gateway) sayReady() {
 	if why := g.drain.why(); why != "" {
 		text += ", " + stageWords[g.drain.stage] + ": " + why
 	}
+	if g.lists != nil {
+		if wrong := listStatus(g.lists.Health()).wrong(); wrong != "" {
+			text += "; lists: " + wrong
+		}
+	}
 	g.ready(g.begun && up > 0 && g.drain.stage == steering.InService, text)
 }
 

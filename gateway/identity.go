@@ -58,14 +58,14 @@ func ReadHost() (Host, error) {
 //   - the router ID is the lowest IPv4 address of loopback, else of the interfaces to
 //     the peers, else of the others; else it is made from the /64.
 //
-// What Bind put on loopback does not count. Errors are upstreams.Defect, with keys
+// What Bind put on loopback does not count, nor what is anycast. Errors are upstreams.Defect, with keys
 // below section.
 func (c IdentityConfig) Identify(section string, host Host) (Identity, error) {
 	r, defects := c.parse(section)
 	if len(defects) > 0 {
 		return Identity{}, join(defects)
 	}
-	places := host.places(c.Links)
+	places := host.places(c.Links, c.Anycast)
 	var id Identity
 	nodeErr := id.setNode(r, places)
 	return id, errors.Join(id.setAS(r, host.Name, nodeErr), id.setRouterID(r, places, nodeErr))
@@ -133,11 +133,11 @@ func (id *Identity) setRouterID(r rules, places [][]address, nodeErr error) erro
 }
 
 // places are the host's addresses on loopback, on the links, and elsewhere.
-func (h Host) places(links []string) [][]address {
+func (h Host) places(links []string, anycast []netip.Prefix) [][]address {
 	out := make([][]address, 3)
 	for _, a := range h.addresses {
 		switch {
-		case a.ours:
+		case a.ours || inside(netip.PrefixFrom(a.prefix.Addr().WithZone(""), a.prefix.Addr().BitLen()), anycast):
 		case a.loopback:
 			out[0] = append(out[0], a)
 		case slices.Contains(links, a.iface):

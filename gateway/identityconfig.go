@@ -27,6 +27,8 @@ type IdentityConfig struct {
 	Node string
 	// Links are the interfaces to the peers.
 	Links []string
+	// Anycast are prefixes that others have as well: they say nothing of this host.
+	Anycast []netip.Prefix
 }
 
 // Check lists what is wrong with the settings; keys are paths below section.

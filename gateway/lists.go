@@ -182,6 +182,11 @@ func (g *Gateway) blackholes(now time.Time) (out []netip.Prefix, refused []strin
 	return out, refused
 }
 
+// takesHoles tells whether a peer is told of blackholes.
+func (c *Config) takesHoles() bool {
+	return slices.ContainsFunc(c.BGP.AllPeers(), func(p bgp.PeerConfig) bool { return p.Blackhole })
+}
+
 // sayHoles logs each blackhole that begins or ends, and those beyond the limit.
 func (g *Gateway) sayHoles(holes []netip.Prefix, beyond int) {
 	for _, p := range holes {
@@ -197,6 +202,9 @@ func (g *Gateway) sayHoles(holes []netip.Prefix, beyond int) {
 			}
 			g.log.Warn("blackhole ended", "prefix", p.String(), "reason", reason)
 		}
+	}
+	if len(holes) > 0 && len(g.announcedHoles) == 0 && !g.config.takesHoles() {
+		g.log.Error("no peer takes blackholes", "want", "blackhole: true at a peer in gateway.bgp")
 	}
 	if beyond > 0 && beyond != g.beyond {
 		g.log.Error("more blackholes than gateway.blackhole.limit, the later ones are not announced", "not_announced", beyond, "limit", g.config.Blackhole.Limit)

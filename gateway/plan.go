@@ -66,7 +66,7 @@ func (c *Config) makePlan(f facts) plan {
 	seen := c.written()
 	for i := range c.Announce {
 		s := &c.Announce[i]
-		common := s.route()
+		common, room := s.route(), c.PoolLimit
 		for _, prefix := range s.prefixes(f) {
 			if s.From != "" {
 				if why := s.refusal(prefix, allowed, seen); why != "" {
@@ -74,6 +74,12 @@ func (c *Config) makePlan(f facts) plan {
 					continue
 				}
 				seen[prefix] = s.Set
+			}
+			if s.From == fromPool {
+				if room--; room < 0 {
+					p.refused = append(p.refused, fmt.Sprintf("%s: beyond gateway.pool_limit", prefix))
+					continue
+				}
 			}
 			p.add(s, common, prefix, f)
 		}
@@ -116,7 +122,10 @@ func (s *SetConfig) refusal(p netip.Prefix, allowed []netip.Prefix, seen map[net
 func (s *SetConfig) prefixes(f facts) []netip.Prefix {
 	switch s.From {
 	case fromPool:
-		return f.pool
+		// What is announced comes first, as it is the last to be left out.
+		pool := slices.Clone(f.pool)
+		slices.SortStableFunc(pool, func(a, b netip.Prefix) int { return f.absent(a) - f.absent(b) })
+		return pool
 	case fromNode:
 		if !f.node.IsValid() {
 			return nil
@@ -124,6 +133,14 @@ func (s *SetConfig) prefixes(f facts) []netip.Prefix {
 		return []netip.Prefix{f.node}
 	}
 	return parsed(s.Prefixes)
+}
+
+// absent is 1 for a prefix that is not announced yet, else 0.
+func (f *facts) absent(p netip.Prefix) int {
+	if was := f.was[p]; was != nil && was.presence != steering.Withdrawn {
+		return 0
+	}
+	return 1
 }
 
 // add judges one prefix.

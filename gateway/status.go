@@ -65,12 +65,12 @@ func (g *Gateway) Status() Status {
 	s := Status{
 		Name: g.config.Name, Identity: g.identity.String(), AS: g.identity.AS, RouterID: g.identity.RouterID.String(),
 		Stage: stageWords[g.drain.stage], Drained: g.drain.why(), Since: g.drain.since, Started: g.started,
-		Peers: []PeerStatus{}, Announcements: g.current.announcements, Blackholes: []HoleStatus{}, Probes: []ProbeStatus{},
+		Peers: []PeerStatus{}, Announcements: append([]*Announcement{}, g.current.announcements...), Blackholes: []HoleStatus{}, Probes: []ProbeStatus{},
 		Refused: g.refused, BindError: g.bindError,
 	}
 	if g.lists != nil {
 		h := g.lists.Health()
-		s.Lists = &ListStatus{Link: h.Link, AsOf: h.AsOf(), Stale: h.Stale, Hold: h.Hold}
+		s.Lists = listStatus(h)
 	}
 	for _, p := range g.announcer.Status() {
 		s.Peers = append(s.Peers, PeerStatus{p, g.paths.status(p.Name)})
@@ -148,11 +148,15 @@ type ListStatus struct {
 	Hold  string         `json:"hold,omitempty"` // why a mass loss is not obeyed
 }
 
+func listStatus(h upstreams.Health) *ListStatus {
+	return &ListStatus{Link: h.Link, AsOf: h.AsOf(), Stale: h.Stale, Hold: h.Hold}
+}
+
 // wrong is what an operator should know of the lists; "" if nothing.
 func (s *ListStatus) wrong() string {
 	switch {
 	case s.Hold != "":
-		return "on hold: " + s.Hold + "; razor upstreams accept --state-dir ends it"
+		return "on hold: " + s.Hold + "; razor upstreams accept ends it"
 	case s.AsOf.IsZero():
 		return "not known, redis was never read"
 	case s.Link == upstreams.LinkDown:

@@ -99,7 +99,7 @@ func TestListRemarks(t *testing.T) {
 		{ListStatus{Link: upstreams.LinkTracking, AsOf: noon}, ""},
 		{ListStatus{Link: upstreams.LinkDown}, "not known, redis was never read"},
 		{ListStatus{Link: upstreams.LinkTracking, AsOf: noon, Stale: true}, "old, redis is behind its primary since 2026-11-21T12:00:00Z"},
-		{ListStatus{Link: upstreams.LinkTracking, AsOf: noon, Stale: true, Hold: "flush"}, "on hold: flush; razor upstreams accept --state-dir ends it"},
+		{ListStatus{Link: upstreams.LinkTracking, AsOf: noon, Stale: true, Hold: "flush"}, "on hold: flush; razor upstreams accept ends it"},
 	} {
 		if got := tt.status.wrong(); got != tt.want {
 			t.Errorf("%+v: %q", tt.status, got)

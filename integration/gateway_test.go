@@ -156,11 +156,13 @@ announce:
 	for _, g := range gws {
 		g.awaitUp(1)
 	}
-	lab.Eventually("ecmp", func() bool { return len(tor.FIB().Devices("192.0.2.1/32")) == 2 && len(tor.FIB().Devices("2001:db8:ffff::1/128")) == 2 })
+	lab.Eventually("ecmp", func() bool {
+		return len(tor.FIB().Devices("192.0.2.1/32")) == 2 && len(tor.FIB().Devices("2001:db8:ffff::1/128")) == 2
+	})
 	t.Log(frr.Vtysh("show bgp ipv4 unicast 192.0.2.1/32"))
 	t.Log(gws[0].razor("status"))
 	t.Log(gws[0].razor("drain", "gateway"))
-	t.Log(tor.FIB()) 
+	t.Log(tor.FIB())
 	t.Log(gws[0].razor("status"))
 	t.Log(gws[0].razor("undrain", "gateway"))
 	gws[0].awaitUp(1)
