@@ -45,7 +45,7 @@ func (c *Config) Check() []upstreams.Defect {
 	case c.Local.IsValid() && (c.Local.Unmap().Is4() != peer.Is4() || c.Local.IsUnspecified() || c.Local.IsMulticast()):
 		add("local", c.Local.String(), "not an address to reach the peer from", "an address of this host, of the family of the peer")
 	}
-	if c.Interval < LeastInterval || c.Interval > MostInterval || c.Interval%microsecond != 0 {
+	if c.Interval < LeastInterval || c.Interval > MostInterval || c.Interval%time.Microsecond != 0 {
 		add("interval", c.Interval.String(), "out of range", LeastInterval.String()+" to "+MostInterval.String()+", whole microseconds")
 	}
 	if c.Multiplier < 1 || c.Multiplier > 255 {

@@ -89,7 +89,7 @@ func (w *worker) slowDown(gap time.Duration) {
 
 // slowed is the interval at which a peer bears silence for gap after a packet.
 func slowed(gap time.Duration, multiplier uint8) time.Duration {
-	d := (gap / time.Duration(multiplier)).Truncate(microsecond) + microsecond
+	d := (gap / time.Duration(multiplier)).Truncate(time.Microsecond) + time.Microsecond
 	return min(d, MostInterval)
 }
 

@@ -48,16 +48,15 @@ func (d Diagnostic) String() string {
 }
 
 const (
-	version     = 1
-	packetLen   = 24 // without authentication
-	leastAuth   = 2  // octets of an authentication section, at least
-	flagPoll    = 0x20
-	flagFinal   = 0x10
-	flagAuth    = 0x04
-	flagDemand  = 0x02
-	flagMulti   = 0x01
-	diagBits    = 0x1f
-	microsecond = time.Microsecond
+	version    = 1
+	packetLen  = 24 // without authentication
+	leastAuth  = 2  // octets of an authentication section, at least
+	flagPoll   = 0x20
+	flagFinal  = 0x10
+	flagAuth   = 0x04
+	flagDemand = 0x02
+	flagMulti  = 0x01
+	diagBits   = 0x1f
 )
 
 // packet is a control packet without authentication (RFC 5880 §4.1). We send
@@ -101,8 +100,8 @@ func parse(b []byte) (packet, error) {
 		multiplier: b[2],
 		my:         binary.BigEndian.Uint32(b[4:]),
 		your:       binary.BigEndian.Uint32(b[8:]),
-		minTx:      time.Duration(binary.BigEndian.Uint32(b[12:])) * microsecond,
-		minRx:      time.Duration(binary.BigEndian.Uint32(b[16:])) * microsecond,
+		minTx:      time.Duration(binary.BigEndian.Uint32(b[12:])) * time.Microsecond,
+		minRx:      time.Duration(binary.BigEndian.Uint32(b[16:])) * time.Microsecond,
 	}
 	authenticated := flags&flagAuth != 0
 	length := int(b[3])
@@ -140,7 +139,7 @@ func (p *packet) octets() []byte {
 	b = append(b, version<<5|uint8(p.diag)&diagBits, flags, p.multiplier, packetLen)
 	b = binary.BigEndian.AppendUint32(b, p.my)
 	b = binary.BigEndian.AppendUint32(b, p.your)
-	b = binary.BigEndian.AppendUint32(b, uint32(p.minTx/microsecond))
-	b = binary.BigEndian.AppendUint32(b, uint32(p.minRx/microsecond))
+	b = binary.BigEndian.AppendUint32(b, uint32(p.minTx/time.Microsecond))
+	b = binary.BigEndian.AppendUint32(b, uint32(p.minRx/time.Microsecond))
 	return binary.BigEndian.AppendUint32(b, 0) // no echo
 }

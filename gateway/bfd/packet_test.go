@@ -86,8 +86,8 @@ func anyPacket(t *rapid.T) packet {
 		multiplier: rapid.Uint8Range(1, 255).Draw(t, "multiplier"),
 		my:         rapid.Uint32Min(1).Draw(t, "my"),
 		your:       rapid.Uint32Min(1).Draw(t, "your"),
-		minTx:      time.Duration(rapid.Uint32().Draw(t, "minTx")) * microsecond,
-		minRx:      time.Duration(rapid.Uint32().Draw(t, "minRx")) * microsecond,
+		minTx:      time.Duration(rapid.Uint32().Draw(t, "minTx")) * time.Microsecond,
+		minRx:      time.Duration(rapid.Uint32().Draw(t, "minRx")) * time.Microsecond,
 	}
 }
 

@@ -43,7 +43,7 @@ type peer struct {
 }
 
 // unheard is all that is known of a silent peer (RFC 5880 §6.8.1).
-var unheard = peer{state: Down, minRx: microsecond}
+var unheard = peer{state: Down, minRx: time.Microsecond}
 
 // newSession is a session that begins Down and speaks at once.
 func newSession(now time.Time, my uint32, interval time.Duration, multiplier uint8, random func() float64) *session {

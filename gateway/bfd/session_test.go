@@ -198,7 +198,7 @@ func TestDetectionTime(t *testing.T) {
 		{"the slower of both decides: we", 3, 10 * time.Millisecond, 150 * time.Millisecond, fast, 9},
 		{"the multiplier is the peer's", 5, fast, 250 * time.Millisecond, fast, 2},
 		{"one", 1, fast, fast, fast, 3},
-		{"the longest there is does not overflow", 255, (1<<32 - 1) * microsecond, 255 * (1<<32 - 1) * microsecond, fast, 3},
+		{"the longest there is does not overflow", 255, (1<<32 - 1) * time.Microsecond, 255 * (1<<32 - 1) * time.Microsecond, fast, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

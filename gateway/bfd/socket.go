@@ -61,13 +61,13 @@ func openReceiver(addr netip.Addr) (*socket, error) {
 // openSender opens a socket to send to an address from. Its port is in the range
 // of RFC 5881 §4 and of no other session.
 func openSender(to netip.Addr) (s *socket, err error) {
-	any := netip.IPv6Unspecified()
+	local := netip.IPv6Unspecified()
 	if to.Is4() {
-		any = netip.IPv4Unspecified()
+		local = netip.IPv4Unspecified()
 	}
 	for range 100 {
-		source := firstSource + rand.N(uint16(lastSource-firstSource)) + rand.N[uint16](2)
-		if s, err = open(netip.AddrPortFrom(any, source)); err == nil {
+		source := uint16(firstSource + rand.IntN(lastSource-firstSource+1))
+		if s, err = open(netip.AddrPortFrom(local, source)); err == nil {
 			break
 		}
 	}

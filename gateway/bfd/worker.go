@@ -33,7 +33,7 @@ type worker struct {
 	mu       sync.Mutex // for microseconds: receivers wait for it
 	session  *session
 	local    netip.Addr
-	ifIndex  int       // of the zone; 0: any
+	ifIndex  int       // of the zone; 0 without one
 	due      time.Time // what the timer is set to
 	excused  time.Time // the peer's silence is, until then
 	changes  []Change  // not told yet
@@ -151,7 +151,7 @@ func (w *worker) step() (packets []packet, changes []Change, next time.Time) {
 func (w *worker) receive(p packet, from origin) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ifIndex != 0 && w.ifIndex != from.ifIndex {
+	if w.peer.Zone() != "" && w.ifIndex != from.ifIndex {
 		return false
 	}
 	w.counters.received++
