@@ -47,7 +47,8 @@ func New(cfg Config, id Identity, command []string, log *slog.Logger, reg promet
 		p := &peer{
 			config: c, as: id.AS, routerID: id.RouterID, command: command, routes: a.routes,
 			log: log.With("peer", c.Name), metrics: a.metrics,
-			inbound: make(chan *net.TCPConn, 1), wake: make(chan struct{}, 1), sendHold: sendHold,
+			inbound: make(chan *net.TCPConn, 1), wake: make(chan struct{}, 1),
+			openWait: openTimeout, sendHold: max(sendHold, 2*c.Hold),
 		}
 		if c.iface == "" {
 			p.address, _ = ParsePeer(c.Address)

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"slices"
@@ -17,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/goleak"
 )
 
@@ -144,7 +141,7 @@ func (s *side) child() *child {
 
 // metric is the value of a series without the prefix of all names; 0 without it.
 func (s *side) metric(series string) float64 {
-	for line := range strings.Lines(s.exposition()) {
+	for line := range strings.Lines(s.series()) {
 		if text, ok := strings.CutPrefix(line, "razor_gateway_"+series+" "); ok {
 			v, _ := strconv.ParseFloat(strings.TrimSpace(text), 64)
 			return v
@@ -153,11 +150,27 @@ func (s *side) metric(series string) float64 {
 	return 0
 }
 
-// exposition are the metrics as they are scraped.
-func (s *side) exposition() string {
-	w := httptest.NewRecorder()
-	promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	return w.Body.String()
+// series are all samples, as they are scraped.
+func (s *side) series() string {
+	families, err := s.registry.Gather()
+	if err != nil {
+		return err.Error()
+	}
+	var out strings.Builder
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+			}
+			out.WriteString(f.GetName())
+			if labels != nil {
+				out.WriteString("{" + strings.Join(labels, ",") + "}")
+			}
+			fmt.Fprintf(&out, " %v\n", m.GetCounter().GetValue()+m.GetGauge().GetValue())
+		}
+	}
+	return out.String()
 }
 
 func TestSession(t *testing.T) {

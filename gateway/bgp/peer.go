@@ -40,6 +40,7 @@ type peer struct {
 	inbound chan *net.TCPConn
 	wake    chan struct{} // something that is waited for has changed
 
+	openWait time.Duration // for the peer's OPEN and the KEEPALIVE behind it
 	sendHold time.Duration // a peer that takes nothing for so long is gone
 
 	mu       sync.Mutex

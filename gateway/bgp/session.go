@@ -30,10 +30,10 @@ const (
 )
 
 const (
-	openTimeout = 10 * time.Second // for the peer's OPEN and the KEEPALIVE behind it
+	openTimeout = 10 * time.Second
 	refreshGap  = time.Second
 	byeTimeout  = 300 * time.Millisecond
-	// A peer that takes nothing for so long is gone (RFC 9687 §4).
+	// The least of RFC 9687 §4.
 	sendHold = 8 * time.Minute
 	// What came while this process did not run is there within lateTime.
 	lateTime = 100 * time.Millisecond
@@ -309,7 +309,7 @@ func (s *session) silence() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == OpenSent {
-		return 2 * openTimeout // it waits for the peer's OPEN
+		return 2 * s.peer.openWait // it waits for the peer's OPEN
 	}
 	return s.hold * 3 / 4
 }
@@ -318,7 +318,7 @@ func (s *session) silence() time.Duration {
 func (s *session) send(m message) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.within(s.conn.SetWriteDeadline, max(s.peer.sendHold, 2*s.peer.config.Hold))
+	s.within(s.conn.SetWriteDeadline, s.peer.sendHold)
 	_, err := s.conn.Write(m)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &end{reason: endedSend, text: "the peer takes nothing", notify: &notification{code: codeSendHoldTimer}}
@@ -346,7 +346,7 @@ func (s *session) announced(m message) error {
 // hear reads what the peer says.
 func (s *session) hear() error {
 	r := reader(s.conn)
-	s.within(s.conn.SetReadDeadline, openTimeout)
+	s.within(s.conn.SetReadDeadline, s.peer.openWait)
 	if err := s.hearOpen(r); err != nil {
 		return err
 	}
@@ -375,7 +375,7 @@ func (s *session) hearOpen(r *bufio.Reader) error {
 	m, err := readMessage(r)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		n := &notification{code: codeHoldTimer}
-		return &end{reason: endedOpen, text: "no OPEN within " + openTimeout.String(), notify: n}
+		return &end{reason: endedOpen, text: "no OPEN within " + s.peer.openWait.String(), notify: n}
 	}
 	if err != nil {
 		return err
