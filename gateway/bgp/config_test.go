@@ -18,7 +18,8 @@ func sound() Config {
 func TestConfigDefaults(t *testing.T) {
 	t.Parallel()
 	c := sound()
-	c.Hold, c.Peers[0].Hold, c.Blackhole = 30*time.Second, 6*time.Second, true
+	c.Hold, c.Peers[0].Hold, c.Blackhole, c.TTLSecurity = 30*time.Second, 6*time.Second, true, 2
+	c.Peers[0].Multihop = 3
 	c.BFD = &BFDConfig{Multiplier: 5}
 	c.Peers[1].BFD = &BFDConfig{Interval: time.Second}
 	c.Defaults()
@@ -27,16 +28,16 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	want := []PeerConfig{
 		{
-			Name: "tor1", Address: "2001:db8::1", AS: external, Port: 179, Hold: 6 * time.Second, Keepalive: 2 * time.Second,
+			Name: "tor1", Address: "2001:db8::1", AS: external, Port: 179, Hold: 6 * time.Second, Keepalive: 2 * time.Second, Multihop: 3,
 			BFD: &BFDConfig{300 * time.Millisecond, 5},
 		},
 		{
 			Name: "192.0.2.1", Address: "192.0.2.1", AS: "65001.1", Port: 179, Hold: 30 * time.Second, Keepalive: 10 * time.Second,
-			BFD: &BFDConfig{time.Second, 3},
+			BFD: &BFDConfig{time.Second, 3}, TTLSecurity: 2,
 		},
 		{
 			Name: "eth0", AS: external, Port: 179, Hold: 30 * time.Second, Keepalive: 10 * time.Second,
-			BFD: &BFDConfig{300 * time.Millisecond, 5}, iface: "eth0",
+			BFD: &BFDConfig{300 * time.Millisecond, 5}, TTLSecurity: 2, iface: "eth0",
 		},
 	}
 	for i, got := range c.AllPeers() {
@@ -73,6 +74,11 @@ func TestConfigDefects(t *testing.T) {
 		{"graceful_restart no not a restart time", func(c *Config) { c.GracefulRestart = "no"; explicit(c) }},
 		{"connect_retry 10ms out of range", func(c *Config) { c.ConnectRetry = 10 * time.Millisecond; explicit(c) }},
 		{"max_prefixes -1 out of range", func(c *Config) { c.MaxPrefixes = -1; explicit(c) }},
+		{"ttl_security 255 out of range", func(c *Config) {
+			c.TTLSecurity = 255
+			explicit(c)
+			c.Peers[0].TTLSecurity, c.Peers[1].TTLSecurity = 1, 1
+		}},
 		{"bfd.interval 1ms out of range", func(c *Config) { c.BFD = &BFDConfig{Interval: time.Millisecond}; explicit(c) }},
 		{"bfd.multiplier 256 out of range", func(c *Config) { c.BFD = &BFDConfig{Multiplier: 256}; explicit(c) }},
 		{"peers  no peer", func(c *Config) { c.Peers, c.Unnumbered = nil, nil }},

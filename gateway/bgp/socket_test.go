@@ -39,6 +39,7 @@ func TestSocketsFit(t *testing.T) {
 		"password in a file":    {PeerConfig{Password: "word"}, PeerConfig{PasswordFile: file}},
 		"GTSM":                  {PeerConfig{TTLSecurity: 1}, PeerConfig{TTLSecurity: 1}},
 		"GTSM over IPv4":        {PeerConfig{TTLSecurity: 1, Address: "127.0.0.1"}, PeerConfig{TTLSecurity: 1, Address: "127.0.0.1"}},
+		"GTSM, one wants it":    {PeerConfig{TTLSecurity: 1}, PeerConfig{}},
 		"GTSM and multihop 255": {PeerConfig{TTLSecurity: 1, Passive: true}, PeerConfig{Multihop: 255}},
 		"GTSM and a password":   {PeerConfig{TTLSecurity: 1, Password: "word"}, PeerConfig{TTLSecurity: 1, Password: "word"}},
 		"local address":         {PeerConfig{Address: "127.0.0.1"}, PeerConfig{Address: "127.0.0.1", Local: "127.0.0.1"}},
@@ -68,7 +69,7 @@ func TestSocketsDoNotFit(t *testing.T) {
 		},
 		{name: "password here alone", want: noAnswer, one: PeerConfig{Password: "word"}},
 		{name: "password there alone", want: "no answer", other: PeerConfig{Password: "word"}},
-		{name: "too far for GTSM", want: "no OPEN within 1s", one: PeerConfig{TTLSecurity: 1}, other: PeerConfig{Passive: true}},
+		{name: "too far for GTSM", want: "no OPEN within 1s", one: PeerConfig{TTLSecurity: 1}, other: PeerConfig{Passive: true, Multihop: 64}},
 	}
 	for i := range list { // all at once: they wait
 		c := &list[i]
@@ -84,13 +85,16 @@ func TestSocketsDoNotFit(t *testing.T) {
 	}
 }
 
-// A file without a password is noticed at the start.
+// A file without a password is noticed at the start, and before.
 func TestPasswordFile(t *testing.T) {
 	t.Parallel()
 	cfg := Config{Port: freePorts(t, 1)[0], Peers: []PeerConfig{{Address: "::1", PasswordFile: "/dev/null"}}}
 	cfg.Defaults()
+	if d := cfg.CheckFiles(); len(d) != 1 || d[0].Key != "gateway.bgp.peers[0].password_file" || d[0].Reason != "not a password" {
+		t.Error(d)
+	}
 	a := New(cfg, Identity{AS: 65001}, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "not a password of 1 to 80 octets") {
+	if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "not a password") {
 		t.Error(err)
 	}
 }
