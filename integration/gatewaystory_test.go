@@ -1,0 +1,224 @@
+package integration
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/razor-steering/razor/integration/netlab"
+)
+
+// A front is a router with an example of deploy/routers for its configuration, and
+// gateways behind it:
+//
+//	client eth0 ── swp9 tor ┬─ swp1 ── eth0 gw1
+//	                        ├─ swp2 ── eth0 gw2
+//	                        └─ …
+//
+// Each gateway's node has its /64 on loopback, and answers at the VIPs wherever they
+// are bound.
+type front struct {
+	t        testing.TB
+	lab      *netlab.Lab
+	client   *netlab.Node
+	tor      *netlab.Node
+	fib      *netlab.FIBWatch
+	frr      *netlab.FRR // or BIRD
+	bird     *netlab.BIRD
+	gateways []*behind
+}
+
+// behind is a gateway behind a front.
+type behind struct {
+	*announcer
+
+	link *netlab.Link
+}
+
+// The ways in which a gateway is connected, as the peers of its configuration. The
+// link of an unnumbered one has no addresses.
+const (
+	byPassword = `peers: [{name: tor, address: "%s", password: change-me, ttl_security: 1}]`
+	byAddress  = `peers: [{name: tor, address: "%s", ttl_security: 1}]`
+	asGuest    = `peers: [{name: tor, address: "%s"}]`
+	unnumbered = `unnumbered: [eth0]`
+)
+
+// newFront is a front without gateways; edit changes the example, as an operator
+// does: old and new texts in turn.
+func newFront(tb testing.TB, file string, edit ...string) *front {
+	tb.Helper()
+	lab := netlab.New(tb)
+	f := &front{t: tb, lab: lab, client: lab.Node("client"), tor: lab.Node("tor")}
+	lab.Link(f.tor, "swp9", f.client, "eth0", "2001:db8:0:9::1/64", "192.0.2.128/31")
+	f.client.Run("ip", "route", "add", "default", "via", "192.0.2.128")
+	f.client.Run("ip", "-6", "route", "add", "default", "via", "2001:db8:0:9::1")
+	f.fib = f.tor.WatchFIB()
+	conf, err := os.ReadFile("../deploy/routers/" + file)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	text := strings.NewReplacer(edit...).Replace(string(conf))
+	if strings.HasPrefix(file, "bird") {
+		f.bird = f.tor.StartBIRD(text)
+	} else {
+		f.frr = f.tor.StartFRR(text)
+	}
+	return f
+}
+
+// connect adds a node for a gateway, and returns the peers of its configuration.
+func (f *front) connect(way string) (node *netlab.Node, link *netlab.Link, peers string) {
+	f.t.Helper()
+	i := len(f.gateways) + 1
+	node = f.lab.Node(fmt.Sprint("gw", i))
+	var addrs []string
+	if peers = way; way != unnumbered {
+		addrs = []string{fmt.Sprintf("2001:db8:0:%d::1/64", i)}
+		peers = fmt.Sprintf(way, fmt.Sprintf("2001:db8:0:%d::1", i))
+	}
+	link = f.lab.Link(f.tor, fmt.Sprint("swp", i), node, "eth0", addrs...)
+	f.settle(node, link.A.Local, i)
+	return node, link, peers
+}
+
+// settle gives a node its /64 and its way to clients.
+func (f *front) settle(node *netlab.Node, tor netip.Addr, number int) {
+	f.t.Helper()
+	router := tor.WithZone("").String()
+	node.Run("ip", "addr", "add", nodePrefix(number).Addr().Next().String()+"/64", "dev", "lo")
+	node.Run("ip", "-6", "route", "add", "default", "via", router, "dev", "eth0")
+	node.Run("ip", "-4", "route", "add", "default", "via", "inet6", router, "dev", "eth0")
+	for _, vip := range []string{vip4, vip6} {
+		node.Echo(service(vip))
+	}
+}
+
+// nodePrefix is the /64 of a gateway's node.
+func nodePrefix(number int) netip.Prefix {
+	return netip.MustParsePrefix(fmt.Sprintf("2001:db8:5e:%d::/64", number))
+}
+
+// service is where nodes answer at a VIP.
+func service(vip string) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParsePrefix(vip).Addr(), 80)
+}
+
+// gateway starts a gateway with one way to the router, and the rest of its section.
+func (f *front) gateway(way, rest string) *behind {
+	f.t.Helper()
+	node, link, peers := f.connect(way)
+	g := &behind{announcer: startGateway(f.t, node, "bgp:\n  "+peers+"\n"+rest), link: link}
+	f.gateways = append(f.gateways, g)
+	return g
+}
+
+// until waits until prefixes go to these devices alone.
+func (f *front) until(devices []string, prefixes ...string) {
+	f.t.Helper()
+	f.fib.Until(fmt.Sprint(prefixes, " on ", devices), func(fib netlab.FIB) bool {
+		return !slices.ContainsFunc(prefixes, func(p string) bool { return !slices.Equal(fib.Devices(p), devices) })
+	})
+}
+
+// devices are those of all gateways.
+func (f *front) devices() []string {
+	var out []string
+	for _, g := range f.gateways {
+		out = append(out, g.link.A.Device)
+	}
+	return out
+}
+
+// sharedSection is the same on every host.
+const sharedSection = `
+announce:
+  - {set: vips, prefixes: [198.51.100.1, "2001:db8:ffff::1"], bind: true}
+  - {from: node}
+`
+
+// Gateways behind one router share the flows to VIPs of both families, in every way
+// that the examples know to connect one. Their configurations differ in nothing but
+// where the router is, and not even there without addresses.
+func TestGatewaysShareFlows(t *testing.T) {
+	t.Parallel()
+	for _, e := range []struct {
+		file string
+		ways []string
+	}{
+		{"frr-tor.conf", []string{byPassword, byAddress, asGuest}},
+		{"frr-tor-unnumbered.conf", []string{unnumbered, unnumbered}},
+		{"cumulus-tor.conf", []string{unnumbered, unnumbered}},
+		{"bird-tor.conf", []string{byPassword, byAddress, asGuest, unnumbered}},
+	} {
+		t.Run(e.file, func(t *testing.T) {
+			t.Parallel()
+			f := newFront(t, e.file)
+			for _, way := range e.ways {
+				f.gateway(way, sharedSection)
+			}
+			f.until(f.devices(), vip4, vip6)
+			for i, device := range f.devices() {
+				f.until([]string{device}, nodePrefix(i+1).String())
+			}
+			for _, g := range f.gateways {
+				g.awaitUp(1) // one session for both families
+			}
+			for _, vip := range []string{vip4, vip6} {
+				for _, network := range []string{"tcp", "udp"} {
+					f.spreads(network, vip)
+				}
+			}
+		})
+	}
+}
+
+// spreads holds that flows to a VIP reach every gateway, and none fails.
+func (f *front) spreads(network, vip string) {
+	f.t.Helper()
+	flows := f.client.Flows(network, service(vip), 64)
+	if len(flows.To) != len(f.gateways) || flows.Failed != nil {
+		f.t.Errorf("%s to %s: %+v", network, vip, flows)
+	}
+}
+
+// thousand is an example for more VIPs than its ranges have, and a section that
+// announces 512 of each family.
+func thousand() (edit []string, section string) {
+	var prefixes []string
+	for i := range 512 {
+		prefixes = append(prefixes, fmt.Sprintf("198.18.%d.%d, \"2001:db8:ffff::%x\"", i/256, i%256, i+1))
+	}
+	return []string{"198.51.100.0/24", "198.18.0.0/23"},
+		"announce:\n  - {set: vips, prefixes: [" + strings.Join(prefixes, ", ") + "]}\n"
+}
+
+// vips are how many single addresses have next hops.
+func vips(fib netlab.FIB) int {
+	n := 0
+	for p, hops := range fib {
+		if p.IsSingleIP() && len(hops) > 0 && hops[0].Via.IsValid() {
+			n++
+		}
+	}
+	return n
+}
+
+// All of 1,024 prefixes arrive, and all of them go.
+func TestThousandPrefixes(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"frr-tor.conf", "bird-tor.conf"} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			edit, section := thousand()
+			f := newFront(t, file, edit...)
+			g := f.gateway(byPassword, section)
+			f.fib.Until("1,024 prefixes", func(fib netlab.FIB) bool { return vips(fib) == 1024 })
+			g.Terminate()
+			f.fib.Until("none", func(fib netlab.FIB) bool { return vips(fib) == 0 })
+		})
+	}
+}
