@@ -193,7 +193,7 @@ func thousand() (edit []string, section string) {
 		prefixes = append(prefixes, fmt.Sprintf("198.18.%d.%d, \"2001:db8:ffff::%x\"", i/256, i%256, i+1))
 	}
 	return []string{"198.51.100.0/24", "198.18.0.0/23"},
-		"announce:\n  - {set: vips, prefixes: [" + strings.Join(prefixes, ", ") + "]}\n"
+		"drain: {converge: 100ms, settle: 100ms}\nannounce:\n  - {set: vips, prefixes: [" + strings.Join(prefixes, ", ") + "]}\n"
 }
 
 // vips are how many single addresses have next hops.
