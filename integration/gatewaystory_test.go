@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/razor-steering/razor/integration/netlab"
 )
@@ -35,14 +37,18 @@ type front struct {
 type behind struct {
 	*announcer
 
-	link *netlab.Link
+	link    *netlab.Link
+	number  int
+	address string // of its end of the link; "" of an unnumbered one
+	service string // file that is there while what it announces works
 }
 
 // The ways in which a gateway is connected, as the peers of its configuration. The
-// link of an unnumbered one has no addresses.
+// first is for gw1 and the second for gw2, as the examples know these. The link of an
+// unnumbered one has no addresses.
 const (
-	byPassword = `peers: [{name: tor, address: "%s", password: change-me, ttl_security: 1}]`
-	byAddress  = `peers: [{name: tor, address: "%s", ttl_security: 1}]`
+	byPassword = `peers: [{name: tor, address: "%s", password: change-me, ttl_security: 1, bfd: {interval: 100ms, multiplier: 3}}]`
+	byAddress  = `peers: [{name: tor, address: "%s", ttl_security: 1, bfd: {interval: 100ms, multiplier: 3}}]`
 	asGuest    = `peers: [{name: tor, address: "%s"}]`
 	unnumbered = `unnumbered: [eth0]`
 )
@@ -70,30 +76,50 @@ func newFront(tb testing.TB, file string, edit ...string) *front {
 	return f
 }
 
-// connect adds a node for a gateway, and returns the peers of its configuration.
-func (f *front) connect(way string) (node *netlab.Node, link *netlab.Link, peers string) {
+// gateway starts a further gateway, with a way to the router and the rest of its
+// section, in which $SERVICE is the file of its service.
+func (f *front) gateway(way, rest string) *behind {
 	f.t.Helper()
 	i := len(f.gateways) + 1
-	node = f.lab.Node(fmt.Sprint("gw", i))
-	var addrs []string
-	if peers = way; way != unnumbered {
-		addrs = []string{fmt.Sprintf("2001:db8:0:%d::1/64", i)}
-		peers = fmt.Sprintf(way, fmt.Sprintf("2001:db8:0:%d::1", i))
+	g := &behind{number: i}
+	f.gateways = append(f.gateways, g)
+	node := f.lab.Node(fmt.Sprint("gw", i))
+	var subnets []string
+	switch way {
+	case unnumbered:
+	case asGuest:
+		subnets = []string{fmt.Sprintf("2001:db8:0:3:%d::1/80", i)}
+	default:
+		subnets = []string{fmt.Sprintf("2001:db8:0:%d::1/64", i)}
 	}
-	link = f.lab.Link(f.tor, fmt.Sprint("swp", i), node, "eth0", addrs...)
-	f.settle(node, link.A.Local, i)
-	return node, link, peers
-}
-
-// settle gives a node its /64 and its way to clients.
-func (f *front) settle(node *netlab.Node, tor netip.Addr, number int) {
-	f.t.Helper()
-	router := tor.WithZone("").String()
-	node.Run("ip", "addr", "add", nodePrefix(number).Addr().Next().String()+"/64", "dev", "lo")
+	g.link = f.lab.Link(f.tor, fmt.Sprint("swp", i), node, "eth0", subnets...)
+	peers := way
+	if subnets != nil {
+		peers = fmt.Sprintf(way, g.link.A.Addrs[0])
+		g.address = g.link.B.Addrs[0].String()
+	}
+	g.service = filepath.Join(node.Dir, "service")
+	g.serve(f.t, true)
+	router := g.link.A.Local.WithZone("").String()
+	node.Run("ip", "addr", "add", nodePrefix(i).Addr().Next().String()+"/64", "dev", "lo")
 	node.Run("ip", "-6", "route", "add", "default", "via", router, "dev", "eth0")
 	node.Run("ip", "-4", "route", "add", "default", "via", "inet6", router, "dev", "eth0")
 	for _, vip := range []string{vip4, vip6} {
 		node.Echo(service(vip))
+	}
+	g.announcer = startGateway(f.t, node, "bgp:\n  "+peers+"\n"+strings.ReplaceAll(rest, "$SERVICE", g.service))
+	return g
+}
+
+// serve has the service be there, or not.
+func (g *behind) serve(tb testing.TB, up bool) {
+	tb.Helper()
+	err := os.Remove(g.service)
+	if up {
+		err = os.WriteFile(g.service, nil, 0o644)
+	}
+	if err != nil {
+		tb.Fatal(err)
 	}
 }
 
@@ -107,19 +133,10 @@ func service(vip string) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParsePrefix(vip).Addr(), 80)
 }
 
-// gateway starts a gateway with one way to the router, and the rest of its section.
-func (f *front) gateway(way, rest string) *behind {
+// until waits until prefixes go to these devices alone, and returns since when.
+func (f *front) until(devices []string, prefixes ...string) time.Time {
 	f.t.Helper()
-	node, link, peers := f.connect(way)
-	g := &behind{announcer: startGateway(f.t, node, "bgp:\n  "+peers+"\n"+rest), link: link}
-	f.gateways = append(f.gateways, g)
-	return g
-}
-
-// until waits until prefixes go to these devices alone.
-func (f *front) until(devices []string, prefixes ...string) {
-	f.t.Helper()
-	f.fib.Until(fmt.Sprint(prefixes, " on ", devices), func(fib netlab.FIB) bool {
+	return f.fib.Until(fmt.Sprint(prefixes, " on ", devices), func(fib netlab.FIB) bool {
 		return !slices.ContainsFunc(prefixes, func(p string) bool { return !slices.Equal(fib.Devices(p), devices) })
 	})
 }
