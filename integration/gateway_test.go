@@ -95,20 +95,28 @@ func (a *announcer) status() gateway.Status {
 	return s
 }
 
+// awaitUp waits until so many peers are up.
 func (a *announcer) awaitUp(peers int) {
 	a.tb.Helper()
-	var s gateway.Status
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		s = a.status()
+	a.until(fmt.Sprint(peers, " peers are up"), func(s gateway.Status) bool {
 		up := 0
 		for _, p := range s.Peers {
 			if p.State == "established" {
 				up++
 			}
 		}
-		if up == peers {
+		return up == peers
+	})
+}
+
+// until waits until the gateway says so.
+func (a *announcer) until(what string, ok func(gateway.Status) bool) {
+	a.tb.Helper()
+	var s gateway.Status
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if s = a.status(); ok(s) {
 			return
 		}
 	}
-	a.tb.Fatalf("%d peers never came up: %+v", peers, s.Peers)
+	a.tb.Fatalf("waiting until %s: timed out; %+v", what, s)
 }

@@ -1,0 +1,123 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/razor-steering/razor/gateway"
+)
+
+// gatewayEvent is something after which the router uses the first of two gateways no
+// longer, and its end, after which it does again.
+type gatewayEvent struct {
+	name    string
+	noticed bool // by BFD, which has to run before
+	happen  func(g *behind)
+	end     func(g *behind)
+}
+
+var gatewayEvents = []gatewayEvent{
+	{name: "kill -9", happen: func(g *behind) { g.Kill() }, end: func(g *behind) { g.start() }},
+	{name: "drain", happen: func(g *behind) { go gateway.DrainLive(g.tb.Context(), g.stateDir(), "") }, end: (*behind).undrain},
+	{
+		name:   "service down, which 2 probes notice, 100 ms apart",
+		happen: func(g *behind) { g.serve(g.tb, false) }, end: func(g *behind) { g.serve(g.tb, true) },
+	},
+	{
+		name: "silent link, BFD 3 × 100 ms", noticed: true,
+		happen: func(g *behind) { g.link.Drop() }, end: func(g *behind) { g.link.Heal() },
+	},
+	{
+		name: "silent process, BFD 3 × 100 ms", noticed: true,
+		happen: func(g *behind) { g.Stop() }, end: func(g *behind) { g.Continue() },
+	},
+	{name: "link down", happen: func(g *behind) { g.link.Down() }, end: func(g *behind) { g.link.Up() }},
+}
+
+// undrain waits for the drain to end, and ends it.
+func (g *behind) undrain() {
+	g.tb.Helper()
+	g.until("drained", func(s gateway.Status) bool { return s.Stage == "drained" && s.Peers[0].State == "idle" })
+	if _, err := gateway.UndrainLive(g.tb.Context(), g.stateDir()); err != nil {
+		g.tb.Error(err)
+	}
+}
+
+const timesSection = `
+drain: {converge: 500ms, settle: 100ms}
+probes:
+  - {name: service, kind: exec, command: [/usr/bin/test, -e, $SERVICE], interval: 100ms, fall: 2, hold_down: 100ms}
+announce:
+  - {set: vips, prefixes: [198.51.100.1, "2001:db8:ffff::1"], bind: true, when: service, floor: 0}
+`
+
+// How long it takes from an event until the router has changed the last of its routes,
+// and from the end of the event until it has again: a table with what is usual, and
+// the most.
+func TestGatewayTimes(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"frr-tor.conf", "bird-tor.conf"} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			f := newFront(t, file)
+			f.gateway(strings.Replace(byPassword, "}]", ", graceful_restart: off}]", 1), timesSection)
+			f.gateway(byAddress, timesSection)
+			g := f.gateways[0]
+			var rows []string
+			for _, e := range gatewayEvents {
+				var gone, back []time.Duration
+				for range rounds(1, 20) {
+					f.until(f.devices(), vip4, vip6)
+					f.lab.Eventually("BFD", func() bool { return !e.noticed || f.watches(g) })
+					from := time.Now()
+					e.happen(g)
+					gone = append(gone, f.until([]string{"swp2"}, vip4, vip6).Sub(from))
+					from = time.Now()
+					e.end(g)
+					back = append(back, f.until(f.devices(), vip4, vip6).Sub(from))
+				}
+				rows = append(rows, fmt.Sprintf("| %s | %s | %s |", e.name, usualAndMost(gone), usualAndMost(back)))
+			}
+			t.Log("\n| event | gone, median and most | back |\n|---|---|---|\n" + strings.Join(rows, "\n"))
+		})
+	}
+}
+
+func usualAndMost(took []time.Duration) string {
+	slices.Sort(took)
+	return fmt.Sprint(took[len(took)/2].Round(time.Millisecond), ", ", took[len(took)-1].Round(time.Millisecond))
+}
+
+// watches tells whether the router and the gateway watch the path between them, as
+// fast as they agreed on: BFD begins slowly.
+func (f *front) watches(g *behind) bool {
+	f.t.Helper()
+	s := g.status()
+	if len(s.Peers) != 1 || s.Peers[0].BFD == nil || s.Peers[0].BFD.State != "up" {
+		return false
+	}
+	if f.bird != nil {
+		for line := range strings.Lines(f.bird.Birdc("show bfd sessions")) {
+			words := strings.Fields(line)
+			if len(words) > 5 && words[0] == g.address {
+				return words[2] == "Up" && words[5] == "0.300"
+			}
+		}
+		return false
+	}
+	var sessions []struct {
+		Peer   string
+		Status string
+		Remote int `json:"remote-transmit-interval"`
+	}
+	f.frr.JSON("show bfd peers json", &sessions)
+	for _, s := range sessions {
+		if s.Peer == g.address {
+			return s.Status == "up" && s.Remote == 100
+		}
+	}
+	return false
+}
