@@ -65,9 +65,7 @@ func (f *front) drainsUnseen() {
 	if n := seen() - before; n != 0 {
 		f.t.Errorf("%d packets after the withdrawal", n)
 	}
-	if _, err := gateway.UndrainLive(f.t.Context(), g.stateDir()); err != nil {
-		f.t.Error(err)
-	}
+	g.undrain()
 	f.until(f.devices(), vip4, vip6)
 	f.lab.Eventually("packets for the gateway that is back", func() bool { return seen() > before })
 	end()
