@@ -24,6 +24,8 @@ type uplink struct {
 	frr *netlab.FRR
 	fib *netlab.FIBWatch
 	gw  *netlab.Node
+
+	peer string // the gateway's address
 }
 
 // uplinkTor takes what any gateway announces.
@@ -54,7 +56,7 @@ drain: {converge: 1s, settle: 100ms}
 
 func newUplink(t *testing.T) *uplink {
 	t.Helper()
-	u := &uplink{t: t, lab: netlab.New(t)}
+	u := &uplink{t: t, lab: netlab.New(t), peer: "2001:db8:0:1::2"}
 	u.tor, u.gw = u.lab.Node("tor"), u.lab.Node("gw")
 	u.lab.Link(u.tor, "swp1", u.gw, "eth0", "2001:db8:0:1::1/64")
 	u.frr = u.tor.StartFRR(uplinkTor)
@@ -106,8 +108,8 @@ type session struct {
 func (u *uplink) session() session {
 	u.t.Helper()
 	out := map[string]session{}
-	u.frr.JSON("show bgp neighbors 2001:db8:0:1::2 json", &out)
-	return out["2001:db8:0:1::2"]
+	u.frr.JSON("show bgp neighbors "+u.peer+" json", &out)
+	return out[u.peer]
 }
 
 func (u *uplink) untilSessions(n int) {
@@ -420,7 +422,10 @@ func TestGatewayWithoutRights(t *testing.T) {
 
 	g.configure(strings.Replace(uplinkPeer, "bgp:", "bgp:\n  unnumbered: [eth0]", 1) + `announce: [{set: vips, prefixes: [198.51.100.1]}]`)
 	g.Process = u.gw.Start("setpriv", without("net_raw")...)
-	u.untilRoute(one4, "198.51.100.1")
-	g.untilLog("operation not permitted")
+	u.untilSessions(2)
+	g.untilLog(`level=ERROR msg="peer is not looked for" peer=eth0 err="router advertisements on eth0 are not permitted; want CAP_NET_RAW"`)
 	u.until([]string{one4})
+	if said, err := g.razor("status"); err != nil || !strings.Contains(said, "router advertisements on eth0 are not permitted; want CAP_NET_RAW, ") {
+		t.Errorf("status: %v\n%s", err, said)
+	}
 }

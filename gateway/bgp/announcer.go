@@ -90,7 +90,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 	for _, p := range a.peers {
 		g.Go(func() error { return p.run(ctx) })
 		if p.config.iface != "" {
-			g.Go(func() error { return p.discover(ctx) })
+			g.Go(func() error { p.discover(ctx); return nil })
 		}
 	}
 	return g.Wait()
