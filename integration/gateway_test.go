@@ -117,6 +117,9 @@ func (a *announcer) until(what string, ok func(gateway.Status) bool) {
 		if s = a.status(); ok(s) {
 			return
 		}
+		if !a.Alive() {
+			a.tb.Fatalf("waiting until %s: the gateway has ended", what)
+		}
 	}
 	a.tb.Fatalf("waiting until %s: timed out; %+v", what, s)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,14 @@ type behind struct {
 	link    *netlab.Link
 	number  int
 	address string // of its end of the link; "" of an unnumbered one
+	bgp     string // the first part of its section
 	service string // file that is there while what it announces works
+}
+
+// section is the gateway's, with all but its peers in rest, where $SERVICE is the file
+// of its service.
+func (g *behind) section(rest string) string {
+	return g.bgp + strings.ReplaceAll(rest, "$SERVICE", g.service)
 }
 
 // The ways in which a gateway is connected, as the peers of its configuration. The
@@ -76,8 +84,8 @@ func newFront(tb testing.TB, file string, edit ...string) *front {
 	return f
 }
 
-// gateway starts a further gateway, with a way to the router and the rest of its
-// section, in which $SERVICE is the file of its service.
+// gateway starts a further gateway, with a way to the router, before which there may be
+// further settings of BGP, and the rest of its section.
 func (f *front) gateway(way, rest string) *behind {
 	f.t.Helper()
 	i := len(f.gateways) + 1
@@ -85,17 +93,17 @@ func (f *front) gateway(way, rest string) *behind {
 	f.gateways = append(f.gateways, g)
 	node := f.lab.Node(fmt.Sprint("gw", i))
 	var subnets []string
-	switch way {
-	case unnumbered:
-	case asGuest:
+	switch {
+	case strings.HasSuffix(way, unnumbered):
+	case strings.HasSuffix(way, asGuest):
 		subnets = []string{fmt.Sprintf("2001:db8:0:3:%d::1/80", i)}
 	default:
 		subnets = []string{fmt.Sprintf("2001:db8:0:%d::1/64", i)}
 	}
 	g.link = f.lab.Link(f.tor, fmt.Sprint("swp", i), node, "eth0", subnets...)
-	peers := way
+	g.bgp = "bgp:\n  " + way + "\n"
 	if subnets != nil {
-		peers = fmt.Sprintf(way, g.link.A.Addrs[0])
+		g.bgp = fmt.Sprintf(g.bgp, g.link.A.Addrs[0])
 		g.address = g.link.B.Addrs[0].String()
 	}
 	g.service = filepath.Join(node.Dir, "service")
@@ -107,7 +115,7 @@ func (f *front) gateway(way, rest string) *behind {
 	for _, vip := range []string{vip4, vip6} {
 		node.Echo(service(vip))
 	}
-	g.announcer = startGateway(f.t, node, "bgp:\n  "+peers+"\n"+strings.ReplaceAll(rest, "$SERVICE", g.service))
+	g.announcer = startGateway(f.t, node, g.section(rest))
 	return g
 }
 
@@ -121,6 +129,22 @@ func (g *behind) serve(tb testing.TB, up bool) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// speakers are the processes of the gateway's speakers.
+func (g *behind) speakers() []int {
+	var out []int
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", g.PID))
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		for word := range strings.FieldsSeq(string(text)) {
+			pid, _ := strconv.Atoi(word)
+			if command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(command), "\x00speaker") {
+				out = append(out, pid)
+			}
+		}
+	}
+	return out
 }
 
 // nodePrefix is the /64 of a gateway's node.
