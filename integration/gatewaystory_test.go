@@ -226,15 +226,19 @@ func (f *front) spreads(network, vip string) {
 	}
 }
 
-// thousand is an example for more VIPs than its ranges have, and a section that
-// announces 512 of each family.
+// thousand is a change of an example, for more VIPs than its ranges have, and a section
+// that announces 512 of each family.
 func thousand() (edit []string, section string) {
-	var prefixes []string
-	for i := range 512 {
-		prefixes = append(prefixes, fmt.Sprintf("198.18.%d.%d, \"2001:db8:ffff::%x\"", i/256, i%256, i+1))
-	}
 	return []string{"198.51.100.0/24", "198.18.0.0/23"},
-		"drain: {converge: 100ms, settle: 100ms}\nannounce:\n  - {set: vips, prefixes: [" + strings.Join(prefixes, ", ") + "]}\n"
+		"drain: {converge: 100ms, settle: 100ms}\nannounce:\n  - {set: vips, prefixes: [\"" + strings.Join(thousandPrefixes(), `", "`) + "\"]}\n"
+}
+
+func thousandPrefixes() []string {
+	var out []string
+	for i := range 512 {
+		out = append(out, fmt.Sprintf("198.18.%d.%d/32", i/256, i%256), fmt.Sprintf("2001:db8:ffff::%x/128", i+1))
+	}
+	return out
 }
 
 // vips are how many single addresses have next hops.

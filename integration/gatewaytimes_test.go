@@ -80,7 +80,7 @@ func TestGatewayTimes(t *testing.T) {
 				var gone, back []time.Duration
 				for range rounds(1, 20) {
 					f.until(f.devices(), vip4, vip6)
-					f.lab.Eventually("BFD", func() bool { return !e.noticed || f.watches(g) })
+					f.lab.Eventually("BFD", func() bool { return !e.noticed || f.watches(g, 100*time.Millisecond) })
 					from := time.Now()
 					e.happen(g)
 					gone = append(gone, f.until([]string{"swp2"}, vip4, vip6).Sub(from))
@@ -103,19 +103,19 @@ func usualAndMost(took []time.Duration) string {
 	return fmt.Sprint(took[len(took)/2].Round(time.Millisecond), ", ", took[len(took)-1].Round(time.Millisecond))
 }
 
-// watches tells whether the router and the gateway watch the path between them, as
-// fast as they agreed on: BFD begins slowly.
-func (f *front) watches(g *behind) bool {
+// watches tells whether the router and the gateway watch the path between them with
+// three packets of an interval: BFD begins slowly.
+func (f *front) watches(g *behind, interval time.Duration) bool {
 	f.t.Helper()
 	s := g.status()
-	if len(s.Peers) != 1 || s.Peers[0].BFD == nil || s.Peers[0].BFD.State != "up" {
+	if len(s.Peers) != 1 || s.Peers[0].BFD == nil || s.Peers[0].BFD.Detection != (3*interval).Seconds() {
 		return false
 	}
 	if f.bird != nil {
 		for line := range strings.Lines(f.bird.Birdc("show bfd sessions")) {
 			words := strings.Fields(line)
 			if len(words) > 5 && words[0] == g.address {
-				return words[2] == "Up" && words[5] == "0.300"
+				return words[2] == "Up" && words[5] == fmt.Sprintf("%.3f", (3*interval).Seconds())
 			}
 		}
 		return false
@@ -123,12 +123,12 @@ func (f *front) watches(g *behind) bool {
 	var sessions []struct {
 		Peer   string
 		Status string
-		Remote int `json:"remote-transmit-interval"`
+		Remote int64 `json:"remote-transmit-interval"`
 	}
 	f.frr.JSON("show bfd peers json", &sessions)
 	for _, s := range sessions {
 		if s.Peer == g.address {
-			return s.Status == "up" && s.Remote == 100
+			return s.Status == "up" && s.Remote == interval.Milliseconds()
 		}
 	}
 	return false
