@@ -15,6 +15,9 @@ ARGS     ?=
 BENCH    ?= .
 FUZZTIME ?= 30s
 
+# Most tests wait for servers and routers rather than compute.
+PARALLEL ?= 6
+
 # With CI=true a test that cannot run has failed.
 ifeq ($(CI),true)
 export RAZOR_TEST_REQUIRE := 1
@@ -37,11 +40,11 @@ build: ## Build bin/razor
 
 .PHONY: test
 test: deps-test ## Run the tests, and install what they need
-	$(GO) test $(RACE) -shuffle=on -timeout 10m ./...
+	$(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 20m ./...
 
 .PHONY: test-long
 test-long: deps-test ## Run the long tests, then every fuzz target for 60 s
-	RAZOR_LONG=1 $(GO) test $(RACE) -shuffle=on -timeout 2h ./...
+	RAZOR_LONG=1 $(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 2h ./...
 	$(MAKE) fuzz FUZZTIME=60s
 
 .PHONY: lint
