@@ -55,7 +55,7 @@ type peer struct {
 	alarm    bool          // it is held off for longer than once in a while
 	why      *end          // of the last session
 	whyAt    time.Time
-	said     string    // of what could not be connected, so that it is said once
+	said     string    // of what keeps a session from being established, so that it is said once
 	stopping *end      // no more sessions; how they end
 	called   time.Time // when it called last
 	kept     time.Time // until when the peer keeps the routes of a session that ended
@@ -183,7 +183,7 @@ func (p *peer) take(ctx context.Context, g *errgroup.Group, conn *net.TCPConn, o
 	// A second call of the peer means that it has given up the first.
 	for _, old := range p.sessions {
 		if !outbound && !old.outbound && old.stateNow() != Established {
-			old.finish(&end{reason: endedCollision, text: "the peer called again"})
+			old.finish(&end{reason: endedByPeer, text: "the peer gave up and called again"})
 		}
 	}
 	p.sessions = append(p.sessions, s)
@@ -308,7 +308,13 @@ func (p *peer) over(s *session, why *end) {
 		p.kept = now.Add(p.config.restartTime())
 	}
 	if was != Established && len(p.sessions) > 0 { // the other goes on
-		p.log.Debug("second connection ended", "was", string(was), "reason", why.text)
+		level := slog.LevelWarn
+		if why.reason == endedCollision {
+			level = slog.LevelDebug
+		} else {
+			p.why, p.whyAt = why, now
+		}
+		p.log.Log(context.Background(), level, "one of two connections ended", "was", string(was), "reason", why.text)
 		return
 	}
 	p.why, p.whyAt, p.next = why, now, now
@@ -316,8 +322,14 @@ func (p *peer) over(s *session, why *end) {
 		p.next = now.Add(jittered(p.config.ConnectRetry))
 	}
 	level := slog.LevelWarn
-	if why.reason == endedAdmin || why.reason == endedByRestart {
+	switch {
+	case why.reason == endedAdmin || why.reason == endedByRestart:
 		level = slog.LevelInfo
+	case was == Established:
+	case p.said == why.text:
+		level = slog.LevelDebug
+	default:
+		p.said = why.text
 	}
 	p.log.Log(context.Background(), level, "peer is down", "was", string(was), "for", lived.Round(time.Millisecond).String(), "reason", why.text)
 	p.routes.poke()

@@ -489,7 +489,11 @@ func (s *session) refresh(f steering.Family) {
 // notified is the end that the peer asked for.
 func notified(m message) error {
 	n := parseNotification(m.body())
-	return &end{reason: endedNotified, text: "the peer says: " + n.Error(), fault: n.refusal()}
+	reason := endedNotified
+	if n.code == codeCease && n.subcode == ceaseCollision {
+		reason = endedCollision
+	}
+	return &end{reason: reason, text: "the peer says: " + n.Error(), fault: n.refusal()}
 }
 
 // learnt counts the prefixes of the peer. An UPDATE that is malformed in a way
