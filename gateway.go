@@ -44,7 +44,7 @@ func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
 		return gateway.Run(ctx, cfg.Gateway, opt, p.log, p.registry, p.ready.set)
 	}))
 	if errors.Is(err, gateway.ErrRestart) {
-		return again()
+		return again(cmd.Context())
 	}
 	return err
 }
@@ -65,11 +65,18 @@ func (c *config) sameBeside(next *config) bool {
 }
 
 // again makes this process one of the binary that is there now, with the same
-// command line.
-func again() error {
+// command line. Whoever told it to end meanwhile is obeyed: a signal that was taken
+// is not seen by the next one.
+func again(ctx context.Context) error {
 	path, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // from here on they end the process
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(10 * time.Millisecond): // for one that is on its way to ctx
 	}
 	return fmt.Errorf("start %s again: %w", path, syscall.Exec(path, os.Args, os.Environ()))
 }
@@ -95,7 +102,12 @@ func (c *cli) drainGatewayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "gateway [NAME]", Short: "Withdraw what a gateway announces, in an orderly way", Long: drainGatewayLong, Example: drainGatewayExample,
 		Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
+			switch {
+			case len(args) == 0 && force:
+				return errors.New("--force is for the edge of a NAME")
+			case len(args) > 0 && reason != "":
+				return errors.New("--reason is for the gateway on this host, a STATE in Redis has none")
+			case len(args) > 0:
 				return c.write(cmd, func(ctx context.Context, w *upstreams.Writer, cfg *config) (string, error) {
 					return w.DrainEdge(ctx, cfg.DNS.RedisZones(), args[0], force)
 				})

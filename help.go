@@ -28,9 +28,11 @@ nothing of it is kept.`
   razor demo --dns-port 5301 --redis-port 6391 --http-port 8054`
 
 	checkLong = `Say what the roles would refuse, without starting them: mistakes in the
-configuration, ports of razor dns that are taken (those of a running razor with
-the same state_dir are not), a gateway that cannot tell who it is. Then, if
-Redis answers, name every key and member there that is left out.
+configuration, ports of razor dns and razor gateway that are taken (those of a
+running razor with the same state_dir are not), a gateway that cannot tell who
+it is. Then, if Redis answers, name every key and member there that is left out,
+and, where the gateway follows the lists, every member of its edge's pool that
+it would not announce.
 
 With --diff nothing of that, but what the gateway of the configuration would
 announce, withdraw and change compared with the one of another file, if all its
@@ -64,7 +66,7 @@ drains: it tells the peers that it leaves (RFC 8326), waits until traffic is
 elsewhere, withdraws, and closes the sessions. A second signal ends it at once.
 
 SIGHUP reloads the configuration: sets, probes and times change in place. Where
-peers or identity differ the gateway starts again, and SIGUSR2 or razor restart
+anything else differs the gateway starts again, and SIGUSR2 or razor restart
 gateway do the same for a new binary: the peers keep the routes meanwhile
 (RFC 4724). A configuration with a mistake changes nothing.`
 
@@ -72,9 +74,9 @@ gateway do the same for a new binary: the peers keep the routes meanwhile
   razor gateway --config /etc/razor/razor.yaml`
 
 	statusLong = `Show what the gateway on this host does: its peers with the number of prefixes
-that each was told, every prefix with what becomes of it and why, blackholes and
-probes. The gateway is found by gateway.state_dir of the configuration. The exit
-status is 1 if none answers.`
+that each was told, every prefix with what becomes of it and why, blackholes,
+probes, and what is wrong beside. The gateway is found by gateway.state_dir of
+the configuration. The exit status is 1 if none answers.`
 
 	statusExample = `  razor status
   razor status --json | jq '.peers[] | select(.state != "established")'`
@@ -82,7 +84,7 @@ status is 1 if none answers.`
 	drainGatewayLong = `Take a gateway out of service: its peers hear that it leaves (RFC 8326), and,
 when traffic is elsewhere, that nothing is announced; then the sessions are
 closed. Returns when that is done. It stays drained over restarts until it is
-undrained.
+undrained. On a gateway that is drained already the reason changes.
 
 Without NAME it is the gateway on this host. With NAME, the edge of that name is
 drained by its STATE in Redis: its addresses leave the answers, and its gateway,
@@ -100,7 +102,8 @@ edge of that name by its STATE in Redis.`
 
 	restartGatewayLong = `Have the gateway on this host start again, with the binary and the
 configuration that are there now. The peers keep the routes meanwhile (RFC
-4724), BFD goes on. Refused while the configuration has a mistake.`
+4724), BFD goes on. Returns when it answers again. Refused while the
+configuration has a mistake.`
 
 	restartGatewayExample = `  razor restart gateway`
 

@@ -11,12 +11,21 @@ import (
 )
 
 // tryPorts opens and closes every port that the configuration asks for, and
-// lists those that cannot be had. Those that a running razor with the same
-// state directory has are as they should be.
+// lists those that cannot be had.
 func (c *cli) tryPorts(ctx context.Context, cfg *config) []upstreams.Defect {
-	running := upstreams.ControlAnswers(ctx, cfg.DNS.StateDir)
+	out := c.taken(ctx, cfg.DNS.StateDir, append(razor.CheckListen(ctx, cfg.DNS), tryHTTP(ctx, cfg.HTTP.dns())...))
+	if cfg.Gateway.Used() {
+		out = append(out, c.taken(ctx, cfg.Gateway.StateDir, append(cfg.Gateway.BGP.CheckListen(ctx), tryHTTP(ctx, cfg.HTTP.gateway())...))...)
+	}
+	return out
+}
+
+// taken leaves out the ports that a running razor with the state directory has: they
+// are as they should be.
+func (c *cli) taken(ctx context.Context, stateDir string, defects []upstreams.Defect) []upstreams.Defect {
+	running := upstreams.ControlAnswers(ctx, stateDir)
 	var out []upstreams.Defect
-	for _, d := range append(razor.CheckListen(ctx, cfg.DNS), tryHTTP(ctx, cfg.HTTP.dns())...) {
+	for _, d := range defects {
 		switch {
 		case running && d.Reason == upstreams.PortInUse:
 		case d.Reason == syscall.EACCES.Error():

@@ -102,11 +102,6 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 	if err != nil {
 		return controlDefect(cfg.StateDir, err)
 	}
-	// Before anything is bound: another gateway, whose addresses those are, has it.
-	if err := g.announcer.Listen(ctx); err != nil {
-		_ = control.Close()
-		return err
-	}
 	return g.run(ctx, control)
 }
 
@@ -156,6 +151,11 @@ func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regist
 func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	// Before anything is bound: another gateway, whose addresses those are, has it.
+	if err := g.announcer.Listen(inner); err != nil {
+		_ = control.Close()
+		return err
+	}
 	group, inner := errgroup.WithContext(inner)
 	group.Go(func() error { return upstreams.ServeControl(inner, control, g.verbs()) })
 	if g.lists != nil {
@@ -225,6 +225,7 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 	g.mu.Unlock()
 	switch {
 	case restart && !leaving:
+		g.log.Info("restarting, routes kept")
 		g.handOver()
 		return true, ErrRestart
 	case !leaving || !done:
@@ -567,7 +568,6 @@ func (g *Gateway) reload(ctx context.Context, group *errgroup.Group, restart boo
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if restart || beside || g.config.needsRestart(&next) {
-		g.log.Info("restarting, routes kept")
 		g.restart = true
 		return
 	}

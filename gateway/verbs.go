@@ -3,9 +3,11 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/razor-steering/razor/upstreams"
 )
@@ -17,6 +19,9 @@ const (
 	undrainPath = "/gateway/undrain"
 	restartPath = "/gateway/restart"
 )
+
+// restartTimeout is how long a gateway that starts again may not answer.
+const restartTimeout = 30 * time.Second
 
 // maxWhy bounds the reason that an operator gives, which goes to the peers.
 const maxWhy = 128
@@ -33,9 +38,28 @@ func UndrainLive(ctx context.Context, stateDir string) (string, error) {
 }
 
 // RestartLive has it start again with the binary and the configuration that are
-// there now. The peers keep the routes.
+// there now, and waits until it answers. The peers keep the routes.
 func RestartLive(ctx context.Context, stateDir string) (string, error) {
-	return upstreams.ControlCall(ctx, stateDir, http.MethodPost, restartPath)
+	before, err := StatusLive(ctx, stateDir)
+	if err != nil {
+		return "", err
+	}
+	if _, err := upstreams.ControlCall(ctx, stateDir, http.MethodPost, restartPath); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
+	defer cancel()
+	for {
+		now, err := StatusLive(ctx, stateDir)
+		if err == nil && !now.Started.Equal(before.Started) {
+			return "restarted, routes kept", nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", errors.New("it does not come back; see its log")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // StatusLive is what the running gateway does.

@@ -246,7 +246,7 @@ probes:
 	events := u.gw.Start("ip", "monitor", "address")
 	from := u.now()
 
-	if said, err := g.razor("restart", "gateway"); err != nil || said != "restarting, routes kept\n" {
+	if said, err := g.razor("restart", "gateway"); err != nil || said != "restarted, routes kept\n" {
 		t.Errorf("restart: %v: %s", err, said)
 	}
 	u.untilSessions(2)

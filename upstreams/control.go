@@ -116,6 +116,9 @@ func ControlCall(ctx context.Context, dir, method, path string) (string, error) 
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			return "", fmt.Errorf("%s: permission denied; ask as root, or as the user of that razor", socket)
+		}
 		if dial, ok := errors.AsType[*net.OpError](err); ok {
 			return "", fmt.Errorf("%s: no razor answers there: %w", socket, dial.Err)
 		}
@@ -127,6 +130,9 @@ func ControlCall(ctx context.Context, dir, method, path string) (string, error) 
 		return "", err
 	}
 	text := strings.TrimSpace(string(body))
+	if resp.StatusCode == http.StatusNotFound {
+		return "", fmt.Errorf("%s: the razor there has another role, and no answer to this", socket)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return "", errors.New(text)
 	}

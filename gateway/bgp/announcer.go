@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -96,6 +97,16 @@ func (a *Announcer) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// CheckListen is what would keep an announcer from its port.
+func (c *Config) CheckListen(ctx context.Context) []upstreams.Defect {
+	l, err := listen(ctx, c.Port)
+	if err != nil {
+		return []upstreams.Defect{upstreams.BindDefect("gateway.bgp.port", strconv.Itoa(c.Port), err)}
+	}
+	_ = l.Close()
+	return nil
+}
+
 // setKeys tells the listener the passwords of the peers.
 func (a *Announcer) setKeys(l listener) error {
 	for _, p := range a.peers {
@@ -118,7 +129,7 @@ func (a *Announcer) setKeys(l listener) error {
 func (a *Announcer) answer(ctx context.Context, l listener) error {
 	for {
 		conn, err := l.AcceptTCP()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
