@@ -73,7 +73,7 @@ func TestGatewayLists(t *testing.T) {
 	u := newUplink(t)
 	redis, sections := u.startLists()
 	fillLists := func() {
-		redis.DoArgs("HSET", "z.example:CONFIG", "SOA", "ns. host. 1 2 3 4 5")
+		redis.DoArgs("HSET", "z.example:CONFIG", "SOA", "ns. host. 1 2 3 4 5", "TTL", "1")
 		redis.Do("SADD all.z.example:EDGES edge1 edge2")
 		redis.Do("SADD edge2:A 198.51.100.200")
 		redis.Do("SADD edge2:AAAA 2001:db8:ffff::200")
@@ -146,11 +146,11 @@ announce: [{from: pool, bind: true}]
 	redis.Restart() // with nothing in it
 	g.untilStatus("another hold", func(s gateway.Status) bool { return s.Lists != nil && s.Lists.Hold != "" })
 	fillLists()
-	redis.Do("SREM edge1:A 203.0.113.1")
 	g.untilStatus("the end of the other hold", func(s gateway.Status) bool { return s.Lists.Hold == "" })
 	u.keeps(from, one4, one6)
 
 	// What stands in the pool and is not announced is found before it is live.
+	redis.Do("SREM edge1:A 203.0.113.1")
 	said, err := g.razor("check")
 	if err != nil {
 		t.Errorf("check of a good pool: %v: %s", err, said)

@@ -406,9 +406,9 @@ func TestGatewayWithoutRights(t *testing.T) {
 	without := func(capability string, rest ...string) []string {
 		return append([]string{"--bounding-set", "-" + capability, razor, "gateway", "--config", g.config}, rest...)
 	}
-	g.configure(uplinkPeer + `announce: [{set: vips, prefixes: [198.51.100.1], bind: true}]`)
+	g.configure(uplinkPeer + `announce: [{set: vips, prefixes: [198.51.100.1]}, {set: bound, prefixes: [198.51.100.2], bind: true}]`)
 	g.Process = u.gw.Start("setpriv", without("net_admin")...)
-	u.until([]string{one4})
+	u.until([]string{one4}, two4)
 	g.untilLog(`level=ERROR msg="addresses not bound" err="binding on loopback is not permitted; want CAP_NET_ADMIN"`)
 	if said, err := g.razor("status"); err != nil || !strings.Contains(said, "not bound: binding on loopback is not permitted; want CAP_NET_ADMIN\n") {
 		t.Errorf("status: %v\n%s", err, said)
