@@ -42,8 +42,8 @@ router bgp 4200000000
 exit
 bfd
  profile fast
-  transmit-interval 100
-  receive-interval 100
+  transmit-interval 300
+  receive-interval 300
  exit
 exit
 `
@@ -52,8 +52,9 @@ const boundBIRD = `
 log stderr all;
 router id 192.0.2.1;
 protocol device { }
-protocol bfd { interface "swp1" { interval 100 ms; multiplier 3; }; }
+protocol bfd { interface "swp1" { interval 300 ms; multiplier 3; }; }
 protocol bgp edge {
+  debug { events };
   local as 4200000000;
   neighbor 2001:db8:0:1::2 as 4200000001;
   connect delay time 1;
@@ -63,6 +64,9 @@ protocol bgp edge {
   ipv6 { import all; export none; };
 }
 `
+
+// calm is an interval that a busy machine keeps to: three times of it decide.
+const calm = 300 * time.Millisecond
 
 // bound is a router whose BGP session follows its BFD session.
 type bound interface {
@@ -90,12 +94,10 @@ func (r boundToFRR) established() string {
 type boundToBIRD struct{ birdRouter }
 
 func (r boundToBIRD) established() string {
-	for line := range strings.Lines(r.bird.Birdc("show protocols edge")) {
-		if f := strings.Fields(line); len(f) > 5 && f[0] == "edge" && f[5] == "Established" {
-			return f[4]
-		}
+	if !strings.Contains(r.bird.Birdc("show protocols edge"), "Established") {
+		return ""
 	}
-	return ""
+	return fmt.Sprint("for the ", strings.Count(r.bird.Log(), "BGP session established"), ". time")
 }
 
 // bounds are the routers, with a gateway that is their peer by BGP and BFD.
@@ -112,11 +114,11 @@ func bounds(t *testing.T, test func(t *testing.T, c *cable, p *bfdProcess, r bou
 			t.Parallel()
 			c := newCable(t)
 			c.tors, c.gws = c.tors[1:2], c.gws[1:2] // the IPv6 addresses
-			p := c.start(100 * time.Millisecond)
+			p := c.start(calm)
 			c.gw.StartBIRD(speakerBIRD)
 			r := tt.start(c.tor)
 			c.lab.Eventually("bgp", func() bool { return r.established() != "" })
-			c.up(p, r, 100*time.Millisecond)
+			c.up(p, r, calm)
 			test(t, c, p, r)
 		})
 	}
@@ -156,9 +158,9 @@ func TestBFDHandover(t *testing.T) {
 		before, changes, old := r.established(), len(p.changes()), p.session(c.tors[0])
 		for range 3 {
 			p.handOver()
-			time.Sleep(time.Second) // far beyond the detection time of before
+			time.Sleep(2 * time.Second) // far beyond the detection time of before
 			p.restart()
-			c.up(p, r, 100*time.Millisecond)
+			c.up(p, r, calm)
 		}
 		if got := r.established(); got != before {
 			t.Errorf("bgp: %q, was %q", got, before)

@@ -42,6 +42,7 @@ func startBFD(lab *netlab.Lab, node *netlab.Node, sessions ...bfd.Config) *bfdPr
 // restart runs it again when it has ended. What the last one handed over is gone
 // on with.
 func (p *bfdProcess) restart() {
+	_ = os.Remove(filepath.Join(p.node.Dir, "status")) // what the last one said
 	p.Process = p.node.Start("env", bfdFolder+"="+p.node.Dir, os.Args[0], "-test.run=^TestBFDProcess$", "-test.timeout=0")
 }
 
