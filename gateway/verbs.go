@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/razor-steering/razor/upstreams"
@@ -119,7 +121,9 @@ func (g *Gateway) serveRestart(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	fmt.Fprintln(w, "restarting, routes kept")
+	const said = "restarting, routes kept\n"
+	w.Header().Set("Content-Length", strconv.Itoa(len(said))) // so that it is whole when this process is another
+	_, _ = io.WriteString(w, said)
 	if f, ok := w.(http.Flusher); ok {
 		f.Flush()
 	}

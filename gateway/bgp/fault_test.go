@@ -328,18 +328,24 @@ func TestCollision(t *testing.T) {
 	}
 }
 
-// A second connection beside a session that is established ends, unless the peer
-// restarted and kept the routes meanwhile (RFC 4724 §5).
+// A second connection beside a session that is established ends, unless that is old
+// and the peer restarted and kept the routes meanwhile (RFC 4724 §5).
 func TestCallsTwice(t *testing.T) {
 	t.Parallel()
-	for _, graceful := range []bool{false, true} {
-		t.Run(fmt.Sprint("graceful restart ", graceful), func(t *testing.T) {
+	for _, tt := range []struct{ graceful, old bool }{{false, true}, {true, false}, {true, true}} {
+		t.Run(fmt.Sprintf("%+v", tt), func(t *testing.T) {
 			t.Parallel()
+			graceful := tt.graceful && tt.old
 			s := byHand(t, PeerConfig{})
 			o := handOpen()
-			o.restart.present = graceful
+			o.restart.present = tt.graceful
 			h, _ := establish(t, s, o)
 			until(t, "established", func() bool { return s.state() == Established })
+			if tt.old {
+				s.peers["hand"].sessions[0].mu.Lock()
+				s.peers["hand"].sessions[0].since = time.Now().Add(-openTimeout)
+				s.peers["hand"].sessions[0].mu.Unlock()
+			}
 			ended := h.live()
 			time.Sleep(2 * callGap)
 			again := dial(t, s, "::1")

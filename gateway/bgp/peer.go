@@ -194,6 +194,13 @@ func (p *peer) take(ctx context.Context, g *errgroup.Group, conn *net.TCPConn, o
 	})
 }
 
+// age is for how long the session has been in its state.
+func (s *session) age() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.since)
+}
+
 func (s *session) stateNow() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,7 +209,8 @@ func (s *session) stateNow() State {
 
 // openReceived decides between two connections (RFC 4271 §6.8): the one that the
 // side with the higher identifier began stays. One that is established gives way
-// only to a peer that restarted and still has our routes (RFC 4724 §5).
+// only to a peer that restarted and still has our routes (RFC 4724 §5), which does
+// not happen at once: else both have called at the same time.
 func (p *peer) openReceived(s *session) *end {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -217,7 +225,7 @@ func (p *peer) openReceived(s *session) *end {
 		}
 		switch {
 		case other.stateNow() == Established:
-			if s.outbound || !o.restart.present || p.config.restartTime() == 0 {
+			if s.outbound || other.age() < openTimeout || !o.restart.present || p.config.restartTime() == 0 {
 				return collision
 			}
 			other.finish(&end{reason: endedByPeer, text: "the peer restarted"})
