@@ -191,7 +191,7 @@ bgp:
 	for _, words := range []string{"signal: killed", "SIGSEGV"} {
 		h.says("level=ERROR", `msg="speaker died`, words)
 	}
-	h.says("speaker is silent")
+	h.says("speaker: silent")
 	h.lab.Eventually("all routes to be announced", func() bool {
 		return h.value(`announced_routes{family="IPv4",peer="tor"}`) == 1 && h.value(`announced_routes{family="IPv6",peer="tor"}`) == 2
 	})
@@ -475,5 +475,121 @@ func TestMisfits(t *testing.T) {
 	h.kept(before)
 	if h.value(`peer_sessions_total{peer="tor"}`) != 1 {
 		t.Error("the session of a peer that fits has ended")
+	}
+}
+
+// sorts are routers of different kinds, which take what they can of one gateway. Each
+// has a link of its own, with these addresses; X is the gateway's end.
+var sorts = []struct {
+	name, link string
+	peer       string // settings of the gateway
+	frr, bird  string // configuration, of one of the two
+	routes     string // what is to be in the FIB
+	says       []string
+}{
+	{
+		name: "over-ipv4", link: "10.9.0.1/24", routes: vip4,
+		frr: `
+router bgp 4200000001
+ bgp router-id 192.0.2.1
+ no bgp ebgp-requires-policy
+ neighbor X remote-as external
+`,
+	},
+	{
+		name: "internal", link: "2001:db8:2:1::1/64", peer: "as: internal", routes: vip4 + " " + vip6,
+		frr: `
+router bgp 4200009001
+ bgp router-id 192.0.2.2
+ no bgp default ipv4-unicast
+ neighbor X remote-as internal
+ neighbor X capability extended-nexthop
+ address-family ipv4 unicast
+  neighbor X activate
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor X activate
+ exit-address-family
+`,
+	},
+	{
+		name: "two-octets", link: "2001:db8:2:2::1/64", peer: `as: "64512"`, routes: vip4 + " " + vip6,
+		bird: `
+router id 192.0.2.3;
+protocol device { }
+protocol kernel { ipv4 { export all; }; }
+protocol kernel { ipv6 { export all; }; }
+protocol bgp edge {
+  local as 64512;
+  neighbor X external;
+  enable as4 no;
+  connect delay time 1;
+  ipv4 { import all; export none; extended next hop on; };
+  ipv6 { import all; export none; };
+}
+`,
+	},
+	{
+		name: "no-next-hop", link: "2001:db8:2:3::1/64", peer: "ttl_security: 1, password: word", routes: vip6,
+		says: []string{"level=WARN", "peer takes no IPv4 routes over IPv6"},
+		bird: `
+router id 192.0.2.4;
+protocol device { }
+protocol kernel { ipv4 { export all; }; }
+protocol kernel { ipv6 { export all; }; }
+protocol bgp edge {
+  local as 64513;
+  neighbor X external;
+  ttl security on;
+  password "word";
+  connect delay time 1;
+  ipv4 { import all; export none; };
+  ipv6 { import all; export none; };
+}
+`,
+	},
+	{
+		name: "passive", link: "2001:db8:2:4::1/64", peer: "passive: true", routes: vip6,
+		bird: `
+router id 192.0.2.5;
+protocol device { }
+protocol kernel { ipv6 { export all; }; }
+protocol bgp edge {
+  local as 4200000005;
+  neighbor X external;
+  connect delay time 1;
+  ipv6 { import all; export none; };
+}
+`,
+	},
+}
+
+func TestSortsOfRouters(t *testing.T) {
+	t.Parallel()
+	h := &harmed{t: t, lab: netlab.New(t)}
+	gw := h.lab.Node("gw")
+	section := "bgp:\n  as: 4200009001\n  node: 2001:db8:2:1::/64\n  peers:"
+	var fibs []*netlab.FIBWatch
+	for i, s := range sorts {
+		n := h.lab.Node(fmt.Sprint("r", i))
+		l := h.lab.Link(n, "swp1", gw, fmt.Sprint("eth", i), s.link)
+		fibs = append(fibs, n.WatchFIB())
+		settings := strings.TrimSuffix(fmt.Sprintf("name: %s, address: %q, %s", s.name, l.A.Addrs[0], s.peer), ", ")
+		section += "\n    - {" + settings + "}"
+		conf := strings.ReplaceAll(s.frr+s.bird, " X", " "+l.B.Addrs[0].String())
+		if s.frr != "" {
+			n.StartFRR(conf)
+		} else {
+			n.StartBIRD(conf)
+		}
+	}
+	h.start(gw, section, len(sorts))
+	for i, s := range sorts {
+		for _, p := range []string{vip4, vip6} {
+			fibs[i].Until(s.name+" to have "+s.routes, func(f netlab.FIB) bool { return (f.Devices(p) != nil) == strings.Contains(s.routes, p) })
+		}
+		if s.says != nil {
+			h.says(append(s.says, "peer="+s.name)...)
+		}
 	}
 }
