@@ -22,7 +22,7 @@ type gatewayEvent struct {
 
 var gatewayEvents = []gatewayEvent{
 	{name: "kill -9", happen: func(g *behind) { g.Kill() }, end: func(g *behind) { g.start() }},
-	{name: "drain", happen: func(g *behind) { go gateway.DrainLive(g.tb.Context(), g.stateDir(), "") }, wait: (*behind).awaitDrained, end: (*behind).undrain},
+	{name: "drain", happen: (*behind).beginDrain, wait: (*behind).awaitDrained, end: (*behind).undrain},
 	{
 		name:   "service down, which 2 probes notice, 100 ms apart",
 		happen: func(g *behind) { g.serve(g.tb, false) }, end: func(g *behind) { g.serve(g.tb, true) },
@@ -41,6 +41,11 @@ var gatewayEvents = []gatewayEvent{
 // longDown waits: FRR before 9.0 does not tell the kernel of a hop again as long as it
 // keeps the group that the kernel has taken it out of, a second in the examples.
 func longDown(*behind) { time.Sleep(1500 * time.Millisecond) }
+
+// beginDrain drains the gateway, and does not wait for it.
+func (g *behind) beginDrain() {
+	go func() { _, _ = gateway.DrainLive(g.tb.Context(), g.stateDir(), "") }()
+}
 
 func (g *behind) awaitDrained() {
 	g.tb.Helper()
