@@ -71,20 +71,20 @@ func (z *Zone) Eligible(p *steering.Pool) *steering.Pool {
 // Name is what is known of one name, be it of a zone, a route elsewhere or a
 // group. A nil *Name has nothing.
 type Name struct {
-	pools   [2]*steering.Pool // of the name and of its eligible edges, before any skip list
+	pools   [2]*steering.Pool  // of the name and of its eligible edges, before any skip list
 	own     *[2]*steering.Pool // of the name itself, where pools are not; nil else
-	Groups  *Groups           // of group_consistent_hash; nil without
-	Route   string            // the route that the name is stuck to, wire form; "" without
-	Count   int               // COUNT of the name's own CONFIG; 0 without
-	Shard   int               // SHARD of it; 0 without
-	Floor   *float64          // FLOOR of it; nil without
-	OnEmpty OnEmpty           // ON_EMPTY of it; "" without
-	ALPN    []string          // ALPN of it; nil without
-	Port    uint16            // PORT of it; 0 without
-	State   AdminState        // of the edge of that name
-	drained bool              // names lead to it or it has edges, and all is drained by hand
-	below   int               // names that exist strictly below
-	keys    int               // keys of this name
+	Groups  *Groups            // of group_consistent_hash; nil without
+	Route   string             // the route that the name is stuck to, wire form; "" without
+	Count   int                // COUNT of the name's own CONFIG; 0 without
+	Shard   int                // SHARD of it; 0 without
+	Floor   *float64           // FLOOR of it; nil without
+	OnEmpty OnEmpty            // ON_EMPTY of it; "" without
+	ALPN    []string           // ALPN of it; nil without
+	Port    uint16             // PORT of it; 0 without
+	State   AdminState         // of the edge of that name
+	drained bool               // names lead to it or it has edges, and all is drained by hand
+	below   int                // names that exist strictly below
+	keys    int                // keys of this name
 }
 
 // Pool is the pool of a family that the name is answered from, before any skip
