@@ -24,13 +24,17 @@ func every(n int, list []hostile.Case) []hostile.Case {
 	return out
 }
 
-// victim is an announcer with the hostile peer, and how that connects. What it did
-// before is forgiven each time: there are more cases than pauses.
+// victim is an announcer with the hostile peer, and how that connects: when the
+// session before has ended. What it did in that is forgiven, as there are more cases
+// than there is time for pauses.
 func victim(t *testing.T) (*side, hostile.Connect) {
 	t.Helper()
 	s := byHand(t, PeerConfig{Hold: 3 * time.Second}, withRoutes(hosts(10)))
 	p := s.peers["hand"]
 	return s, func(ctx context.Context) (net.Conn, error) {
+		for _, _, open := s.Sessions(); open > 0 && ctx.Err() == nil; _, _, open = s.Sessions() {
+			time.Sleep(time.Millisecond)
+		}
 		p.mu.Lock()
 		p.pause, p.held, p.called = 0, time.Time{}, time.Time{}
 		p.mu.Unlock()
