@@ -119,6 +119,9 @@ func TestHeldOff(t *testing.T) {
 	if st.State != Idle || !st.HeldUntil.After(time.Now()) || !strings.Contains(st.LastError, "bad peer AS") {
 		t.Errorf("%+v", st)
 	}
+	if n := s.log.count("level=WARN", "peer is down"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
 	if s.metric(`peer_held_off{peer="hand"}`) != 1 {
 		t.Error("no alarm in the metrics")
 	}
