@@ -10,10 +10,11 @@ import (
 	"github.com/razor-steering/razor/gateway"
 )
 
-// gatewayEvent is something after which the router uses the first of two gateways no
-// longer, and its end, after which it does again.
+// gatewayEvent is something after which the router uses one of two gateways no longer,
+// and its end, after which it does again.
 type gatewayEvent struct {
 	name    string
+	off     bool // of the gateway without graceful restart: its routes would stay
 	noticed bool // by BFD, which has to run before
 	happen  func(g *behind)
 	wait    func(g *behind) // for its end to make sense; may be nil
@@ -21,7 +22,7 @@ type gatewayEvent struct {
 }
 
 var gatewayEvents = []gatewayEvent{
-	{name: "kill -9", happen: func(g *behind) { g.Kill() }, end: func(g *behind) { g.start() }},
+	{name: "kill -9, graceful restart off", off: true, happen: func(g *behind) { g.Kill() }, end: func(g *behind) { g.start() }},
 	{name: "drain", happen: (*behind).beginDrain, wait: (*behind).awaitDrained, end: (*behind).undrain},
 	{
 		name:   "service down, which 2 probes notice, 100 ms apart",
@@ -35,7 +36,7 @@ var gatewayEvents = []gatewayEvent{
 		name: "silent process, BFD 3 × 100 ms", noticed: true,
 		happen: func(g *behind) { g.Stop() }, end: func(g *behind) { g.Continue() },
 	},
-	{name: "link down", happen: func(g *behind) { g.link.Down() }, wait: longDown, end: func(g *behind) { g.link.Up() }},
+	{name: "link down", noticed: true, happen: func(g *behind) { g.link.Down() }, wait: longDown, end: func(g *behind) { g.link.Up() }},
 }
 
 // longDown waits: FRR before 9.0 does not tell the kernel of a hop again as long as it
@@ -79,16 +80,19 @@ func TestGatewayTimes(t *testing.T) {
 			f := newFront(t, file, "error wait time 1, 30", "error wait time 1, 1")
 			f.gateway(strings.Replace(byPassword, "}]", ", graceful_restart: off}]", 1), timesSection)
 			f.gateway(byAddress, timesSection)
-			g := f.gateways[0]
 			var rows []string
 			for _, e := range gatewayEvents {
+				g, other := f.gateways[1], f.gateways[0]
+				if e.off {
+					g, other = other, g
+				}
 				var gone, back []time.Duration
 				for range rounds(1, 20) {
 					f.until(f.devices(), vip4, vip6)
 					f.lab.Eventually("BFD", func() bool { return !e.noticed || f.watches(g, 100*time.Millisecond) })
 					from := time.Now()
 					e.happen(g)
-					gone = append(gone, f.until([]string{"swp2"}, vip4, vip6).Sub(from))
+					gone = append(gone, f.until([]string{other.link.A.Device}, vip4, vip6).Sub(from))
 					if e.wait != nil {
 						e.wait(g)
 					}
