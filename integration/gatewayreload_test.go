@@ -37,7 +37,7 @@ router bgp 4200000000
  no bgp default ipv4-unicast
  neighbor 2001:db8:0:1::2 remote-as external
  neighbor 2001:db8:0:1::2 timers 3 9
- neighbor 2001:db8:0:1::2 timers connect 1
+ neighbor 2001:db8:0:1::2 passive
  neighbor 2001:db8:0:1::2 capability extended-nexthop
  address-family ipv4 unicast
   neighbor 2001:db8:0:1::2 activate

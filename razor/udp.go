@@ -18,6 +18,8 @@ const (
 	receiveBuffer = 4 << 20 // octets that wait for a worker
 	// drain is how long a stopping server still answers what has arrived.
 	drain = 50 * time.Millisecond
+	// lastCall bounds that under a flood.
+	lastCall = time.Second
 	// maxUDP is the largest message read; a query is far below.
 	maxUDP = 4096
 )
@@ -86,9 +88,18 @@ func (s *server) serveUDP(ctx context.Context, c *udpSocket) error {
 	a := s.newAnswerer()
 	in := make([]byte, maxUDP)
 	oob := make([]byte, 64)
+	var stopped time.Time
 	for {
 		n, oobn, flags, from, err := c.conn.ReadMsgUDPAddrPort(in, oob)
 		if err != nil {
+			if ctx.Err() != nil && stopped.IsZero() {
+				stopped = time.Now()
+			}
+			// A deadline comes before what has arrived, if this goroutine had to wait.
+			if time.Since(stopped) < lastCall && errors.Is(err, os.ErrDeadlineExceeded) && c.unread() {
+				_ = c.conn.SetReadDeadline(time.Now().Add(drain))
+				continue
+			}
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
@@ -111,6 +122,17 @@ func (s *server) serveUDP(ctx context.Context, c *udpSocket) error {
 		// The network may refuse an answer; the client asks again.
 		_, _, _ = c.conn.WriteMsgUDPAddrPort(out, control, from)
 	}
+}
+
+// unread tells whether something has arrived that was not read.
+func (c *udpSocket) unread() bool {
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	n := 0
+	err = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
+	return err == nil && n > 0
 }
 
 // replyFrom makes of the control message of a query that of its answer: sent
