@@ -16,7 +16,7 @@ BENCH    ?= .
 FUZZTIME ?= 30s
 
 # Most tests wait for servers and routers rather than compute.
-PARALLEL ?= 6
+PARALLEL ?= 4
 
 # With CI=true a test that cannot run has failed.
 ifeq ($(CI),true)

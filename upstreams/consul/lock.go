@@ -20,7 +20,7 @@ const (
 	beatTTL   = 3 * time.Second  // without a beat for so long, the lock goes to another
 	slowTTL   = 10 * time.Second // where only sessions have one; the least that Consul takes
 	lockWait  = time.Second      // of the query that proves the lock
-	leaveTime = 2 * time.Second
+	leaveTime = 5 * time.Second
 	lockDelay = time.Millisecond // of a lost lock until it can be had: writes are fenced by epochs
 	service   = "razor-sync"
 )
