@@ -152,7 +152,7 @@ func (f *front) openings() (end func()) {
 				switch {
 				case err == nil:
 					_ = c.Close()
-				case errors.Is(err, syscall.EPIPE):
+				case errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET):
 					// It was taken and ended, and what the client said to that went to
 					// the other gateway: the router moves flows.
 				default:

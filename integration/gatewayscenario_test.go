@@ -329,6 +329,7 @@ func (s *script) agrees() {
 	slices.Sort(want)
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if got = s.routes(); slices.Equal(got, want) {
+			s.t.Logf("the router has all %d routes", len(want))
 			return
 		}
 	}
