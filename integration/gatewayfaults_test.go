@@ -167,7 +167,7 @@ func TestSpeakerDies(t *testing.T) {
 bgp:
   hold: 3s
   peers:
-    - {name: tor, address: "2001:db8:0:1::1", password: change-me, ttl_security: 1, bfd: {interval: 100ms}}`, 1)
+    - {name: tor, address: "2001:db8:0:1::1", password: change-me, ttl_security: 1, bfd: {interval: 1s}}`, 1)
 	// FRR begins the session of BFD anew when that of BGP has begun.
 	h.peer("tor", "seen by BFD", func(p gateway.PeerStatus) bool { return p.State == "established" && p.BFD.State == "up" })
 	before, failures := h.vips("swp1"), h.status().Peers[0].BFD.Failures
