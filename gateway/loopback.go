@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -12,6 +13,11 @@ import (
 
 	"github.com/razor-steering/razor/upstreams"
 )
+
+// takePatience is for how long the kernel may take for the routes of IPv6 addresses.
+const takePatience = time.Second
+
+var errNotTaken = errors.New("the kernel has no route to it; is loopback up?")
 
 // errNotAllowed is the want of the capability that changing addresses takes.
 var errNotAllowed = errors.New("binding on loopback is not permitted; want CAP_NET_ADMIN")
@@ -30,8 +36,8 @@ var errNotAllowed = errors.New("binding on loopback is not permitted; want CAP_N
 // what was asked for; before Linux 5.18 the addresses of Bind cannot be told from
 // those, and stay. A prefix that cannot be bound hinders no other: the error is then
 // a *BindError. One gateway runs in a network namespace: another one's would be
-// removed. It acts in the namespace of the calling thread, for milliseconds; an IPv6 VIP
-// is taken when the kernel gets round to its route, milliseconds later.
+// removed. It acts in the namespace of the calling thread, for milliseconds, and returns
+// when packets are taken.
 func Bind(prefixes []netip.Prefix) error {
 	lo, err := loopback()
 	if err != nil {
@@ -42,6 +48,7 @@ func Bind(prefixes []netip.Prefix) error {
 		return err
 	}
 	var failed BindError
+	patience := time.Duration(0) // what is bound already is taken already
 	wanted := map[netip.Prefix]bool{}
 	for _, p := range prefixes {
 		p = p.Masked()
@@ -51,7 +58,11 @@ func Bind(prefixes []netip.Prefix) error {
 		wanted[p] = true
 		if _, there := bound[p]; !there {
 			failed.bind(p, lo.bind(p))
+			patience = takePatience
 		}
+	}
+	if err := lo.awaitTaken(wanted, &failed, patience); err != nil {
+		return err
 	}
 	for p, mine := range bound {
 		if mine && !wanted[p] {
@@ -112,6 +123,31 @@ func Bound() ([]netip.Prefix, error) {
 	return out, err
 }
 
+// awaitTaken waits until the host takes the packets to all that is wanted and has not
+// failed, and notes what it does not take: the kernel makes the route of an IPv6 address
+// when it gets round to it, after it has said that the address is there.
+func (l loopbackLink) awaitTaken(wanted map[netip.Prefix]bool, failed *BindError, patience time.Duration) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		taken, err := l.taken()
+		if err != nil {
+			return err
+		}
+		late := time.Now().After(deadline)
+		missing := false
+		for p := range wanted {
+			if taken[p] || failed.Failed[p] != "" || p.Addr().Is4() {
+				continue
+			}
+			if missing = true; late {
+				failed.bind(p, errNotTaken)
+			}
+		}
+		if !missing || late {
+			return nil
+		}
+	}
+}
+
 // explain says what was done to p when err happened; nil stays nil.
 func explain(verb string, p netip.Prefix, err error) error {
 	if err == nil {
@@ -155,16 +191,31 @@ func (l loopbackLink) bound() (map[netip.Prefix]bool, error) {
 		return nil, err
 	}
 	for _, r := range routes {
-		if r.Dst == nil {
-			continue // a default route
-		}
-		ip, _ := netip.AddrFromSlice(r.Dst.IP)
-		bits, _ := r.Dst.Mask.Size()
-		if p := netip.PrefixFrom(ip.Unmap(), bits); !p.IsSingleIP() {
+		if p := destination(r); p.IsValid() && !p.IsSingleIP() {
 			out[p] = int(r.Protocol) == ours
 		}
 	}
 	return out, nil
+}
+
+// taken are the prefixes of local routes by way of l.
+func (l loopbackLink) taken() (map[netip.Prefix]bool, error) {
+	routes, err := l.routes()
+	out := map[netip.Prefix]bool{}
+	for _, r := range routes {
+		out[destination(r)] = true
+	}
+	return out, err
+}
+
+// destination is the prefix of a route; the zero Prefix of a default route.
+func destination(r netlink.Route) netip.Prefix {
+	if r.Dst == nil {
+		return netip.Prefix{}
+	}
+	ip, _ := netip.AddrFromSlice(r.Dst.IP)
+	bits, _ := r.Dst.Mask.Size()
+	return netip.PrefixFrom(ip.Unmap(), bits)
 }
 
 // routes are the local routes by way of l.
