@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
-	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/razor-steering/razor/agent/probe"
 	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
@@ -329,128 +325,6 @@ func (g *Gateway) facts(now time.Time) facts {
 	return f
 }
 
-// takeOver counts what the gateway before this one bound as bound: it was killed, or
-// restarted, and the peers may still send packets there.
-func (g *Gateway) takeOver() {
-	left, err := Bound()
-	if err != nil {
-		g.log.Warn("addresses not read that a gateway may have left", "err", err)
-	}
-	g.bound = left
-}
-
-// carryOut plans and makes the plan true: what is to be announced is bound first, and
-// what cannot be is not announced. What is withdrawn stays bound until the network
-// has converged, as packets are under way; before the sessions begin nothing is
-// unbound, as it may be announced as soon as its probe has a result.
-func (g *Gateway) carryOut(now time.Time) {
-	repairing := g.begun && now.Sub(g.boundAt) >= repair
-	if repairing {
-		g.unbound = nil // tried again
-	}
-	p := g.config.makePlan(g.facts(now))
-	wanted := p.bind
-	for _, prefix := range g.bound {
-		if !slices.Contains(wanted, prefix) && g.keep(prefix, now) {
-			wanted = append(wanted, prefix)
-		}
-	}
-	maps.DeleteFunc(g.release, func(prefix netip.Prefix, _ time.Time) bool { return slices.Contains(p.bind, prefix) })
-	if repairing && len(wanted)+len(g.bound) > 0 || !samePrefixes(wanted, g.bound) {
-		if g.bind(wanted) {
-			p = g.config.makePlan(g.facts(now))
-		}
-	}
-	g.explain(p)
-	if !slices.EqualFunc(g.announced, p.routes, bgp.Route.Equal) {
-		g.announcer.Announce(p.routes)
-		g.announced = p.routes
-	}
-	g.current = p
-}
-
-// keep tells whether what is no longer announced stays bound for now.
-func (g *Gateway) keep(prefix netip.Prefix, now time.Time) bool {
-	if !g.begun {
-		return true
-	}
-	since, ok := g.release[prefix]
-	if !ok {
-		g.release[prefix] = now
-		return true
-	}
-	if now.Sub(since) < g.config.Drain.Settle {
-		return true
-	}
-	delete(g.release, prefix)
-	return false
-}
-
-func samePrefixes(a, b []netip.Prefix) bool {
-	in := map[netip.Prefix]bool{}
-	for _, p := range a {
-		in[p] = true
-	}
-	return len(a) == len(b) && !slices.ContainsFunc(b, func(p netip.Prefix) bool { return !in[p] })
-}
-
-// bind has the host take the packets to prefixes, and tells whether others than
-// before cannot be bound.
-func (g *Gateway) bind(prefixes []netip.Prefix) bool {
-	g.bound, g.boundAt = slices.Clone(prefixes), time.Now()
-	err := Bind(prefixes)
-	text, failed := "", map[netip.Prefix]string(nil)
-	if err != nil {
-		text = err.Error()
-	}
-	if b, ok := errors.AsType[*BindError](err); ok {
-		failed = b.Failed
-	}
-	if text != g.bindError && text != "" {
-		g.log.Error("addresses not bound", "err", text)
-	}
-	g.bindError = text
-	g.bound = slices.DeleteFunc(g.bound, func(p netip.Prefix) bool { return failed[p] != "" })
-	changed := !maps.Equal(failed, g.unbound)
-	g.unbound = failed
-	return changed
-}
-
-// explain logs what a plan changes, each prefix with its reason, and counts.
-func (g *Gateway) explain(p plan) {
-	was := map[netip.Prefix]*Announcement{}
-	for _, a := range g.current.announcements {
-		was[a.Prefix] = a
-	}
-	said := &sayings{}
-	for _, a := range p.announcements {
-		old := was[a.Prefix]
-		delete(was, a.Prefix)
-		if old != nil && old.presence == a.presence {
-			continue
-		}
-		if old == nil && a.presence == steering.Withdrawn {
-			said.add("not announced", a)
-			continue
-		}
-		said.add(a.Presence, a)
-		if a.presence == steering.Withdrawn {
-			g.metrics.withdrawals.WithLabelValues(a.label).Inc()
-		}
-	}
-	for _, prefix := range slices.SortedFunc(maps.Keys(was), bgp.ComparePrefixes) {
-		if a := was[prefix]; a.presence != steering.Withdrawn {
-			said.add("withdrawn", &Announcement{Prefix: prefix, Set: a.Set, Reason: "no longer configured"})
-			g.metrics.withdrawals.WithLabelValues("configuration").Inc()
-		}
-	}
-	said.log(g.log)
-	if !slices.Equal(p.refused, g.refused) && len(p.refused) > 0 {
-		g.log.Error("members of lists must not be announced", "members", some(p.refused, "; "))
-	}
-	g.refused = p.refused
-}
-
 var stageWords = map[steering.Stage]string{
 	steering.InService: "in service", steering.Leaving: "leaving", steering.OutOfTheWay: "drained",
 }
@@ -488,73 +362,6 @@ func (g *Gateway) watchPeers(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// a runningProbe is a probe, with what ends it.
-type runningProbe struct {
-	*probe.Prober
-	config probe.Config
-	stop   context.CancelFunc
-	ended  chan struct{}
-}
-
-// syncProbes starts and ends probes as the configuration says. One whose settings
-// are as they were goes on.
-func (g *Gateway) syncProbes(ctx context.Context, group *errgroup.Group) {
-	wanted := map[string]probe.Config{}
-	for _, c := range g.config.Probes {
-		wanted[c.Name] = c
-	}
-	for name, p := range g.probers {
-		if c, ok := wanted[name]; !ok || !sameProbe(c, p.config) {
-			p.stop()
-			<-p.ended // its metrics go with it
-			delete(g.probers, name)
-		}
-	}
-	for name, c := range wanted {
-		if g.probers[name] != nil {
-			continue
-		}
-		prober, err := probe.New(c, g.log, g.registry)
-		if err != nil {
-			g.log.Error("probe not started", "probe", name, "err", err)
-			continue
-		}
-		ctx, stop := context.WithCancel(ctx)
-		p := &runningProbe{prober, c, stop, make(chan struct{})}
-		g.probers[name] = p
-		group.Go(func() error { defer close(p.ended); return prober.Run(ctx) })
-		group.Go(func() error { g.watchProbe(ctx, prober); return nil })
-	}
-}
-
-func sameProbe(a, b probe.Config) bool {
-	return reflect.DeepEqual(a, b)
-}
-
-func (g *Gateway) watchProbe(ctx context.Context, p *probe.Prober) {
-	for {
-		changed := p.Status().Changed()
-		g.poke()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// unknownProbes are those without a first result, by name.
-func (g *Gateway) unknownProbes() []string {
-	var out []string
-	for name, p := range g.probers {
-		if p.Status().Health == steering.HealthUnknown {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
 }
 
 // reload takes what may change without a restart from the configuration; for what

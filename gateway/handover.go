@@ -90,5 +90,7 @@ func (g *Gateway) resume(h *handover) {
 	for prefix, since := range h.Holes {
 		g.holes[prefix] = &hole{since: since}
 	}
-	g.announcer.Kept()
+	if len(h.Announced) > 0 { // of one that was drained nobody has anything
+		g.announcer.Kept()
+	}
 }
