@@ -16,13 +16,14 @@ import (
 )
 
 const (
-	beatEvery = time.Second
-	beatTTL   = 3 * time.Second  // without a beat for so long, the lock goes to another
-	slowTTL   = 10 * time.Second // where only sessions have one; the least that Consul takes
-	lockWait  = time.Second      // of the query that proves the lock
-	leaveTime = 5 * time.Second
-	lockDelay = time.Millisecond // of a lost lock until it can be had: writes are fenced by epochs
-	service   = "razor-sync"
+	beatEvery  = time.Second
+	beatTTL    = 3 * time.Second  // without a beat for so long, the lock goes to another
+	slowTTL    = 10 * time.Second // where only sessions have one; the least that Consul takes
+	lockWait   = time.Second      // of the query that proves the lock
+	leaveTime  = 5 * time.Second
+	answerTime = time.Second      // that a request in flight is given when we stop
+	lockDelay  = time.Millisecond // of a lost lock until it can be had: writes are fenced by epochs
+	service    = "razor-sync"
 )
 
 // lock is the key in Consul that one of all syncs holds: the active one.
@@ -271,6 +272,8 @@ func (s *session) register(ctx context.Context) error {
 			DeregisterCriticalServiceAfter: time.Minute.String(),
 		},
 	}
+	ctx, cancel := answered(ctx)
+	defer cancel()
 	err := s.lock.client.Agent().ServiceRegisterOpts(reg, (&api.ServiceRegisterOpts{}).WithContext(ctx))
 	if _, refused := errors.AsType[api.StatusError](err); !refused {
 		s.check = id // also where the answer was lost
@@ -278,7 +281,17 @@ func (s *session) register(ctx context.Context) error {
 	return err
 }
 
+// answered is a context that lets a request end for a moment after ctx did: one
+// that is cut off may reach Consul after what undoes it.
+func answered(ctx context.Context) (context.Context, context.CancelFunc) {
+	request, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(answerTime, cancel) })
+	return request, func() { stop(); cancel() }
+}
+
 func (s *session) create(ctx context.Context, entry *api.SessionEntry) error {
+	ctx, cancel := answered(ctx)
+	defer cancel()
 	id, _, err := s.lock.client.Session().Create(entry, (&api.WriteOptions{}).WithContext(ctx))
 	s.id = id
 	return err
