@@ -75,8 +75,9 @@ func newFront(tb testing.TB, file string, edit ...string) *front {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	text := strings.NewReplacer(edit...).Replace(string(conf))
+	text := strings.NewReplacer(append(edit, "log syslog all;", "log stderr all;")...).Replace(string(conf))
 	if strings.HasPrefix(file, "bird") {
+		f.tor.Sysctl("net.ipv6.ip_nonlocal_bind", "1") // as the README beside the file says
 		f.bird = f.tor.StartBIRD(text)
 	} else {
 		f.frr = f.tor.StartFRR(text)
