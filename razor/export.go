@@ -303,13 +303,14 @@ func appendTarget(b []byte, a netip.Addr) []byte {
 	return b
 }
 
-// parseTarget is the address of a target's label; each address has one label.
+// parseTarget is the address of a target's label; each address has one label, and
+// none with a zone has.
 func parseTarget(label string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(strings.ReplaceAll(label, "-", ":"))
 	if err != nil {
 		a, err = netip.ParseAddr(strings.ReplaceAll(label, "-", "."))
 	}
-	if err != nil || string(appendTarget(nil, a)[1:]) != label {
+	if err != nil || a.Zone() != "" || string(appendTarget(nil, a)[1:]) != label {
 		return netip.Addr{}, false
 	}
 	return a, true
