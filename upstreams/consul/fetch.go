@@ -117,32 +117,35 @@ var errNotArray = errors.New("answer is not a JSON array")
 // elements visits the text of every element of a JSON array. That each is JSON is
 // left to who reads it.
 func elements(data []byte, visit func([]byte) error) error {
-	data = bytes.TrimSpace(data)
+	data = trim(data)
 	if bytes.Equal(data, []byte("null")) {
 		return nil
 	}
 	if len(data) < 2 || data[0] != '[' || data[len(data)-1] != ']' {
 		return errNotArray
 	}
-	data = bytes.TrimSpace(data[1 : len(data)-1])
+	data = trim(data[1 : len(data)-1])
 	for len(data) > 0 {
 		n := element(data)
 		if n <= 0 {
 			return errNotArray
 		}
-		if err := visit(bytes.TrimSpace(data[:n])); err != nil {
+		if err := visit(trim(data[:n])); err != nil {
 			return err
 		}
 		if n == len(data) {
 			return nil
 		}
 		data = data[n+1:] // behind the comma
-		if len(bytes.TrimSpace(data)) == 0 {
+		if len(trim(data)) == 0 {
 			return errNotArray
 		}
 	}
 	return nil
 }
+
+// trim takes what JSON takes for white space (RFC 8259 §2) from both ends.
+func trim(data []byte) []byte { return bytes.Trim(data, " \t\n\r") }
 
 // element is the length of the first element: up to the comma outside of all
 // brackets and strings, or the end. It is -1 where brackets or quotes do not match.
