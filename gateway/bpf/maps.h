@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What user space and the balancer's program share. The gateway's process is the
+ * only writer of all but counters and pins' ages. LAYOUT changes with any struct.
+ */
+#ifndef RAZOR_MAPS_H
+#define RAZOR_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "include/flow.h"
+#include "include/srv6.h"
+
+#define LAYOUT 1
+
+#define MAX_VIPS 1024
+#define MAX_SERVICES 256
+#define MAX_BACKENDS 32768 /* index 0 is none */
+
+/* vip_key is a VIP: most exact first is looked for. */
+struct vip_key {
+	union address address;
+	__be16 port;	/* 0 is any */
+	__u8 protocol;	/* 0 is any; ICMP's is there for each address with VIPs */
+	__u8 length;	/* of the prefix, counted in 128 bits */
+};
+_Static_assert(sizeof(struct vip_key) == 20, "vip_key");
+
+#define VIP_FRAGMENTS 1 /* for the fragments of a service alone, as they have no ports */
+
+struct vip {
+	__u16 service;
+	__u16 number; /* of its counters */
+	__u32 flags;
+};
+_Static_assert(sizeof(struct vip) == 8, "vip");
+
+/* prefix_key is where the prefixes of VIPs are looked for by address. */
+struct prefix_key {
+	__u32 length;
+	union address address;
+};
+_Static_assert(sizeof(struct prefix_key) == 20, "prefix_key");
+
+#define SERVICE_FRAGMENTS 1 /* hashed by addresses alone: all pieces to one backend */
+
+struct service {
+	__u64 key[2]; /* of the hash */
+	__u32 flags;
+	__u32 spare;
+};
+_Static_assert(sizeof(struct service) == 24, "service");
+
+struct table {
+	__u32 rows[TABLE_SLOTS];
+	__u32 spare;
+};
+_Static_assert(sizeof(struct table) == 4 * (TABLE_SLOTS + 1), "table");
+
+struct histories {
+	__u64 former[TABLE_SLOTS]; /* HISTORY backends each */
+};
+_Static_assert(sizeof(struct histories) == 8 * TABLE_SLOTS, "histories");
+
+/* hop is how a packet leaves for the next router. */
+struct hop {
+	__u8 destination[ETH_ALEN];
+	__u8 source[ETH_ALEN];
+	__u32 ifindex; /* 0: not resolved */
+	__u16 vlan;    /* 0: no tag */
+	__u16 mtu;     /* of the path, outer packet */
+};
+_Static_assert(sizeof(struct hop) == 20, "hop");
+
+struct backend {
+	union sid sid; /* hunt */
+	struct hop hop;
+	__u32 spare;
+};
+_Static_assert(sizeof(struct backend) == 40, "backend");
+
+struct traffic {
+	__u64 packets;
+	__u64 bytes; /* of IP packets as they came */
+};
+
+/* reason is what became of a packet that was the balancer's. */
+enum reason {
+	SENT,
+	STEERED_ERROR,	  /* an ICMP error to the backend of its flow */
+	STEERED_MISS,	  /* a packet that nobody in its list owned, to others */
+	ANSWERED_ECHO,
+	ANSWERED_TOO_BIG,
+	DROPPED_OUTSIDER, /* a SID or an SRH from outside of the SR domain */
+	DROPPED_MALFORMED,
+	DROPPED_FLAGS,	  /* TCP flags that no client sends */
+	DROPPED_FRAGMENT, /* of a service that does not take them */
+	DROPPED_HOPS,	  /* hop limit used up */
+	DROPPED_BACKEND,  /* none for the slot */
+	DROPPED_NEIGHBOUR, /* next hop not resolved */
+	DROPPED_TOO_BIG,  /* and nobody to tell, or too many told */
+	DROPPED_ROOM,	  /* no headroom in the frame */
+	DROPPED_STRAY,	  /* a miss that is nobody's any more */
+	REASONS,
+};
+
+/* settings is what the program has to know of its host. */
+struct settings {
+	struct domain domain;
+	union sid source; /* of what it sends, round and entropy 0 */
+	__u32 lookups;	  /* kinds of VIPs there are */
+	__u32 spare;
+};
+_Static_assert(sizeof(struct settings) == 48, "settings");
+
+#define LOOKUP_ANY_PORT 1
+#define LOOKUP_ANY_PROTOCOL 2
+#define LOOKUP_PREFIX 4
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4 * MAX_VIPS);
+	__type(key, struct vip_key);
+	__type(value, struct vip);
+} vips SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, MAX_VIPS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix_key);
+	__type(value, __u32);
+} prefixes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_SERVICES);
+	__type(key, __u32);
+	__type(value, struct service);
+} services SEC(".maps");
+
+/* The number of tables is the loader's to choose: as many as there may be services. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct table);
+} tables SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct histories);
+} histories SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_BACKENDS);
+	__type(key, __u32);
+	__type(value, struct backend);
+} backends SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} reasons SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_VIPS);
+	__type(key, __u32);
+	__type(value, struct traffic);
+} vip_traffic SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_BACKENDS);
+	__type(key, __u32);
+	__type(value, struct traffic);
+} backend_traffic SEC(".maps");
+
+static __always_inline int count(__u32 reason, int verdict)
+{
+	__u64 *n = bpf_map_lookup_elem(&reasons, &reason);
+
+	if (n)
+		(*n)++;
+	return verdict;
+}
+
+#endif
