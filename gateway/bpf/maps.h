@@ -22,10 +22,10 @@ struct vip_key {
 	__be16 port;	/* 0 is any */
 	__u8 protocol;	/* 0 is any; ICMP's is there for each address with VIPs */
 	__u8 length;	/* of the prefix, counted in 128 bits */
-};
+} __attribute__((packed, aligned(4)));
 _Static_assert(sizeof(struct vip_key) == 20, "vip_key");
 
-#define VIP_FRAGMENTS 1 /* for the fragments of a service alone, as they have no ports */
+#define VIP_ASIDE 1 /* for what has no ports: fragments, and ICMP to the address */
 
 struct vip {
 	__u16 service;
@@ -38,7 +38,7 @@ _Static_assert(sizeof(struct vip) == 8, "vip");
 struct prefix_key {
 	__u32 length;
 	union address address;
-};
+} __attribute__((packed, aligned(4)));
 _Static_assert(sizeof(struct prefix_key) == 20, "prefix_key");
 
 #define SERVICE_FRAGMENTS 1 /* hashed by addresses alone: all pieces to one backend */
@@ -103,14 +103,14 @@ enum reason {
 	REASONS,
 };
 
-/* settings is what the program has to know of its host. */
-struct settings {
+/* host is what the program has to know of its host. */
+struct host {
 	struct domain domain;
 	union sid source; /* of what it sends, round and entropy 0 */
 	__u32 lookups;	  /* kinds of VIPs there are */
 	__u32 spare;
 };
-_Static_assert(sizeof(struct settings) == 48, "settings");
+_Static_assert(sizeof(struct host) == 48, "host");
 
 #define LOOKUP_ANY_PORT 1
 #define LOOKUP_ANY_PROTOCOL 2
@@ -120,7 +120,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct settings);
+	__type(value, struct host);
 } settings SEC(".maps");
 
 struct {
@@ -135,7 +135,7 @@ struct {
 	__uint(max_entries, MAX_VIPS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct prefix_key);
-	__type(value, __u32);
+	__type(value, struct prefix_key); /* the prefix itself */
 } prefixes SEC(".maps");
 
 struct {
@@ -172,7 +172,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, REASONS);
-	__type(key, __u32);
+	__type(key, enum reason);
 	__type(value, __u64);
 } reasons SEC(".maps");
 
@@ -189,6 +189,28 @@ struct {
 	__type(key, __u32);
 	__type(value, struct traffic);
 } backend_traffic SEC(".maps");
+
+/* scratch is what one step leaves to the next one, and what does not fit a stack. */
+struct scratch {
+	__u32 mtu;	 /* of the path that a packet is too big for */
+	__u32 told;	 /* ICMP errors of ours in this interval */
+	__u64 interval;
+	union sid list[8]; /* MAX_SEGMENTS are used */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+static __always_inline struct scratch *scratch_of_cpu(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
 
 static __always_inline int count(__u32 reason, int verdict)
 {

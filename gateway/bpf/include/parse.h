@@ -59,6 +59,15 @@ struct packet {
 #define AF_INET 2
 #define AF_INET6 10
 
+/* within is an offset that was computed and kept, with a bound that the verifier
+ * sees. All that parse makes are below it.
+ */
+static __always_inline __u32 within(__u32 offset)
+{
+	barrier_var(offset);
+	return offset & 0x3fff;
+}
+
 enum parsed {
 	PARSED,
 	NOT_IP,	   /* ARP, a second VLAN tag, whatever else */
@@ -71,6 +80,29 @@ enum parsed {
 struct vlan_header {
 	__be16 tci;
 	__be16 protocol;
+};
+
+/* The header of ICMP (RFC 792) and of ICMPv6 (RFC 4443 §2.1). */
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__be32 rest; /* the MTU of a packet too big; its low half of "fragmentation needed" */
+};
+_Static_assert(sizeof(struct icmp_header) == 8, "icmp_header");
+
+enum icmp {
+	ICMP_ECHO_REPLY = 0,
+	ICMP_UNREACHABLE = 3,
+	ICMP_ECHO_REQUEST = 8,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETER_PROBLEM = 12,
+	ICMP_FRAGMENTATION_NEEDED = 4, /* code of ICMP_UNREACHABLE */
+	ICMPV6_UNREACHABLE = 1,
+	ICMPV6_TOO_BIG = 2,
+	ICMPV6_PARAMETER_PROBLEM = 4,
+	ICMPV6_ECHO_REQUEST = 128,
+	ICMPV6_ECHO_REPLY = 129,
 };
 
 struct extension {
@@ -116,7 +148,7 @@ static __always_inline enum parsed parse_l4(struct packet *p, void *l4, void *en
 /* parse_ipv4 reads an IPv4 header (RFC 791 §3.1) with its options passed over. */
 static __always_inline enum parsed parse_ipv4(struct packet *p, void *data, void *end, __u32 room)
 {
-	struct iphdr *ip = data + p->l3;
+	struct iphdr *ip = data + within(p->l3);
 	__u32 header;
 
 	if ((void *)(ip + 1) > end)
@@ -136,13 +168,13 @@ static __always_inline enum parsed parse_ipv4(struct packet *p, void *data, void
 	if (ip->frag_off & bpf_htons(0x3fff))
 		p->fragment = ip->frag_off & bpf_htons(0x1fff) ? LATER_FRAGMENT : FIRST_FRAGMENT;
 	p->l4 = p->l3 + header;
-	return parse_l4(p, data + p->l4, end);
+	return parse_l4(p, data + within(p->l4), end);
 }
 
 /* parse_ipv6 reads an IPv6 header (RFC 8200 §3) and the chain behind it. */
 static __always_inline enum parsed parse_ipv6(struct packet *p, void *data, void *end, __u32 room)
 {
-	struct ipv6hdr *ip = data + p->l3;
+	struct ipv6hdr *ip = data + within(p->l3);
 	__u32 next, at = p->l3 + sizeof(*ip);
 
 	if ((void *)(ip + 1) > end)
@@ -158,7 +190,7 @@ static __always_inline enum parsed parse_ipv6(struct packet *p, void *data, void
 	next = ip->nexthdr;
 #pragma unroll
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
-		struct extension *x = data + at;
+		struct extension *x = data + within(at);
 
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_DSTOPTS && next != IPPROTO_ROUTING &&
 		    next != IPPROTO_FRAGMENT)
@@ -186,7 +218,7 @@ static __always_inline enum parsed parse_ipv6(struct packet *p, void *data, void
 	    (next == IPPROTO_HOPOPTS || next == IPPROTO_DSTOPTS || next == IPPROTO_ROUTING ||
 	     next == IPPROTO_FRAGMENT))
 		return MALFORMED; /* the chain goes on */
-	return parse_l4(p, data + at, end);
+	return parse_l4(p, data + within(at), end);
 }
 
 /* parse_ip reads what is at p->l3 of a frame whose Ethernet type says so. */

@@ -1,0 +1,80 @@
+package balancer
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// reasons are what becomes of packets, in the words of metrics and the trace.
+var reasons = [bpfReasonREASONS]string{
+	bpfReasonSENT:              "sent",
+	bpfReasonSTEERED_ERROR:     "icmp_error",
+	bpfReasonSTEERED_MISS:      "miss",
+	bpfReasonANSWERED_ECHO:     "echo",
+	bpfReasonANSWERED_TOO_BIG:  "too_big",
+	bpfReasonDROPPED_OUTSIDER:  "outsider",
+	bpfReasonDROPPED_MALFORMED: "malformed",
+	bpfReasonDROPPED_FLAGS:     "flags",
+	bpfReasonDROPPED_FRAGMENT:  "fragment",
+	bpfReasonDROPPED_HOPS:      "hop_limit",
+	bpfReasonDROPPED_BACKEND:   "no_backend",
+	bpfReasonDROPPED_NEIGHBOUR: "no_neighbour",
+	bpfReasonDROPPED_TOO_BIG:   "too_big_untold",
+	bpfReasonDROPPED_ROOM:      "no_headroom",
+	bpfReasonDROPPED_STRAY:     "stray",
+}
+
+// dropped tells whether a reason ends a packet here.
+func dropped(r bpfReason) bool { return r >= bpfReasonDROPPED_OUTSIDER }
+
+// Count is how many packets had a reason.
+type Count struct {
+	Reason  string
+	Dropped bool
+	Packets uint64
+}
+
+// Counts reads the counters of all reasons.
+func (b *Balancer) Counts() ([]Count, error) {
+	counts := make([]Count, len(reasons))
+	for i, word := range reasons {
+		counts[i] = Count{Reason: word, Dropped: dropped(bpfReason(i))}
+		var of []uint64
+		if err := b.objects.Reasons.Lookup(uint32(i), &of); err != nil {
+			return nil, fmt.Errorf("counter %s: %w", word, err)
+		}
+		for _, n := range of {
+			counts[i].Packets += n
+		}
+	}
+	return counts, nil
+}
+
+// Traffic is packets and bytes of IP, as they came.
+type Traffic struct {
+	Packets uint64
+	Bytes   uint64
+}
+
+// VIPTraffic reads the counters of a VIP's number.
+func (b *Balancer) VIPTraffic(number int) (Traffic, error) {
+	return traffic(b.objects.VipTraffic, number)
+}
+
+// BackendTraffic reads the counters of a backend: of packets for which it was current.
+func (b *Balancer) BackendTraffic(index int) (Traffic, error) {
+	return traffic(b.objects.BackendTraffic, index)
+}
+
+func traffic(m *ebpf.Map, key int) (t Traffic, err error) {
+	var of []bpfTraffic
+	if err := m.Lookup(uint32(key), &of); err != nil {
+		return t, fmt.Errorf("counter %d: %w", key, err)
+	}
+	for _, cpu := range of {
+		t.Packets += cpu.Packets
+		t.Bytes += cpu.Bytes
+	}
+	return t, nil
+}

@@ -1,0 +1,128 @@
+package balancer
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+)
+
+// Host is what the program knows of the gateway that it runs on.
+type Host struct {
+	Locator netip.Prefix // of its SIDs: a /64
+	Block   netip.Prefix // of all locators of the SR domain: a /64 at most
+}
+
+// SID functions of ours (gateway/bpf/include/srv6.h).
+const (
+	behaviourHunt   = 0x5201
+	behaviourFinal  = 0x5202
+	behaviourEntry  = 0x5203
+	behaviourMiss   = 0x5204
+	behaviourSource = 0x5205
+)
+
+// SetHost tells the program where it is. Until then it takes no VIP's packets.
+func (b *Balancer) SetHost(h Host) error {
+	switch {
+	case !h.Locator.IsValid() || !h.Locator.Addr().Is6() || h.Locator.Bits() != 64:
+		return fmt.Errorf("locator %s: want an IPv6 /64", h.Locator)
+	case !h.Block.IsValid() || !h.Block.Addr().Is6() || h.Block.Bits() > 64 || h.Block.Bits() == 0:
+		return fmt.Errorf("block %s: want an IPv6 prefix of 1 to 64 bits", h.Block)
+	case !h.Block.Contains(h.Locator.Addr()):
+		return fmt.Errorf("locator %s is not in block %s", h.Locator, h.Block)
+	}
+	var mask [8]byte
+	copy(mask[:], net.CIDRMask(h.Block.Bits(), 64))
+	b.host.Domain.Locator = half(h.Locator.Masked().Addr())
+	b.host.Domain.Block = half(h.Block.Masked().Addr())
+	b.host.Domain.BlockMask = binary.NativeEndian.Uint64(mask[:])
+	b.host.Source.Address.Bytes = sid(h.Locator, behaviourSource)
+	return b.setHost()
+}
+
+func (b *Balancer) setHost() error {
+	if err := b.objects.Settings.Put(uint32(0), b.host); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	return nil
+}
+
+// half is the first half of an address as it is on the wire.
+func half(a netip.Addr) uint64 {
+	bytes := a.As16()
+	return binary.NativeEndian.Uint64(bytes[:8])
+}
+
+func sid(locator netip.Prefix, behaviour uint16) [16]byte {
+	a := locator.Masked().Addr().As16()
+	binary.BigEndian.PutUint16(a[8:], behaviour)
+	return a
+}
+
+// Service is how the flows of its VIPs are told apart.
+type Service struct {
+	Key       [2]uint64 // of the flow hash; the same at all sites, for ever
+	Fragments bool      // hash by addresses alone, so that fragments are taken
+}
+
+// SetService says how a service hashes. A number is below Options.Services.
+func (b *Balancer) SetService(number int, s Service) error {
+	v := bpfService{Key: s.Key}
+	if s.Fragments {
+		v.Flags = serviceFragments
+	}
+	if err := b.objects.Services.Put(uint32(number), v); err != nil {
+		return fmt.Errorf("service %d: %w", number, err)
+	}
+	return nil
+}
+
+// Backend is a backend as the program reaches it.
+type Backend struct {
+	SID netip.Addr // of the function hunt, argument 0
+	Hop Hop
+}
+
+// SetBackend puts a backend at an index, 1 to [MaxBackends]; a zero one removes it.
+func (b *Balancer) SetBackend(index int, backend Backend) error {
+	if index < 1 || index > MaxBackends {
+		return fmt.Errorf("backend %d: want 1 to %d", index, MaxBackends)
+	}
+	var v bpfBackend
+	if backend != (Backend{}) {
+		if !backend.SID.Is6() || backend.SID.Is4In6() {
+			return fmt.Errorf("backend %d: SID %s is not an IPv6 address", index, backend.SID)
+		}
+		v.Sid.Address.Bytes = backend.SID.As16()
+		v.Hop = bpfHop{
+			Destination: backend.Hop.Destination, Source: backend.Hop.Source,
+			Ifindex: uint32(backend.Hop.Index), Vlan: backend.Hop.VLAN, Mtu: backend.Hop.MTU,
+		}
+	}
+	if err := b.objects.Backends.Put(uint32(index), v); err != nil {
+		return fmt.Errorf("backend %d: %w", index, err)
+	}
+	return nil
+}
+
+// SetRow stores the row of a slot of a service at once for all packets.
+func (b *Balancer) SetRow(service, slot int, row uint32) {
+	atomic.StoreUint32(&b.tables.at(service).Rows[slot], row)
+}
+
+// Row is the row of a slot of a service.
+func (b *Balancer) Row(service, slot int) uint32 {
+	return atomic.LoadUint32(&b.tables.at(service).Rows[slot])
+}
+
+// SetHistory stores who left the row of a slot: 16 bits each, newest lowest.
+func (b *Balancer) SetHistory(service, slot int, former uint64) {
+	atomic.StoreUint64(&b.histories.at(service).Former[slot], former)
+}
+
+// History is who left the row of a slot.
+func (b *Balancer) History(service, slot int) uint64 {
+	return atomic.LoadUint64(&b.histories.at(service).Former[slot])
+}

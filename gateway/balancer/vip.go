@@ -1,0 +1,196 @@
+package balancer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Flags and kinds of look-ups (gateway/bpf/maps.h).
+const (
+	serviceFragments = 1
+	vipAside     = 1
+
+	lookupAnyPort     = 1
+	lookupAnyProtocol = 2
+	lookupPrefix      = 4
+)
+
+// VIP is what packets of a service are addressed to. It is comparable.
+type VIP struct {
+	Prefix   netip.Prefix // masked
+	Port     uint16       // 0 is any
+	Protocol uint8        // IPPROTO_TCP or IPPROTO_UDP; 0, with port 0, is any
+}
+
+// String is like "[2001:db8::1]:443/tcp".
+func (v VIP) String() string {
+	where := v.Prefix.String()
+	if v.Prefix.IsSingleIP() {
+		where = v.Prefix.Addr().String()
+	}
+	if v.Prefix.Addr().Is6() {
+		where = "[" + where + "]"
+	}
+	switch protocol := map[uint8]string{0: "any", unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[v.Protocol]; {
+	case v.Protocol == 0:
+		return where
+	case v.Port == 0:
+		return where + ":*/" + protocol
+	default:
+		return fmt.Sprintf("%s:%d/%s", where, v.Port, protocol)
+	}
+}
+
+// Assignment is whose packets those of a VIP are.
+type Assignment struct {
+	Service int // below Options.Services
+	Number  int // of its counters, below [MaxVIPs]
+}
+
+// SetVIPs says which VIPs there are, and makes no change if one of them cannot be.
+func (b *Balancer) SetVIPs(vips map[VIP]Assignment) error {
+	if len(vips) > MaxVIPs {
+		return fmt.Errorf("%d vips, want at most %d", len(vips), MaxVIPs)
+	}
+	keys, prefixes := map[bpfVipKey]bpfVip{}, map[bpfPrefixKey]bpfPrefixKey{}
+	var lookups uint32
+	for v, a := range vips {
+		if err := b.checkVIP(v, a); err != nil {
+			return err
+		}
+		lookups |= v.lookups()
+		v.addTo(keys, bpfVip{Service: uint16(a.Service), Number: uint16(a.Number)})
+		if !v.Prefix.IsSingleIP() {
+			prefixes[v.prefixKey()] = v.prefixKey()
+		}
+	}
+	// Kinds of look-ups come before what they find, and go after it.
+	b.host.Lookups |= lookups
+	err := b.setHost()
+	if err == nil {
+		err = errors.Join(replace(b.objects.Vips, b.keys, keys), replace(b.objects.Prefixes, b.prefixes, prefixes))
+	}
+	if err != nil {
+		return fmt.Errorf("vips: %w", err)
+	}
+	b.keys, b.prefixes, b.host.Lookups = keys, prefixes, lookups
+	return b.setHost()
+}
+
+// replace makes what is in a map what is wanted: first what comes, then what goes.
+func replace[K, V comparable](m *ebpf.Map, was, want map[K]V) error {
+	for k, v := range want {
+		if old, ok := was[k]; !ok || old != v {
+			if err := m.Put(k, v); err != nil {
+				return err
+			}
+		}
+	}
+	for k := range was {
+		if _, ok := want[k]; ok {
+			continue
+		}
+		if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Balancer) checkVIP(v VIP, a Assignment) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	if a.Number < 0 || a.Number >= MaxVIPs {
+		return fmt.Errorf("vip %s: number %d, want 0 to %d", v, a.Number, MaxVIPs-1)
+	}
+	if a.Service < 0 || a.Service >= b.services {
+		return fmt.Errorf("vip %s: service %d, want 0 to %d", v, a.Service, b.services-1)
+	}
+	return nil
+}
+
+// addTo adds the key of a VIP, and what stands aside for its fragments and for ICMP:
+// of several VIPs that with the lowest number, and none where one of any port is.
+func (v VIP) addTo(keys map[bpfVipKey]bpfVip, value bpfVip) {
+	keys[v.key()] = value
+	value.Flags = vipAside
+	aside := []bpfVipKey{v.icmpKey()}
+	if v.Port != 0 {
+		aside = append(aside, v.keyOf(0, v.Protocol))
+	}
+	for _, k := range aside {
+		if was, ok := keys[k]; !ok || was.Flags&vipAside != 0 && value.Number < was.Number {
+			keys[k] = value
+		}
+	}
+}
+
+func (v VIP) check() error {
+	switch {
+	case !v.Prefix.IsValid() || v.Prefix != v.Prefix.Masked():
+		return fmt.Errorf("vip %s: not a masked prefix", v)
+	case v.Prefix.Addr().Is4In6():
+		return fmt.Errorf("vip %s: an IPv4 address in the form of IPv6", v)
+	case v.Protocol != 0 && v.Protocol != unix.IPPROTO_TCP && v.Protocol != unix.IPPROTO_UDP:
+		return fmt.Errorf("vip %s: protocol %d, want TCP, UDP or any", v, v.Protocol)
+	case v.Protocol == 0 && v.Port != 0:
+		return fmt.Errorf("vip %s: port %d of any protocol", v, v.Port)
+	}
+	return nil
+}
+
+// lookups are the kinds that the program has to make for a VIP beside the exact one.
+func (v VIP) lookups() (l uint32) {
+	if v.Port == 0 && v.Protocol != 0 {
+		l |= lookupAnyPort
+	}
+	if v.Protocol == 0 {
+		l |= lookupAnyProtocol
+	}
+	if !v.Prefix.IsSingleIP() {
+		l |= lookupPrefix
+	}
+	return l
+}
+
+func (v VIP) key() bpfVipKey {
+	return v.keyOf(v.Port, v.Protocol)
+}
+
+// icmpKey tells that ICMP to the address is ours.
+func (v VIP) icmpKey() bpfVipKey {
+	if v.Prefix.Addr().Is4() {
+		return v.keyOf(0, unix.IPPROTO_ICMP)
+	}
+	return v.keyOf(0, unix.IPPROTO_ICMPV6)
+}
+
+func (v VIP) keyOf(port uint16, protocol uint8) bpfVipKey {
+	p := v.prefixKey()
+	k := bpfVipKey{Protocol: protocol, Length: uint8(p.Length), Address: p.Address}
+	k.Port = bigEndian(port)
+	return k
+}
+
+// prefixKey counts the length of a prefix of IPv4 in the 128 bits of its address.
+func (v VIP) prefixKey() bpfPrefixKey {
+	k := bpfPrefixKey{Length: uint32(v.Prefix.Bits())}
+	if v.Prefix.Addr().Is4() {
+		k.Length += 96
+	}
+	k.Address.Bytes = v.Prefix.Addr().As16()
+	return k
+}
+
+// bigEndian is a number whose bytes in memory are those on the wire.
+func bigEndian(n uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], n)
+	return binary.NativeEndian.Uint16(b[:])
+}

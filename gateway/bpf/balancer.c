@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The balancer: packets of the VIPs go to backends, without a state per flow.
+ *
+ *	SYN			current -> second
+ *	other TCP		current, or current -> previous
+ *	UDP and others		current (final)
+ *
+ * What is rare has a program of its own behind a tail call, so that the common
+ * path stays small.
+ */
+#include "maps.h"
+#include "send.h"
+#include "include/slots.h"
+#include "icmp.h"
+#include "miss.h"
+#include "toobig.h"
+
+char _license[] SEC("license") = "GPL";
+
+/* valid tells whether a client sends such flags: a SYN+ACK is a server's. */
+static __always_inline int valid(__u8 flags)
+{
+	__u8 kind = flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
+
+	return kind == TCP_SYN || (!(kind & TCP_SYN) && kind & (TCP_ACK | TCP_RST));
+}
+
+/* steer sends a packet of a VIP to the backends of its slot. */
+static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, const struct host *h,
+				 const struct vip *v)
+{
+	int tcp = p->protocol == IPPROTO_TCP;
+	__u32 number = v->service;
+	struct service *service = bpf_map_lookup_elem(&services, &number);
+	struct table *table = bpf_map_lookup_elem(&tables, &number);
+	struct choice c = {};
+
+	if (!service || !table)
+		return count(DROPPED_BACKEND, XDP_DROP);
+	if (p->fragment && (tcp || !(service->flags & SERVICE_FRAGMENTS)))
+		return count(DROPPED_FRAGMENT, XDP_DROP);
+	if (tcp && !valid(p->flags))
+		return count(DROPPED_FLAGS, XDP_DROP);
+	if (p->hops <= 1)
+		return count(DROPPED_HOPS, XDP_DROP);
+	note(&vip_traffic, v->number, p->length);
+	c.hash = hash_of(service, &p->source, p->source_port, p->destination_port, p->protocol);
+	choose(&c, table, tcp, p->flags & TCP_SYN);
+	note(&backend_traffic, c.current, p->length);
+	return send_chosen(ctx, p, h, &c, tcp);
+}
+
+/* guard drops what must come from the SR domain alone and does not, and tells what
+ * of this host a packet is for.
+ */
+static __always_inline int guard(const struct packet *p, const struct host *h, __u32 *behaviour)
+{
+	if (p->family != AF_INET6)
+		return 0;
+	*behaviour = behaviour_of(&h->domain, &p->destination);
+	return (*behaviour || p->routing) && !in_domain(&h->domain, &p->source) ? -1 : 0;
+}
+
+SEC("xdp.frags")
+int balancer(struct xdp_md *ctx)
+{
+	struct packet p = {};
+	struct host *h = this_host();
+	enum parsed parsed = parse(ctx, &p);
+	__u32 behaviour = 0;
+	struct vip *v;
+
+	if (!h || !h->domain.block_mask || parsed == NOT_IP)
+		return next_slot(ctx, SLOT_BALANCER);
+	if (guard(&p, h, &behaviour))
+		return count(DROPPED_OUTSIDER, XDP_DROP);
+	if (behaviour == SID_MISS) {
+		bpf_tail_call(ctx, &steps, STEP_MISS);
+		return count(DROPPED_STRAY, XDP_DROP);
+	}
+	if (parsed == MALFORMED)
+		return next_slot(ctx, SLOT_BALANCER);
+	if (p.protocol == IPPROTO_ICMP || p.protocol == IPPROTO_ICMPV6) {
+		if (find_vip(h, &p.destination, 0, p.protocol, 1))
+			bpf_tail_call(ctx, &steps, STEP_ICMP);
+		return next_slot(ctx, SLOT_BALANCER);
+	}
+	v = find_vip(h, &p.destination, p.fragment ? 0 : p.destination_port, p.protocol, p.fragment);
+	if (!v)
+		return next_slot(ctx, SLOT_BALANCER);
+	return steer(ctx, &p, h, v);
+}
