@@ -3,7 +3,6 @@ package balancer
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync/atomic"
 )
@@ -34,7 +33,7 @@ func (b *Balancer) SetHost(h Host) error {
 		return fmt.Errorf("locator %s is not in block %s", h.Locator, h.Block)
 	}
 	var mask [8]byte
-	copy(mask[:], net.CIDRMask(h.Block.Bits(), 64))
+	binary.BigEndian.PutUint64(mask[:], ^uint64(0)<<(64-h.Block.Bits()))
 	b.host.Domain.Locator = half(h.Locator.Masked().Addr())
 	b.host.Domain.Block = half(h.Block.Masked().Addr())
 	b.host.Domain.BlockMask = binary.NativeEndian.Uint64(mask[:])

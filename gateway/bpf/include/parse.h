@@ -113,31 +113,38 @@ struct extension {
 	__be32 rest;
 };
 
-/* parse_ports reads the first 8 bytes of what IP carries, and the flags of TCP. */
+/* fits tells whether some bytes at l4 are within the frame and within the IP packet:
+ * what is behind that is padding.
+ */
+static __always_inline int fits(const struct packet *p, void *l4, void *end, __u32 bytes)
+{
+	return l4 + bytes <= end && p->l4 + bytes <= p->l3 + p->length;
+}
+
+/* parse_l4 reads the start of what IP carries: ports and flags, or the type of ICMP. */
 static __always_inline enum parsed parse_l4(struct packet *p, void *l4, void *end)
 {
 	__be16 *ports = l4;
-	struct tcphdr *tcp = l4;
 
 	if (p->fragment == LATER_FRAGMENT)
 		return PARSED;
 	switch (p->protocol) {
 	case IPPROTO_TCP:
-		if ((void *)(tcp + 1) > end)
+		if (!fits(p, l4, end, sizeof(struct tcphdr)))
 			return MALFORMED;
 		p->source_port = ports[0];
 		p->destination_port = ports[1];
 		p->flags = ((__u8 *)l4)[13];
 		return PARSED;
 	case IPPROTO_UDP:
-		if (l4 + 8 > end)
+		if (!fits(p, l4, end, 8))
 			return MALFORMED;
 		p->source_port = ports[0];
 		p->destination_port = ports[1];
 		return PARSED;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		if (l4 + 8 > end)
+		if (!fits(p, l4, end, sizeof(struct icmp_header)))
 			return MALFORMED;
 		p->type = *(__u8 *)l4;
 		return PARSED;
