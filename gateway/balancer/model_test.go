@@ -40,7 +40,7 @@ type verdict struct {
 
 // parsed is a packet that the program understands.
 type parsed struct {
-	l2, l3, l4  int // offsets
+	l3, l4      int // offsets
 	l3bytes     []byte
 	family      int
 	source      netip.Addr
@@ -76,10 +76,10 @@ func read(frame []byte) *parsed {
 func readIP(frame []byte, l3 int, kind uint16) *parsed {
 	p := &parsed{l3: l3}
 	b := frame[l3:]
-	switch {
-	case kind == unix.ETH_P_IP:
+	switch kind {
+	case unix.ETH_P_IP:
 		p.read4(b)
-	case kind == unix.ETH_P_IPV6:
+	case unix.ETH_P_IPV6:
 		p.read6(b)
 	default:
 		return nil

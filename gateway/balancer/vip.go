@@ -13,7 +13,7 @@ import (
 // Flags and kinds of look-ups (gateway/bpf/maps.h).
 const (
 	serviceFragments = 1
-	vipAside     = 1
+	vipAside         = 1
 
 	lookupAnyPort     = 1
 	lookupAnyProtocol = 2
