@@ -1,0 +1,336 @@
+package integration
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/gateway/bpf/root"
+	"github.com/razor-steering/razor/integration/netlab"
+	"github.com/razor-steering/razor/steering"
+)
+
+// dataplane is a router with a client, a gateway whose balancer the test fills by
+// hand, and backends:
+//
+//	client ── router ── gateway
+//	             ├── b1, b2, …
+type dataplane struct {
+	t        testing.TB
+	lab      *netlab.Lab
+	client   *netlab.Node
+	router   *netlab.Node
+	gateway  *netlab.Node
+	toward   *netlab.Link // from the router to the gateway
+	balancer *balancer.Balancer
+	backends []*netlab.Node
+}
+
+const (
+	vipAddress6 = "2001:db8:ffff::1"
+	vipAddress4 = "198.51.100.1"
+)
+
+// locator is that of the gateway (0) or a backend.
+func locator(i int) netip.Prefix {
+	return netip.MustParsePrefix(fmt.Sprintf("2001:db8:5e:%x::/64", i))
+}
+
+// hunt is the SID of a backend, with another function if one is given.
+func hunt(i int) netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("2001:db8:5e:%x:5201::", i))
+}
+
+func newDataplane(t testing.TB, backends int) *dataplane {
+	t.Helper()
+	lab := netlab.New(t)
+	d := &dataplane{t: t, lab: lab, client: lab.Node("client"), router: lab.Node("router"), gateway: lab.Node("gateway")}
+	access := lab.Link(d.router, "swp9", d.client, "eth0", "2001:db8:0:9::1/64", "192.0.2.128/31")
+	access.B.WholeChecksums()
+	d.toward = lab.Link(d.router, "swp0", d.gateway, "eth0", "2001:db8:0:100::1/64", "192.0.2.0/31")
+	d.toward.A.MeetXDP()
+	d.by(d.client, "2001:db8:0:9::1", "192.0.2.128", "::/0", "0.0.0.0/0")
+	d.by(d.gateway, "2001:db8:0:100::1", "192.0.2.0", "::/0", "0.0.0.0/0")
+	d.by(d.router, "2001:db8:0:100::2", "192.0.2.1", vipAddress6+"/128", vipAddress4+"/32", locator(0).String())
+	for i := range backends {
+		b := lab.Node(fmt.Sprint("b", i+1))
+		l := lab.Link(d.router, fmt.Sprint("swp", i+1), b, "eth0", fmt.Sprintf("2001:db8:0:%x::1/64", 0x101+i), fmt.Sprintf("192.0.2.%d/31", 2*i+2))
+		l.B.WholeChecksums()
+		d.by(b, fmt.Sprintf("2001:db8:0:%x::1", 0x101+i), fmt.Sprintf("192.0.2.%d", 2*i+2), "::/0", "0.0.0.0/0")
+		d.by(d.router, fmt.Sprintf("2001:db8:0:%x::2", 0x101+i), "", locator(i+1).String())
+		b.Own(vipAddress6 + "/128")
+		b.Own(vipAddress4 + "/32")
+		d.backends = append(d.backends, b)
+	}
+	d.start()
+	return d
+}
+
+// by routes prefixes by way of a next hop of their family.
+func (d *dataplane) by(n *netlab.Node, hop6, hop4 string, prefixes ...string) {
+	d.t.Helper()
+	for _, p := range prefixes {
+		hop := hop6
+		if netip.MustParsePrefix(p).Addr().Is4() {
+			hop = hop4
+		}
+		n.Run("ip", "route", "add", p, "via", hop)
+	}
+}
+
+// start puts the balancer on the gateway.
+func (d *dataplane) start() {
+	d.t.Helper()
+	pins := d.t.TempDir()
+	must := func(err error) {
+		d.t.Helper()
+		if err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	must(unix.Mount("bpf", pins, "bpf", 0, ""))
+	d.t.Cleanup(func() {
+		if err := unix.Unmount(pins, 0); err != nil {
+			d.t.Error(err)
+		}
+	})
+	var r *root.Root
+	var device *net.Interface
+	var err error
+	d.gateway.Do(func() {
+		if device, err = net.InterfaceByName("eth0"); err == nil {
+			r, err = root.Open(filepath.Join(pins, "razor"), device)
+		}
+	})
+	must(err)
+	d.balancer, err = balancer.Load(balancer.Options{Services: 2, Slots: r.Slots()})
+	must(err)
+	must(r.Put(root.Balancer, d.balancer.Program()))
+	d.t.Cleanup(func() {
+		d.gateway.Do(func() { err = r.Leave(root.Balancer) })
+		if err != nil {
+			d.t.Error(err)
+		}
+		_ = r.Close()
+		_ = d.balancer.Close()
+	})
+	must(d.balancer.SetHost(balancer.Host{Locator: locator(0), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
+	for i := range d.backends {
+		must(d.balancer.SetBackend(i+1, balancer.Backend{SID: hunt(i + 1), Hop: d.hop()}))
+	}
+	vips := map[balancer.VIP]balancer.Assignment{}
+	for i, a := range []string{vipAddress6 + "/128", vipAddress4 + "/32"} {
+		must(d.balancer.SetService(i, balancer.Service{Key: serviceKey}))
+		for j, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			vips[balancer.VIP{Prefix: netip.MustParsePrefix(a), Port: 443, Protocol: protocol}] = balancer.Assignment{Service: i, Number: 2*i + j}
+		}
+	}
+	must(d.balancer.SetVIPs(vips))
+}
+
+// hop is the way from the gateway to the router.
+func (d *dataplane) hop() balancer.Hop {
+	d.t.Helper()
+	h := balancer.Hop{MTU: 1500}
+	for _, end := range []struct {
+		*netlab.End
+		mac *[6]byte
+	}{{&d.toward.A, &h.Destination}, {&d.toward.B, &h.Source}} {
+		var l netlink.Link
+		var err error
+		end.Node.Do(func() { l, err = netlink.LinkByName(end.Device) })
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		copy(end.mac[:], l.Attrs().HardwareAddr)
+		h.Index = l.Attrs().Index // the last is the gateway's own
+	}
+	return h
+}
+
+// rows gives all slots of a service the same row.
+func (d *dataplane) rows(service int, row uint32) {
+	for slot := range balancer.Slots {
+		d.balancer.SetRow(service, slot, row)
+	}
+}
+
+// The kernel of Linux takes what the balancer sends: behind one segment (H.Encaps.Red)
+// and behind two, of which the first is an End.
+func TestLinuxTakesWhatTheBalancerSends(t *testing.T) {
+	t.Parallel()
+	d := newDataplane(t, 3)
+	for i, b := range d.backends {
+		b.Sysctl("net.ipv6.conf.all.seg6_enabled", "1")
+		b.Sysctl("net.ipv6.conf.eth0.seg6_enabled", "1")
+		b.Echo(netip.MustParseAddrPort("[" + vipAddress6 + "]:443"))
+		b.Echo(netip.MustParseAddrPort(vipAddress4 + ":443"))
+		action := [][]string{{"End.DT6", "table", "255"}, {"End.DX4", "nh4", "0.0.0.0"}, {"End"}}[i]
+		for _, function := range []string{"5201", "5202"} {
+			sid := fmt.Sprintf("2001:db8:5e:%x:%s::/96", i+1, function)
+			b.Run("ip", append(append([]string{"-6", "route", "add", sid, "encap", "seg6local", "action"}, action...), "dev", "eth0")...)
+		}
+	}
+	const decapsulates6, decapsulates4, end = 1, 2, 3
+	for _, c := range []struct {
+		name    string
+		service int
+		row     uint32
+		network string
+		to      string
+		by      string
+	}{
+		{"IPv6, one segment", 0, decapsulates6, "tcp", "[" + vipAddress6 + "]:443", "b1"},
+		{"IPv4, one segment", 1, decapsulates4, "tcp", vipAddress4 + ":443", "b2"},
+		{"UDP over IPv6", 0, decapsulates6, "udp", "[" + vipAddress6 + "]:443", "b1"},
+		{"UDP over IPv4", 1, decapsulates4, "udp", vipAddress4 + ":443", "b2"},
+	} {
+		d.rows(c.service, c.row)
+		f := d.client.Flows(c.network, netip.MustParseAddrPort(c.to), 20)
+		if len(f.Failed) > 0 || f.To[c.by] != 20 {
+			t.Errorf("%s: %v, %v", c.name, f.To, f.Failed)
+		}
+	}
+	// A flow of two segments: to an End, and on to who takes it. SYN and the rest have
+	// the same list here, as the next slot's backend is the previous one of this.
+	for slot := range balancer.Slots {
+		row := uint32(end | decapsulates6<<15)
+		if slot%2 == 1 {
+			row = decapsulates6
+		}
+		d.balancer.SetRow(0, slot, row)
+	}
+	for flows, port := 0, uint16(20000); flows < 20; port++ {
+		if slot := d.slot(port); slot%2 == 1 || slot == balancer.Slots-1 {
+			continue
+		}
+		flows++
+		c := d.dial(port, "["+vipAddress6+"]:443")
+		if said := d.ask(c); said != "b1\n" {
+			t.Errorf("two segments, from port %d: %q", port, said)
+		}
+	}
+	counts := d.counts()
+	if counts["sent"] == 0 || counts["flags"]+counts["no_backend"]+counts["no_neighbour"]+counts["malformed"] != 0 {
+		t.Error(counts)
+	}
+}
+
+const clientAddress6 = "2001:db8:0:9::2"
+
+// slot is that of a flow over IPv6 from a port of the client.
+func (d *dataplane) slot(port uint16) uint32 {
+	f := steering.Flow{Client: netip.MustParseAddr(clientAddress6), SourcePort: port, DestinationPort: 443, Protocol: unix.IPPROTO_TCP}
+	return steering.FlowSlot(steering.FlowHash(serviceKey, f))
+}
+
+// serviceKey is that of all services.
+var serviceKey = [2]uint64{7, 8}
+
+// dial connects from a port of the client.
+func (d *dataplane) dial(port uint16, to string) net.Conn {
+	d.t.Helper()
+	var c net.Conn
+	var err error
+	d.client.Do(func() {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: int(port)}, Timeout: 10 * time.Second}
+		c, err = dialer.DialContext(d.t.Context(), "tcp", to)
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// ask asks who is at the other end.
+func (d *dataplane) ask(c net.Conn) string {
+	d.t.Helper()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, "who\n"); err != nil {
+		d.t.Fatal(err)
+	}
+	b, err := io.ReadAll(c)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return string(b)
+}
+
+func (d *dataplane) counts() map[string]uint64 {
+	d.t.Helper()
+	counts, err := d.balancer.Counts()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	by := map[string]uint64{}
+	for _, c := range counts {
+		by[c.Reason] = c.Packets
+	}
+	return by
+}
+
+// Writes of 8,000 bytes where all links have an MTU of 1500: the client is told of
+// the smaller one, and what it sends then comes whole.
+func TestLargeWrites(t *testing.T) {
+	t.Parallel()
+	d := newDataplane(t, 2)
+	const size = 4 << 20
+	for i, b := range d.backends {
+		action := [][]string{{"End.DT6", "table", "255"}, {"End.DX4", "nh4", "0.0.0.0"}}[i]
+		b.Sysctl("net.ipv6.conf.all.seg6_enabled", "1")
+		b.Sysctl("net.ipv6.conf.eth0.seg6_enabled", "1")
+		b.Run("ip", append(append([]string{"-6", "route", "add", locator(i + 1).String(), "encap", "seg6local", "action"}, action...), "dev", "eth0")...)
+		d.rows(i, uint32(i+1))
+	}
+	for i, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
+		sums := make(chan [sha256.Size]byte, 1)
+		l, err := d.backends[i].Listen("tcp", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			h := sha256.New()
+			_, _ = io.Copy(h, c)
+			sums <- [sha256.Size]byte(h.Sum(nil))
+		}()
+		data := make([]byte, size)
+		_, _ = rand.Read(data)
+		c := d.dial(uint16(21000+i), to)
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		for part := range slices.Chunk(data, 8000) {
+			if _, err := c.Write(part); err != nil {
+				t.Fatalf("%s: %v", to, err)
+			}
+		}
+		_ = c.Close()
+		select {
+		case got := <-sums:
+			if got != sha256.Sum256(data) {
+				t.Errorf("%s: other bytes came", to)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s: not all came", to)
+		}
+	}
+	if counts := d.counts(); counts["too_big"] < 2 {
+		t.Error("nobody was told: ", counts)
+	}
+}
