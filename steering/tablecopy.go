@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The layout of a copy: magic, version, spare, number of slots, rows, histories,
-// all in network order.
+// The layout of a copy: magic, version, number of slots, rows, histories, all in
+// network order.
 const (
 	copyMagic   = "rows"
 	copyVersion = 1
@@ -22,8 +22,7 @@ const (
 func (t *Table) MarshalBinary() ([]byte, error) {
 	out := make([]byte, 0, copySize)
 	out = append(out, copyMagic...)
-	out = binary.BigEndian.AppendUint16(out, copyVersion)
-	out = binary.BigEndian.AppendUint16(out, 0)
+	out = binary.BigEndian.AppendUint32(out, copyVersion)
 	out = binary.BigEndian.AppendUint32(out, TableSlots)
 	for _, r := range t.rows {
 		out = binary.BigEndian.AppendUint32(out, uint32(r&^rowMark))
@@ -41,8 +40,8 @@ func UnmarshalTable(data []byte, now time.Time) (*Table, error) {
 	switch {
 	case len(data) < copyHeader || string(data[:4]) != copyMagic:
 		return nil, errors.New("not a copy of a table")
-	case binary.BigEndian.Uint16(data[4:]) != copyVersion:
-		return nil, fmt.Errorf("copy of version %d, not %d", binary.BigEndian.Uint16(data[4:]), copyVersion)
+	case binary.BigEndian.Uint32(data[4:]) != copyVersion:
+		return nil, fmt.Errorf("copy of version %d, not %d", binary.BigEndian.Uint32(data[4:]), copyVersion)
 	case binary.BigEndian.Uint32(data[8:]) != TableSlots:
 		return nil, fmt.Errorf("copy of %d slots, not %d", binary.BigEndian.Uint32(data[8:]), TableSlots)
 	case len(data) != copySize:
