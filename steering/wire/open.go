@@ -1,0 +1,87 @@
+package wire
+
+import (
+	"crypto/hmac"
+	"net/netip"
+	"time"
+)
+
+// Limits bounds what an [Opener] takes. Rates are datagrams a second, and as many may
+// come at once; they count what would have been taken, so that a stranger cannot use
+// up what is there for agents.
+type Limits struct {
+	Senders int // remembered at a time; at least 1
+	Sender  int // rate of one sender
+	Total   int // rate of all
+}
+
+// Opener tells the datagrams of agents from others. It is not safe for concurrent use.
+type Opener struct {
+	receiver Locator
+	keys     map[uint16]*sealing
+	senders  *senders
+	start    int64 // milliseconds since 1970
+}
+
+// NewOpener makes an Opener of the receiver with a locator, as of now.
+func NewOpener(receiver Locator, keys Keys, limits Limits, now time.Time) *Opener {
+	o := &Opener{receiver: receiver, senders: newSenders(limits), start: now.UnixMilli()}
+	o.SetKeys(keys)
+	return o
+}
+
+// SetKeys replaces the keys that are accepted. What was taken stays remembered.
+func (o *Opener) SetKeys(keys Keys) {
+	o.keys = make(map[uint16]*sealing, len(keys))
+	for _, k := range keys {
+		o.keys[k.ID] = newSealing(k)
+	}
+}
+
+// Open takes a datagram that came from an address, or refuses it. The seal is looked at
+// before anything is believed or remembered. The error is a [Refusal]. The message is in
+// the memory of the datagram.
+func (o *Opener) Open(datagram []byte, from netip.Addr, now time.Time) (Message, error) {
+	if len(datagram) < atBody+sealBytes || len(datagram) > MaxDatagram {
+		return Message{}, Malformed
+	}
+	h := headerOf(datagram)
+	if h.version != version {
+		return Message{}, Version
+	}
+	k := o.keys[h.key]
+	if k == nil {
+		return Message{}, UnknownKey
+	}
+	end := len(datagram) - sealBytes
+	if !hmac.Equal(k.of(datagram[:end]), datagram[end:]) {
+		return Message{}, Forged
+	}
+	if err := o.check(&h, from, now.UnixMilli()); err != nil {
+		return Message{}, err
+	}
+	if err := o.senders.take(h.sender, h.sequence, h.sent, now.UnixMilli()); err != nil {
+		return Message{}, err
+	}
+	return Message{h.kind, h.sender, time.UnixMilli(h.sent), datagram[atBody:end]}, nil
+}
+
+// check is an error where what a known key sealed is not for here and now.
+func (o *Opener) check(h *header, from netip.Addr, now int64) error {
+	switch {
+	case h.kind != TypePins:
+		return UnknownType
+	case h.receiver != o.receiver:
+		return Misdirected
+	case LocatorOf(from) != h.sender || h.sender == Locator{}:
+		return Impostor
+	case h.sent < now-window || h.sent < o.start:
+		return Stale
+	case h.sent > now+window:
+		return Early
+	}
+	return nil
+}
+
+// window is Window in milliseconds.
+const window = int64(Window / time.Millisecond)
