@@ -201,6 +201,12 @@ func TestRestarts(t *testing.T) {
 	open("again", behind, 81, Repeated)
 	open("what is out of the window", early, 81, Stale)
 
+	s := NewSealer(seven(t), LocatorOf(agent), gateway, second(82))
+	ahead := sealed(t, s, second(102))
+	open("the clock is ahead while the sender runs", ahead, 82, nil)
+	open("and is set back", sealed(t, s, second(83)), 83, nil)
+	open("the window of the newest alone is over", ahead, 120, Repeated)
+
 	o = NewOpener(gateway, seven(t), plenty, second(81))
 	open("the receiver started again: what was sent before", seal(80, 80), 81, Stale)
 	open("and after", seal(81, 81), 81, nil)
@@ -258,7 +264,9 @@ func TestCrowd(t *testing.T) {
 		t.Errorf("the first one again, out of the window: %v", err)
 	}
 	say(1, Window+time.Millisecond, Crowded)
-	say(2, Window+time.Second, nil) // known still
+	say(2, Window+time.Second, nil)            // known still
+	say(1, 2*Window+500*time.Millisecond, nil) // in the place of 3
+	say(3, 2*Window+500*time.Millisecond, Crowded)
 	if len(o.senders.known) != 2 || o.senders.order.Len() != 2 {
 		t.Errorf("%d senders, %d in order", len(o.senders.known), o.senders.order.Len())
 	}
