@@ -25,7 +25,7 @@ func (w *watched) soon(address string, hop Hop) {
 func TestHopsFound(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
-	l.host.ip("route add 2001:db8:a::/48 via fe80::1 dev u0")
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
 	l.host.ip("route add 2001:db8:a:1::/64 via 2001:db8:1::b mtu 1400")
 	l.host.ip("route add blackhole 2001:db8:b::/48")
 	l.host.ip("route add unreachable 2001:db8:c::/48")
@@ -64,7 +64,7 @@ func TestHopsFound(t *testing.T) {
 func TestHopOfAnotherMAC(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
-	l.host.ip("route add 2001:db8:a::/48 via fe80::1 dev u0")
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
 	w := l.watch(nil, "2001:db8:a::1")
 	w.soon("2001:db8:a::1", l.hop(0, 1500))
 	l.routerOf[0][5] = 0x99
@@ -73,7 +73,7 @@ func TestHopOfAnotherMAC(t *testing.T) {
 	l.uplink[0][5] = 0x77
 	l.host.ip("link set u0 address 02:00:00:00:00:77")
 	w.soon("2001:db8:a::1", l.hop(0, 1500))
-	l.host.ip("neigh replace fe80::1 dev u0 lladdr 02:00:00:00:00:55 nud permanent")
+	l.host.ip("neigh replace fe80::ff:fe00:10 dev u0 lladdr 02:00:00:00:00:55 nud permanent")
 	l.routerOf[0][5] = 0x55
 	w.soon("2001:db8:a::1", l.hop(0, 1500))
 }
@@ -81,8 +81,8 @@ func TestHopOfAnotherMAC(t *testing.T) {
 func TestHopOfAnotherRoute(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
-	l.host.ip("route add 2001:db8:a::/48 via fe80::1 dev u0")
-	l.host.ip("nexthop add id 7 via fe80::1 dev u0")
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
+	l.host.ip("nexthop add id 7 via fe80::ff:fe00:10 dev u0")
 	l.host.ip("route add 2001:db8:b::/48 nhid 7")
 	a, b := "2001:db8:a:1::1", "2001:db8:b:1::1"
 	w := l.watch(nil, a, b, "2001:db8:0::b")
@@ -93,16 +93,16 @@ func TestHopOfAnotherRoute(t *testing.T) {
 		address, command string
 		hop              Hop
 	}{
-		{a, "route replace 2001:db8:a::/48 via fe80::1 dev u1", l.hop(1, 1500)},
-		{a, "route add 2001:db8:a:1::/64 via fe80::1 dev u0 mtu 1300", l.hop(0, 1300)},
-		{a, "route change 2001:db8:a:1::/64 via fe80::1 dev u0 mtu 1350", l.hop(0, 1350)},
+		{a, "route replace 2001:db8:a::/48 via fe80::ff:fe00:11 dev u1", l.hop(1, 1500)},
+		{a, "route add 2001:db8:a:1::/64 via fe80::ff:fe00:10 dev u0 mtu 1300", l.hop(0, 1300)},
+		{a, "route change 2001:db8:a:1::/64 via fe80::ff:fe00:10 dev u0 mtu 1350", l.hop(0, 1350)},
 		{a, "route add 2001:db8:a:1::1/128 via 2001:db8:1::b dev u1", l.hop(1, 1500)},
 		{a, "route del 2001:db8:a:1::1/128", l.hop(0, 1350)},
 		{a, "route del 2001:db8:a:1::/64", l.hop(1, 1500)},
-		{b, "nexthop replace id 7 via fe80::1 dev u1", l.hop(1, 1500)},
+		{b, "nexthop replace id 7 via fe80::ff:fe00:11 dev u1", l.hop(1, 1500)},
 		{a, "route del 2001:db8:a::/48", Hop{}},
-		{a, "route add default via fe80::1 dev u0", l.hop(0, 1500)},
-		{a, "route add table 9 default via fe80::1 dev u1", l.hop(0, 1500)},
+		{a, "route add default via fe80::ff:fe00:10 dev u0", l.hop(0, 1500)},
+		{a, "route add table 9 default via fe80::ff:fe00:11 dev u1", l.hop(0, 1500)},
 		{a, "rule add to 2001:db8:a::/48 table 9", l.hop(1, 1500)},
 		{a, "rule del to 2001:db8:a::/48 table 9", l.hop(0, 1500)},
 		{a, "link set u0 mtu 1400", l.hop(0, 1400)},
@@ -115,8 +115,7 @@ func TestHopOfAnotherRoute(t *testing.T) {
 func TestHopOfALinkThatGoes(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
-	route := func() { l.host.ip("route replace 2001:db8:a::/48 via fe80::1 dev u0") }
-	route()
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
 	w := l.watch(nil, "2001:db8:a::1", "2001:db8:0::b")
 	for _, a := range []string{"2001:db8:a::1", "2001:db8:0::b"} {
 		w.soon(a, l.hop(0, 1500))
@@ -132,7 +131,7 @@ func TestHopOfALinkThatGoes(t *testing.T) {
 	w.lacks("2001:db8:a::1", "no route")
 	w.lacks("2001:db8:0::b", "no route")
 	l.host.ip("link set u0 up")
-	route()
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
 	for _, a := range []string{"2001:db8:a::1", "2001:db8:0::b"} {
 		w.soon(a, l.hop(0, 1500))
 	}
@@ -140,8 +139,7 @@ func TestHopOfALinkThatGoes(t *testing.T) {
 	w.lacks("2001:db8:a::1", "no route")
 	l.uplink[0][5], l.routerOf[0][5] = 0x66, 0x67
 	l.join(0)
-	l.routers[0].ip("addr add fe80::1/64 dev e0")
-	route()
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:67 dev u0")
 	w.soon("2001:db8:a::1", l.hop(0, 1500))
 }
 
@@ -153,7 +151,7 @@ func TestHopsOfSeveralWays(t *testing.T) {
 	for i := range 2 {
 		l.host.sysctl(fmt.Sprintf("ipv6/conf/u%d/ignore_routes_with_linkdown", i), "1")
 	}
-	l.host.ip("route add 2001:db8:a::/48 nexthop via fe80::1 dev u0 nexthop via fe80::1 dev u1")
+	l.host.ip("route add 2001:db8:a::/48 nexthop via fe80::ff:fe00:10 dev u0 nexthop via fe80::ff:fe00:11 dev u1")
 	var addresses []string
 	for i := range 64 {
 		addresses = append(addresses, fmt.Sprintf("2001:db8:a:%x:5201::", i))
@@ -199,9 +197,9 @@ func TestHopsOfSeveralWays(t *testing.T) {
 func TestHopsManageNeighbours(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
-	l.host.ip("route add 2001:db8:a::/48 via fe80::1 dev u0")
-	l.host.ip("neigh add fe80::1 dev u1 lladdr %v nud permanent", "02:00:00:00:00:11")
-	l.host.ip("route add 2001:db8:b::/48 via fe80::1 dev u1")
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
+	l.host.ip("neigh add fe80::ff:fe00:11 dev u1 lladdr %v nud permanent", "02:00:00:00:00:11")
+	l.host.ip("route add 2001:db8:b::/48 via fe80::ff:fe00:11 dev u1")
 	l.host.ip("route add 2001:db8:c::/48 via 2001:db8:1::b")
 	l.host.ip("neigh add 2001:db8:1::b dev u1 nud none managed") // by another one
 	w := l.watch(nil, "2001:db8:a::1", "2001:db8:b::1", "2001:db8:c::1")
@@ -224,15 +222,15 @@ func TestHopsManageNeighbours(t *testing.T) {
 		return netlink.Neigh{}
 	}
 	managed := func(n netlink.Neigh) bool { return n.FlagsExt&netlink.NTF_EXT_MANAGED != 0 }
-	if n := entry(l.index[0], "fe80::1"); !managed(n) {
+	if n := entry(l.index[0], "fe80::ff:fe00:10"); !managed(n) {
 		t.Errorf("not managed: %+v", n)
 	}
-	if n := entry(l.index[1], "fe80::1"); n.State != netlink.NUD_PERMANENT {
+	if n := entry(l.index[1], "fe80::ff:fe00:11"); n.State != netlink.NUD_PERMANENT {
 		t.Errorf("not permanent: %+v", n)
 	}
 	w.set()
-	eventually(t, "not managed any more", func() bool { return !managed(entry(l.index[0], "fe80::1")) })
-	if n := entry(l.index[1], "fe80::1"); n.State != netlink.NUD_PERMANENT {
+	eventually(t, "not managed any more", func() bool { return !managed(entry(l.index[0], "fe80::ff:fe00:10")) })
+	if n := entry(l.index[1], "fe80::ff:fe00:11"); n.State != netlink.NUD_PERMANENT {
 		t.Errorf("not permanent, unused: %+v", n)
 	}
 	if n := entry(l.index[1], "2001:db8:1::b"); !managed(n) {
@@ -267,7 +265,7 @@ func TestHopsOfAnEntryThatIsThrownAway(t *testing.T) {
 func TestHopsAfterALoss(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
-	l.host.ip("route add 2001:db8:a::/48 via fe80::1 dev u0")
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
 	hold := make(chan struct{}, 100)
 	w := l.watch(hold, "2001:db8:a::1")
 	hold <- struct{}{}
@@ -276,7 +274,7 @@ func TestHopsAfterALoss(t *testing.T) {
 	for len(hold) > 0 { // it may have been there at the start
 		<-hold
 	}
-	l.host.ip("route replace 2001:db8:a::/48 via fe80::1 dev u1")
+	l.host.ip("route replace 2001:db8:a::/48 via fe80::ff:fe00:11 dev u1")
 	time.Sleep(100 * time.Millisecond) // it waits in changed
 	var storm strings.Builder
 	for range 4000 {
@@ -285,7 +283,7 @@ func TestHopsAfterALoss(t *testing.T) {
 		}
 	}
 	l.host.batch(storm.String())
-	l.host.ip("route replace 2001:db8:a::/48 via fe80::1 dev u0 mtu 1450")
+	l.host.ip("route replace 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0 mtu 1450")
 	drops := dropped(t, l.host)
 	if drops == 0 {
 		t.Error("nothing was lost: the test shows nothing")
