@@ -22,7 +22,8 @@ const PreviousFor = 10 * time.Minute
 // without room for that: a backend becomes current out of a full history while
 // another one is to go there. Then the oldest of the history is away from it until
 // the last of three stores. It had the slot before its last four owner changes,
-// and is beyond what is promised.
+// and is beyond what is promised. Who reads both reads the row first: the history
+// after it then has whoever left that row, but not the other way round.
 //
 // The methods' memory of what is in the balancer's tables is the only source of
 // what they store, which is why a mark cannot undo a concurrent change: there is
