@@ -114,11 +114,11 @@ func (d *dataplane) start() {
 		}
 	})
 	must(err)
-	d.balancer, err = balancer.Load(balancer.Options{Services: 2, Slots: r.Slots()})
+	d.balancer, err = balancer.Load(balancer.Options{Services: 2})
 	must(err)
-	must(r.Put(root.Balancer, d.balancer.Program()))
+	must(d.balancer.Join(r, "eth0"))
 	d.t.Cleanup(func() {
-		d.gateway.Do(func() { err = r.Leave(root.Balancer) })
+		d.gateway.Do(func() { err = d.balancer.Remove(r) })
 		if err != nil {
 			d.t.Error(err)
 		}
@@ -131,7 +131,7 @@ func (d *dataplane) start() {
 	}
 	vips := map[balancer.VIP]balancer.Assignment{}
 	for i, a := range []string{vipAddress6 + "/128", vipAddress4 + "/32"} {
-		must(d.balancer.SetService(i, balancer.Service{Key: serviceKey}))
+		must(d.balancer.SetService(i, balancer.Service{Name: fmt.Sprint(i), Key: serviceKey}))
 		for j, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			vips[balancer.VIP{Prefix: netip.MustParsePrefix(a), Port: 443, Protocol: protocol}] = balancer.Assignment{Service: i, Number: 2*i + j}
 		}

@@ -107,7 +107,7 @@ type bpfService struct {
 	_     structs.HostLayout
 	Key   [2]uint64
 	Flags uint32
-	Spare uint32
+	Name  [44]int8
 }
 
 type bpfTable struct {
@@ -233,7 +233,8 @@ type bpfMapSpecs struct {
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type bpfVariableSpecs struct{}
+type bpfVariableSpecs struct {
+}
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
 //
@@ -291,7 +292,8 @@ func (m *bpfMaps) Close() error {
 // bpfVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
-type bpfVariables struct{}
+type bpfVariables struct {
+}
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //

@@ -25,8 +25,8 @@ var reasons = [bpfReasonREASONS]string{
 	bpfReasonDROPPED_STRAY:     "stray",
 }
 
-// dropped tells whether a reason ends a packet here.
-func dropped(r bpfReason) bool { return r >= bpfReasonDROPPED_OUTSIDER }
+// drop tells whether a reason ends a packet here.
+func (r bpfReason) drop() bool { return r >= bpfReasonDROPPED_OUTSIDER }
 
 // Count is how many packets had a reason.
 type Count struct {
@@ -39,7 +39,7 @@ type Count struct {
 func (b *Balancer) Counts() ([]Count, error) {
 	counts := make([]Count, len(reasons))
 	for i, word := range reasons {
-		counts[i] = Count{Reason: word, Dropped: dropped(bpfReason(i))}
+		counts[i] = Count{Reason: word, Dropped: bpfReason(i).drop()}
 		var of []uint64
 		if err := b.objects.Reasons.Lookup(uint32(i), &of); err != nil {
 			return nil, fmt.Errorf("counter %s: %w", word, err)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"sync/atomic"
+
+	"github.com/razor-steering/razor/steering"
 )
 
 // Host is what the program knows of the gateway that it runs on.
@@ -60,15 +62,26 @@ func sid(locator netip.Prefix, behaviour uint16) [16]byte {
 	return a
 }
 
+// MaxServiceName is how long the name of a service may be, in bytes.
+const MaxServiceName = 44
+
 // Service is how the flows of its VIPs are told apart.
 type Service struct {
-	Key       [2]uint64 // of the flow hash; the same at all sites, for ever
-	Fragments bool      // hash by addresses alone, so that fragments are taken
+	Name      string           // for the next process, 1 to MaxServiceName bytes
+	Key       steering.FlowKey // the same at all sites, for ever
+	Fragments bool             // hash by addresses alone, so that fragments are taken
 }
 
-// SetService says how a service hashes. A number is below Options.Services.
+// SetService says how a service hashes; a zero one removes it. A number is below
+// Options.Services.
 func (b *Balancer) SetService(number int, s Service) error {
+	if len(s.Name) > MaxServiceName {
+		return fmt.Errorf("service %s: the name has %d bytes, want at most %d", s.Name, len(s.Name), MaxServiceName)
+	}
 	v := bpfService{Key: s.Key}
+	for i := range s.Name {
+		v.Name[i] = int8(s.Name[i])
+	}
 	if s.Fragments {
 		v.Flags = serviceFragments
 	}

@@ -3,18 +3,25 @@ package balancer
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/gateway/bpf/root"
+	"github.com/razor-steering/razor/steering"
 )
 
 // Limits of the maps (gateway/bpf/maps.h).
 const (
 	MaxVIPs     = 1024
 	MaxServices = 256
-	MaxBackends = 32767 // indices are 1 to this one; 0 is no backend
-	Slots       = 65537 // of a service's table
+	MaxBackends = 32767               // indices are 1 to this one; 0 is no backend
+	Slots       = steering.TableSlots // of a service's table
 )
 
 // verifierLines of what the verifier said are told, the last ones.
@@ -24,14 +31,18 @@ const verifierLines = 10
 type Options struct {
 	// Services that there may be, 1 to [MaxServices]: each costs 768 KiB.
 	Services int
-	// Slots is the map of an interface's programs, nil for none beside this one.
-	Slots *ebpf.Map
+	// Pins is a directory on a BPF file system for the maps, so that they outlive the
+	// process and the next one takes them over; "" for none.
+	Pins string
 }
 
 // Balancer is the loaded program with its maps. Its methods may not be called
 // concurrently: there is one writer.
 type Balancer struct {
+	spec      *ebpf.CollectionSpec
+	dir       string // of the pins, "" without
 	objects   bpfObjects
+	joined    map[string]*bpfObjects // by interface
 	tables    *array[bpfTable]
 	histories *array[bpfHistories]
 	services  int
@@ -40,7 +51,12 @@ type Balancer struct {
 	prefixes  map[bpfPrefixKey]bpfPrefixKey
 }
 
-// Load loads the program and its maps, all empty: it passes every packet on.
+// own are the maps of a program alone; all others are shared by the programs of all
+// interfaces and of one process after another.
+var own = []string{bpfMapSlots, bpfMapSteps, bpfMapScratch}
+
+// Load loads the program and its maps. They are empty, and pass every packet on, or
+// those that an earlier process has pinned.
 func Load(o Options) (*Balancer, error) {
 	if o.Services < 1 || o.Services > MaxServices {
 		return nil, fmt.Errorf("balancer: %d services, want 1 to %d", o.Services, MaxServices)
@@ -49,21 +65,39 @@ func Load(o Options) (*Balancer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("balancer: %w", err)
 	}
+	b := &Balancer{spec: spec, services: o.Services, joined: map[string]*bpfObjects{}}
 	for _, name := range []string{bpfMapTables, bpfMapHistories, bpfMapServices} {
 		spec.Maps[name].MaxEntries = uint32(o.Services)
 	}
-	var replace ebpf.CollectionOptions
-	if o.Slots != nil {
-		replace.MapReplacements = map[string]*ebpf.Map{bpfMapSlots: o.Slots}
+	if o.Pins != "" {
+		if err := b.pin(o.Pins); err != nil {
+			return nil, fmt.Errorf("balancer: %w", err)
+		}
 	}
-	b := &Balancer{services: o.Services}
-	if err := spec.LoadAndAssign(&b.objects, &replace); err != nil {
+	if err := spec.LoadAndAssign(&b.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: b.dir}}); err != nil {
 		return nil, fmt.Errorf("balancer: %w", explained(err))
 	}
 	if err := b.open(); err != nil {
 		return nil, fmt.Errorf("balancer: %w", errors.Join(err, b.Close()))
 	}
 	return b, nil
+}
+
+// layout is that of the maps (gateway/bpf/maps.h): others are not taken over.
+const layout = 1
+
+// pin has the shared maps pinned, in a directory that tells what they are like.
+func (b *Balancer) pin(pins string) error {
+	b.dir = filepath.Join(pins, fmt.Sprintf("balancer-%d-%d", layout, b.services))
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return err
+	}
+	for name, m := range b.spec.Maps {
+		if !slices.Contains(own, name) {
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	return nil
 }
 
 // explained adds the end of what the verifier said.
@@ -74,7 +108,7 @@ func explained(err error) error {
 	return err
 }
 
-// open maps the tables and joins the program to those of its rare steps.
+// open maps the tables, and reads what of the maps is kept here as well.
 func (b *Balancer) open() (err error) {
 	if b.tables, err = newArray[bpfTable](b.objects.Tables); err != nil {
 		return err
@@ -82,20 +116,105 @@ func (b *Balancer) open() (err error) {
 	if b.histories, err = newArray[bpfHistories](b.objects.Histories); err != nil {
 		return err
 	}
-	for step, program := range []*ebpf.Program{b.objects.BalancerMiss, b.objects.BalancerIcmp, b.objects.BalancerToobig} {
-		if err := b.objects.Steps.Put(uint32(step), program); err != nil {
+	if err := b.objects.Settings.Lookup(uint32(0), &b.host); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	if b.keys, err = all[bpfVipKey, bpfVip](b.objects.Vips); err != nil {
+		return err
+	}
+	if b.prefixes, err = all[bpfPrefixKey, bpfPrefixKey](b.objects.Prefixes); err != nil {
+		return err
+	}
+	return b.objects.link()
+}
+
+// all is what a map has.
+func all[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
+	out := map[K]V{}
+	var k K
+	var v V
+	i := m.Iterate()
+	for i.Next(&k, &v) {
+		out[k] = v
+	}
+	if err := i.Err(); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", m, err)
+	}
+	return out, nil
+}
+
+// link joins the program to those of its rare steps.
+func (o *bpfObjects) link() error {
+	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig} {
+		if err := o.Steps.Put(uint32(step), program); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
 	}
 	return nil
 }
 
-// Program is what belongs into the balancer's slot of an interface.
+// Program is the balancer for a run without an interface.
 func (b *Balancer) Program() *ebpf.Program { return b.objects.Balancer }
 
-// Close frees the program and the maps, unless somebody else has them too.
+// Join puts the balancer into its slot of an interface, at once for all packets, in
+// the place of an earlier process's. With Options.Pins it stays there.
+func (b *Balancer) Join(r *root.Root, device string) error {
+	replace := map[string]*ebpf.Map{bpfMapSlots: r.Slots()}
+	for name, m := range b.shared() {
+		replace[name] = m
+	}
+	spec := b.spec.Copy()
+	for _, m := range spec.Maps {
+		m.Pinning = ebpf.PinNone
+	}
+	o := new(bpfObjects)
+	if err := spec.LoadAndAssign(o, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
+		return fmt.Errorf("balancer on %s: %w", device, explained(err))
+	}
+	err := errors.Join(o.link(), r.Put(root.Balancer, o.Balancer))
+	if err == nil && b.dir != "" {
+		// The steps live as long as their map is pinned or open somewhere.
+		pin := filepath.Join(b.dir, "steps-"+device)
+		if err = os.Remove(pin); err == nil || errors.Is(err, fs.ErrNotExist) {
+			err = o.Steps.Pin(pin)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("balancer on %s: %w", device, errors.Join(err, o.Close()))
+	}
+	if was := b.joined[device]; was != nil {
+		_ = was.Close()
+	}
+	b.joined[device] = o
+	return nil
+}
+
+// shared are the maps of all programs, by name.
+func (b *Balancer) shared() map[string]*ebpf.Map {
+	o := &b.objects
+	return map[string]*ebpf.Map{
+		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapHistories: o.Histories,
+		bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServices: o.Services, bpfMapSettings: o.Settings,
+		bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
+	}
+}
+
+// Remove takes the balancer off an interface, and its pinned maps away with it.
+func (b *Balancer) Remove(r *root.Root) error {
+	err := r.Leave(root.Balancer)
+	if b.dir != "" {
+		err = errors.Join(err, os.RemoveAll(b.dir))
+	}
+	return err
+}
+
+// Close frees what this process has of the program and the maps.
 func (b *Balancer) Close() error {
-	return errors.Join(b.tables.close(), b.histories.close(), b.objects.Close())
+	err := errors.Join(b.tables.close(), b.histories.close(), b.objects.Close())
+	for _, o := range b.joined {
+		err = errors.Join(err, o.Close())
+	}
+	return err
 }
 
 // array is a BPF array whose values are written in place.

@@ -43,12 +43,14 @@ _Static_assert(sizeof(struct prefix_key) == 20, "prefix_key");
 
 #define SERVICE_FRAGMENTS 1 /* hashed by addresses alone: all pieces to one backend */
 
+#define SERVICE_NAME 44
+
 struct service {
 	__u64 key[2]; /* of the hash */
 	__u32 flags;
-	__u32 spare;
+	char name[SERVICE_NAME]; /* for the next process of user space; empty: none */
 };
-_Static_assert(sizeof(struct service) == 24, "service");
+_Static_assert(sizeof(struct service) == 64, "service");
 
 struct table {
 	__u32 rows[TABLE_SLOTS];

@@ -1,0 +1,418 @@
+package balancer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// State is what a backend is to do.
+type State string
+
+// States of a backend.
+const (
+	Active   State = "active"
+	Draining State = "draining" // no new flows; it keeps those that it has
+	Dead     State = "dead"     // its flows are lost: nothing is sent there
+)
+
+// Plan is what a balancer is to do: its services, by names that are unique.
+type Plan struct {
+	Services []PlannedService
+}
+
+// PlannedService is a service of a plan.
+type PlannedService struct {
+	Service
+	VIPs     []VIP
+	Backends []PlannedBackend
+}
+
+// PlannedBackend is a backend of a service. A backend that a plan has no longer is
+// taken for dead.
+type PlannedBackend struct {
+	Name   string     // in logs
+	SID    netip.Addr // hunt; what a backend is known by
+	Weight uint32
+	State  State
+}
+
+// ageEvery is how often it is looked who is previous no longer.
+const ageEvery = time.Minute
+
+// Keeper keeps the tables of a balancer as plans want them. Its methods are for any
+// goroutine.
+type Keeper struct {
+	log  *slog.Logger
+	hops *Hops
+
+	mu       sync.Mutex
+	balancer *Balancer
+	plan     Plan
+	services map[string]*kept
+	indices  *steering.Indices
+	backends map[netip.Addr]*reached
+}
+
+// kept is a service that the balancer has.
+type kept struct {
+	number int // of the table
+	table  *steering.Table
+	vips   map[VIP]int // numbers of their counters
+}
+
+// reached is a backend that some table has.
+type reached struct {
+	index uint16
+	name  string
+	hop   Hop
+	why   string // the hop is not resolved
+}
+
+// NewKeeper makes the keeper of a balancer. What an earlier process has put there goes
+// on: its tables are read, never made anew.
+func NewKeeper(b *Balancer, log *slog.Logger, now time.Time) (*Keeper, error) {
+	k := &Keeper{log: log, balancer: b, services: map[string]*kept{}, backends: map[netip.Addr]*reached{}}
+	k.hops = NewHops(log, k.hopsChanged)
+	return k, k.restore(now)
+}
+
+// Run follows next hops, and moves those who were previous for long enough to the
+// histories, until ctx ends; in the network namespace of the calling goroutine. What
+// was applied stays in the balancer.
+func (k *Keeper) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.hops.Run(ctx) })
+	g.Go(func() error {
+		tick := time.NewTicker(ageEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case now := <-tick.C:
+				k.age(now)
+			}
+		}
+	})
+	return g.Wait()
+}
+
+func (k *Keeper) age(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.services {
+		k.store(s, s.table.Age(nil, now))
+	}
+	k.release(now)
+}
+
+// Apply makes a plan the one that is kept. One that contradicts itself or does not fit
+// is refused whole.
+func (k *Keeper) Apply(p Plan, now time.Time) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.check(p); err != nil {
+		return err
+	}
+	if err := k.admit(p, now); err != nil {
+		return err
+	}
+	services, err := k.assignServices(p, now)
+	if err != nil {
+		return err
+	}
+	for _, s := range p.Services {
+		if err := k.applyService(services[s.Name], s, now); err != nil {
+			return err
+		}
+	}
+	if err := k.balancer.SetVIPs(vipsOf(p, services)); err != nil {
+		return err
+	}
+	k.retire(services, now)
+	k.plan, k.services = p, services
+	k.release(now)
+	k.follow()
+	return nil
+}
+
+// check refuses a plan that contradicts itself or does not fit.
+func (k *Keeper) check(p Plan) error {
+	if len(p.Services) > k.balancer.services {
+		return fmt.Errorf("%d services, want at most %d", len(p.Services), k.balancer.services)
+	}
+	names, vips := map[string]bool{}, map[VIP]string{}
+	for _, s := range p.Services {
+		if s.Name == "" || len(s.Name) > MaxServiceName {
+			return fmt.Errorf("service %q: the name has %d bytes, want 1 to %d", s.Name, len(s.Name), MaxServiceName)
+		}
+		if names[s.Name] {
+			return fmt.Errorf("service %s is there twice", s.Name)
+		}
+		names[s.Name] = true
+		for _, v := range s.VIPs {
+			if err := v.check(); err != nil {
+				return fmt.Errorf("service %s: %w", s.Name, err)
+			}
+			if other, ok := vips[v]; ok {
+				return fmt.Errorf("service %s: vip %s is of service %s", s.Name, v, other)
+			}
+			vips[v] = s.Name
+		}
+		sids := map[netip.Addr]string{}
+		for _, b := range s.Backends {
+			if !b.SID.Is6() || b.SID.Is4In6() {
+				return fmt.Errorf("service %s: backend %s: SID %s is not an IPv6 address", s.Name, b.Name, b.SID)
+			}
+			if other, ok := sids[b.SID]; ok {
+				return fmt.Errorf("service %s: backends %s and %s have the SID %s", s.Name, other, b.Name, b.SID)
+			}
+			sids[b.SID] = b.Name
+		}
+	}
+	if len(vips) > MaxVIPs {
+		return fmt.Errorf("%d vips, want at most %d", len(vips), MaxVIPs)
+	}
+	return nil
+}
+
+// admit gives indices to the backends that are new.
+func (k *Keeper) admit(p Plan, now time.Time) error {
+	for _, s := range p.Services {
+		for _, b := range s.Backends {
+			if r, ok := k.backends[b.SID]; ok {
+				r.name = b.Name
+				continue
+			}
+			index, err := k.indices.Get(b.SID.String(), now)
+			if err != nil {
+				return fmt.Errorf("service %s: backend %s: %w", s.Name, b.Name, err)
+			}
+			if err := k.balancer.SetBackend(int(index), Backend{SID: b.SID}); err != nil {
+				return err
+			}
+			k.backends[b.SID] = &reached{index: index, name: b.Name, why: "not looked up yet"}
+		}
+	}
+	return nil
+}
+
+// assignServices gives tables to the services, and numbers to the counters of VIPs:
+// what was there before keeps its own.
+func (k *Keeper) assignServices(p Plan, now time.Time) (map[string]*kept, error) {
+	services := map[string]*kept{}
+	tables, numbers := map[int]bool{}, map[int]bool{}
+	for _, s := range k.services {
+		tables[s.number] = true
+		for _, n := range s.vips {
+			numbers[n] = true
+		}
+	}
+	for _, s := range p.Services {
+		next := &kept{vips: map[VIP]int{}}
+		was := k.services[s.Name]
+		if was != nil {
+			next.number, next.table = was.number, was.table
+		} else {
+			next.number, next.table = free(tables, k.balancer.services), steering.NewTable(now)
+		}
+		for _, v := range s.VIPs {
+			n, ok := 0, false
+			if was != nil {
+				n, ok = was.vips[v]
+			}
+			if !ok {
+				n = free(numbers, MaxVIPs)
+			}
+			if n < 0 || next.number < 0 {
+				return nil, errors.New("too many services or vips change at once: apply half of the change first")
+			}
+			next.vips[v] = n
+		}
+		services[s.Name] = next
+	}
+	return services, nil
+}
+
+// free takes the lowest number below n that is not taken, -1 for none.
+func free(taken map[int]bool, n int) int {
+	for i := range n {
+		if !taken[i] {
+			taken[i] = true
+			return i
+		}
+	}
+	return -1
+}
+
+// applyService fills the table of a service.
+func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
+	if err := k.balancer.SetService(to.number, s.Service); err != nil {
+		return err
+	}
+	var serving []steering.Backend
+	planned := map[uint16]bool{}
+	var dead []uint16
+	for _, b := range s.Backends {
+		index := k.backends[b.SID].index
+		switch b.State {
+		case Dead:
+			dead = append(dead, index)
+			continue
+		case Active:
+			serving = append(serving, steering.Backend{Index: index, Key: b.SID.String(), Weight: b.Weight})
+		}
+		planned[index] = true
+	}
+	for _, index := range to.table.Backends() {
+		if !planned[index] {
+			dead = append(dead, index)
+		}
+	}
+	next, err := steering.Maglev(to.table.Assignment(), serving)
+	if err != nil {
+		return fmt.Errorf("service %s: %w", s.Name, err)
+	}
+	stores, err := to.table.Apply(nil, next, dead, now)
+	if err != nil {
+		return fmt.Errorf("service %s: %w", s.Name, err)
+	}
+	k.store(to, stores)
+	return nil
+}
+
+func (k *Keeper) store(to *kept, stores []steering.Store) {
+	for _, s := range stores {
+		if s.History {
+			k.balancer.SetHistory(to.number, int(s.Slot), s.Value)
+		} else {
+			k.balancer.SetRow(to.number, int(s.Slot), uint32(s.Value))
+		}
+	}
+}
+
+func vipsOf(p Plan, services map[string]*kept) map[VIP]Assignment {
+	vips := map[VIP]Assignment{}
+	for _, s := range p.Services {
+		for v, n := range services[s.Name].vips {
+			vips[v] = Assignment{Service: services[s.Name].number, Number: n}
+		}
+	}
+	return vips
+}
+
+// retire empties the tables of services that are gone; no VIP leads there any more.
+func (k *Keeper) retire(services map[string]*kept, now time.Time) {
+	for name, s := range k.services {
+		if services[name] == nil {
+			k.store(s, steering.NewTable(now).All(nil))
+			if err := k.balancer.SetService(s.number, Service{}); err != nil {
+				k.log.Error("service not removed", "service", name, "err", err)
+			}
+		}
+	}
+}
+
+// release frees the backends that no table and no plan has.
+func (k *Keeper) release(now time.Time) {
+	used := map[uint16]bool{}
+	for _, s := range k.services {
+		for _, index := range s.table.Backends() {
+			used[index] = true
+		}
+	}
+	for _, s := range k.plan.Services {
+		for _, b := range s.Backends {
+			used[k.backends[b.SID].index] = true
+		}
+	}
+	for sid, r := range k.backends {
+		if used[r.index] {
+			continue
+		}
+		if err := k.balancer.SetBackend(int(r.index), Backend{}); err != nil {
+			k.log.Error("backend not removed", "backend", r.name, "sid", sid, "err", err)
+			continue
+		}
+		k.indices.Release(sid.String(), now)
+		delete(k.backends, sid)
+	}
+}
+
+// follow has the next hops of all backends looked for.
+func (k *Keeper) follow() {
+	sids := make([]netip.Addr, 0, len(k.backends))
+	for sid := range k.backends {
+		sids = append(sids, sid)
+	}
+	k.hops.Set(sids)
+}
+
+// hopsChanged gives the balancer the next hops that are others now.
+func (k *Keeper) hopsChanged(changes []HopChange) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range changes {
+		r, ok := k.backends[c.Address]
+		if !ok {
+			continue
+		}
+		if c.Hop.Index == 0 {
+			k.log.Warn("no way to a backend", "backend", r.name, "sid", c.Address, "reason", c.Reason)
+		} else if r.hop.Index == 0 {
+			k.log.Info("way to a backend", "backend", r.name, "sid", c.Address, "interface", c.Hop.Index, "mtu", c.Hop.MTU)
+		}
+		r.hop, r.why = c.Hop, c.Reason
+		if err := k.balancer.SetBackend(int(r.index), Backend{SID: c.Address, Hop: c.Hop}); err != nil {
+			k.log.Error("next hop not set", "backend", r.name, "sid", c.Address, "err", err)
+		}
+	}
+}
+
+// Servable tells whether the packets of a prefix have a backend that can be reached,
+// and why not: of several services one is enough. What has no VIP is not the
+// balancer's, and is served for all that it knows.
+func (k *Keeper) Servable(p netip.Prefix) (bool, string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var reasons []string
+	for _, s := range k.plan.Services {
+		if !slices.ContainsFunc(s.VIPs, func(v VIP) bool { return v.Prefix.Overlaps(p) }) {
+			continue
+		}
+		why := k.unserved(s)
+		if why == "" {
+			return true, ""
+		}
+		reasons = append(reasons, fmt.Sprintf("service %s: %s", s.Name, why))
+	}
+	return len(reasons) == 0, strings.Join(reasons, "; ")
+}
+
+// unserved is why a service takes no new flows, "" if it does.
+func (k *Keeper) unserved(s PlannedService) string {
+	why := "no active backend"
+	for _, b := range s.Backends {
+		if b.State != Active || b.Weight == 0 {
+			continue
+		}
+		r := k.backends[b.SID]
+		if r.hop.Index != 0 {
+			return ""
+		}
+		why = fmt.Sprintf("backend %s: %s", b.Name, cmp.Or(r.why, "no way to it"))
+	}
+	return why
+}

@@ -1,0 +1,176 @@
+package balancer
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// pins is a directory on a BPF file system of the test's own.
+func pins(t *testing.T) string {
+	t.Helper()
+	needsRoot(t)
+	dir := t.TempDir()
+	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "razor")
+}
+
+// process is a balancer with its keeper, as one process has them after another.
+func process(t *testing.T, dir string, services int) (*Balancer, *Keeper) {
+	t.Helper()
+	b, err := Load(Options{Services: services, Pins: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := NewKeeper(b, slog.New(slog.DiscardHandler), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, k
+}
+
+func service(name string, states ...State) PlannedService {
+	s := PlannedService{Service: Service{Name: name, Key: steering.FlowKey{1, 2}}}
+	last := byte(len(name))
+	s.VIPs = []VIP{{netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, last}), 32), 443, unix.IPPROTO_TCP}}
+	for i, state := range states {
+		sid := netip.MustParseAddr(fmt.Sprintf("2001:db8:5e:%x:5201::", i+1))
+		s.Backends = append(s.Backends, PlannedBackend{Name: fmt.Sprint("b", i+1), SID: sid, Weight: 1, State: state})
+	}
+	return s
+}
+
+// holders are how many slots each backend is in, by name, of a service's table.
+func (k *Keeper) holders(b *Balancer, name string) (current, previous map[string]int) {
+	current, previous = map[string]int{}, map[string]int{}
+	names := map[uint32]string{0: ""}
+	for _, r := range k.backends {
+		names[uint32(r.index)] = r.name
+	}
+	for slot := range Slots {
+		row := b.Row(k.services[name].number, slot)
+		current[names[row&0x7fff]]++
+		previous[names[row>>15&0x7fff]]++
+	}
+	return current, previous
+}
+
+func apply(t *testing.T, k *Keeper, services ...PlannedService) {
+	t.Helper()
+	if err := k.Apply(Plan{Services: services}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A backend joins, drains, dies; a process takes over from another; services go.
+func TestKeeper(t *testing.T) {
+	t.Parallel()
+	dir := pins(t)
+	b, k := process(t, dir, 3)
+	apply(t, k, service("web", Active, Active), service("mail", Active))
+	current, _ := k.holders(b, "web")
+	if current["b1"] < 32768 || current["b2"] < 32768 {
+		t.Error("two of the same weight: ", current)
+	}
+	rows := func(b *Balancer) (rows []uint32) {
+		for slot := range Slots {
+			rows = append(rows, b.Row(0, slot), b.Row(1, slot))
+		}
+		return rows
+	}
+	before := rows(b)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	b, k = process(t, dir, 3)
+	if !slices.Equal(rows(b), before) {
+		t.Error("the next process has other rows")
+	}
+	apply(t, k, service("web", Active, Active), service("mail", Active))
+	if !slices.Equal(rows(b), before) {
+		t.Error("the same plan changed rows")
+	}
+	vips, err := all[bpfVipKey, bpfVip](b.objects.Vips)
+	if err != nil || len(vips) != 6 { // each with its ICMP and fragments
+		t.Errorf("%d keys, %v", len(vips), err)
+	}
+
+	apply(t, k, service("web", Active, Draining), service("mail", Active))
+	current, previous := k.holders(b, "web")
+	if current["b1"] != Slots || previous["b2"] < 32768 {
+		t.Error("draining: ", current, previous)
+	}
+	apply(t, k, service("web", Active, Dead), service("mail", Active))
+	if current, previous = k.holders(b, "web"); current["b1"] != Slots || previous["b2"] != 0 {
+		t.Error("dead: ", current, previous)
+	}
+	if ok, why := k.Servable(netip.MustParsePrefix("198.51.100.3/32")); ok || !strings.Contains(why, "b1") {
+		t.Error("servable without a way to a backend: ", why)
+	}
+	if ok, _ := k.Servable(netip.MustParsePrefix("192.0.2.1/32")); !ok {
+		t.Error("what is no VIP is not the balancer's to refuse")
+	}
+	apply(t, k, service("mail", Active))
+	if vips, err = all[bpfVipKey, bpfVip](b.objects.Vips); err != nil || len(vips) != 3 {
+		t.Errorf("service gone: %d keys, %v", len(vips), err)
+	}
+	for slot := range Slots {
+		if b.Row(0, slot) != 0 {
+			t.Fatal("service gone, rows left")
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A plan that cannot be is refused whole.
+func TestKeeperRefuses(t *testing.T) {
+	t.Parallel()
+	needsRoot(t)
+	b, k := process(t, "", 2)
+	t.Cleanup(func() { _ = b.Close() })
+	good := service("web", Active)
+	apply(t, k, good)
+	twice := service("web2", Active)
+	twice.VIPs = good.VIPs
+	same := service("web", Active, Active)
+	same.Backends[1].SID = same.Backends[0].SID
+	noSID := service("web", Active)
+	noSID.Backends[0].SID = netip.MustParseAddr("192.0.2.1")
+	anyPort := service("web", Active)
+	anyPort.VIPs[0].Protocol = 0
+	for want, services := range map[string][]PlannedService{
+		"service web is there twice":        {good, good},
+		"is of service web":                 {good, twice},
+		"have the SID 2001:db8:5e:1:5201::": {same},
+		"not an IPv6 address":               {noSID},
+		"port 443 of any protocol":          {anyPort},
+		"3 services, want at most 2":        {good, service("web2"), service("web33")},
+		"the name has 45 bytes":             {service(strings.Repeat("x", 45))},
+	} {
+		if err := k.Apply(Plan{Services: services}, time.Now()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	if current, _ := k.holders(b, "web"); current["b1"] != Slots {
+		t.Error("rows changed: ", current)
+	}
+}
