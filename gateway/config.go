@@ -40,6 +40,10 @@ type Config struct {
 	Drain DrainConfig `yaml:"drain"`
 	// Blackhole bounds what is announced under attack.
 	Blackhole BlackholeConfig `yaml:"blackhole"`
+	// Dataplane is where packets come in and how they leave.
+	Dataplane DataplaneConfig `yaml:"dataplane"`
+	// Services are what the balancer spreads packets of VIPs for.
+	Services []ServiceConfig `yaml:"services"`
 }
 
 // SetConfig is one of `gateway.announce:`, prefixes that are announced alike.
@@ -128,6 +132,10 @@ func (c *Config) Defaults() {
 	or(&c.PoolLimit, 1000)
 	or(&c.Blackhole.Limit, 50)
 	or(&c.Blackhole.Longest, 24*time.Hour)
+	c.Dataplane.defaults()
+	for i := range c.Services {
+		c.Services[i].defaults()
+	}
 }
 
 func or[T comparable](v *T, value T) {
@@ -161,7 +169,7 @@ func (c *Config) Identity() (Identity, error) {
 // Used tells whether there is anything in the section: a file for the nameserver
 // alone has none.
 func (c *Config) Used() bool {
-	return len(c.BGP.Peers)+len(c.BGP.Unnumbered)+len(c.Announce)+len(c.Probes)+len(c.Allowed) > 0
+	return len(c.BGP.Peers)+len(c.BGP.Unnumbered)+len(c.Announce)+len(c.Probes)+len(c.Allowed)+len(c.Dataplane.Interfaces)+len(c.Services) > 0
 }
 
 // Check lists what is wrong with the section; keys are paths below "gateway".
@@ -182,6 +190,7 @@ func (c *Config) Check() []upstreams.Defect {
 		d.probe("probes["+strconv.Itoa(i)+"]", &c.Probes[i], probes)
 	}
 	d.sets(c, probes)
+	d.dataplane(c)
 	if c.Lists && len(c.Allowed) == 0 {
 		d.add("allowed", "", "missing", "the prefixes that lists in Redis may have announced")
 	}
@@ -397,5 +406,6 @@ func (s *SetConfig) route() bgp.Route {
 // needsRestart tells whether something differs that cannot be changed while the
 // gateway runs.
 func (c *Config) needsRestart(next *Config) bool {
-	return c.Name != next.Name || c.StateDir != next.StateDir || c.Lists != next.Lists || !reflect.DeepEqual(c.BGP, next.BGP)
+	return c.Name != next.Name || c.StateDir != next.StateDir || c.Lists != next.Lists || !reflect.DeepEqual(c.BGP, next.BGP) ||
+		!reflect.DeepEqual(c.Dataplane, next.Dataplane)
 }

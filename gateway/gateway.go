@@ -43,11 +43,10 @@ type Options struct {
 	Speaker []string // command of a BGP speaker
 	// Reload reads the configuration again, and tells whether what the process has
 	// beside it is another, so that it has to start again; nil where nothing changes.
-	Reload    func() (next Config, beside bool, err error)
-	Signals   <-chan os.Signal // SIGHUP is a wish to reload, SIGUSR2 one to restart
-	Dataplane Dataplane        // may be nil
-	Sites     Sites            // may be nil
-	Changed   <-chan struct{}  // each is that one of the two says something else
+	Reload  func() (next Config, beside bool, err error)
+	Signals <-chan os.Signal // SIGHUP is a wish to reload, SIGUSR2 one to restart
+	Sites   Sites            // may be nil
+	Changed <-chan struct{}  // each is that they say something else
 }
 
 // Gateway announces what the configuration says, as long as it may be announced.
@@ -62,6 +61,7 @@ type Gateway struct {
 	announcer *bgp.Announcer
 	paths     *paths
 	lists     *upstreams.Follower // nil without
+	dataplane *dataplane          // nil without
 	wake      chan struct{}       // something that plan depends on has changed
 	started   time.Time
 
@@ -138,9 +138,11 @@ func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regist
 	}
 	g.paths = newPaths(cfg.BGP.AllPeers(), before.BFD, g.announcer, log, reg)
 	if cfg.Lists {
-		g.lists, err = upstreams.NewFollower(opt.Redis, upstreams.Options{Zones: opt.Zones, StateDir: cfg.StateDir}, log, reg)
+		if g.lists, err = upstreams.NewFollower(opt.Redis, upstreams.Options{Zones: opt.Zones, StateDir: cfg.StateDir}, log, reg); err != nil {
+			return nil, err
+		}
 	}
-	return g, err
+	return g, nil
 }
 
 // run owns all that goes on, until the gateway is drained or to be restarted.
@@ -152,7 +154,18 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 		_ = control.Close()
 		return err
 	}
+	if g.config.Dataplane.used() {
+		var err error
+		if g.dataplane, err = openDataplane(&g.config, g.identity.Node, g.log, g.poke); err != nil {
+			_ = control.Close()
+			return err
+		}
+		defer func() { _ = g.dataplane.close() }()
+	}
 	group, inner := errgroup.WithContext(inner)
+	if g.dataplane != nil {
+		group.Go(func() error { return g.dataplane.Run(inner) })
+	}
 	group.Go(func() error { return upstreams.ServeControl(inner, control, g.verbs()) })
 	if g.lists != nil {
 		group.Go(func() error { return g.lists.Run(inner) })
@@ -236,6 +249,9 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 	if len(g.bound) > 0 {
 		g.bind(nil)
 	}
+	if g.dataplane != nil {
+		return true, g.dataplane.remove()
+	}
 	return true, nil
 }
 
@@ -307,7 +323,10 @@ func (g *Gateway) begin(ctx context.Context, group *errgroup.Group, now time.Tim
 func (g *Gateway) facts(now time.Time) facts {
 	f := facts{
 		now: now, stage: g.drain.stage, node: g.identity.Node, health: map[string]steering.Damped{},
-		dataplane: g.opt.Dataplane, sites: g.opt.Sites, unbound: g.unbound, was: map[netip.Prefix]*Announcement{},
+		sites: g.opt.Sites, unbound: g.unbound, was: map[netip.Prefix]*Announcement{},
+	}
+	if g.dataplane != nil {
+		f.dataplane = g.dataplane
 	}
 	for name, p := range g.probers {
 		f.health[name] = p.Status().Damped
@@ -377,6 +396,12 @@ func (g *Gateway) reload(ctx context.Context, group *errgroup.Group, restart boo
 	if restart || beside || g.config.needsRestart(&next) {
 		g.restart = true
 		return
+	}
+	if g.dataplane != nil {
+		if err := g.dataplane.Apply(next.balance(g.dataplane.flowKey), time.Now()); err != nil {
+			g.log.Error("configuration not reloaded, going on with the old one", "err", err)
+			return
+		}
 	}
 	g.config, g.drain.config = next, next.Drain
 	g.syncProbes(ctx, group)

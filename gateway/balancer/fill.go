@@ -56,6 +56,14 @@ func half(a netip.Addr) uint64 {
 	return binary.NativeEndian.Uint64(bytes[:8])
 }
 
+// Hunt is the SID at which a target of a host with a locator, 0 is the host itself,
+// takes the packets that are its own.
+func Hunt(locator netip.Prefix, target uint16) netip.Addr {
+	a := sid(locator, behaviourHunt)
+	binary.BigEndian.PutUint16(a[10:], target)
+	return netip.AddrFrom16(a)
+}
+
 func sid(locator netip.Prefix, behaviour uint16) [16]byte {
 	a := locator.Masked().Addr().As16()
 	binary.BigEndian.PutUint16(a[8:], behaviour)

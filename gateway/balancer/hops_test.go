@@ -33,7 +33,7 @@ func TestHopsFound(t *testing.T) {
 	l.host.ip("route add 2001:db8:e::/48 dev lo")
 	l.host.ip("route add 2001:db8:f::/48 encap seg6 mode encap segs 2001:db8:a::1 dev u0")
 	w := l.watch(
-		nil, "2001:db8:a::1", "2001:db8:a:1:5201::", "2001:db8:1::b", "2001:db8:b::1", "2001:db8:c::1",
+		"2001:db8:a::1", "2001:db8:a:1:5201::", "2001:db8:1::b", "2001:db8:b::1", "2001:db8:c::1",
 		"2001:db8:d::1", "2001:db8:e::1", "2001:db8:f::1", "2001:db8:9::1", "2001:db8:1::a", "ff02::1", "192.0.2.1",
 	)
 	for address, want := range map[string]Hop{
@@ -65,7 +65,7 @@ func TestHopOfAnotherMAC(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
 	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
-	w := l.watch(nil, "2001:db8:a::1")
+	w := l.watch("2001:db8:a::1")
 	w.soon("2001:db8:a::1", l.hop(0, 1500))
 	l.routerOf[0][5] = 0x99
 	l.routers[0].ip("link set e0 address 02:00:00:00:00:99")
@@ -85,7 +85,7 @@ func TestHopOfAnotherRoute(t *testing.T) {
 	l.host.ip("nexthop add id 7 via fe80::ff:fe00:10 dev u0")
 	l.host.ip("route add 2001:db8:b::/48 nhid 7")
 	a, b := "2001:db8:a:1::1", "2001:db8:b:1::1"
-	w := l.watch(nil, a, b, "2001:db8:0::b")
+	w := l.watch(a, b, "2001:db8:0::b")
 	w.soon(a, l.hop(0, 1500))
 	w.soon(b, l.hop(0, 1500))
 
@@ -116,7 +116,7 @@ func TestHopOfALinkThatGoes(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
 	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
-	w := l.watch(nil, "2001:db8:a::1", "2001:db8:0::b")
+	w := l.watch("2001:db8:a::1", "2001:db8:0::b")
 	for _, a := range []string{"2001:db8:a::1", "2001:db8:0::b"} {
 		w.soon(a, l.hop(0, 1500))
 	}
@@ -156,7 +156,7 @@ func TestHopsOfSeveralWays(t *testing.T) {
 	for i := range 64 {
 		addresses = append(addresses, fmt.Sprintf("2001:db8:a:%x:5201::", i))
 	}
-	w := l.watch(nil, addresses...)
+	w := l.watch(addresses...)
 	check := func() (by [2]int) {
 		for _, a := range addresses {
 			i := 0
@@ -202,7 +202,7 @@ func TestHopsManageNeighbours(t *testing.T) {
 	l.host.ip("route add 2001:db8:b::/48 via fe80::ff:fe00:11 dev u1")
 	l.host.ip("route add 2001:db8:c::/48 via 2001:db8:1::b")
 	l.host.ip("neigh add 2001:db8:1::b dev u1 nud none managed") // by another one
-	w := l.watch(nil, "2001:db8:a::1", "2001:db8:b::1", "2001:db8:c::1")
+	w := l.watch("2001:db8:a::1", "2001:db8:b::1", "2001:db8:c::1")
 	w.soon("2001:db8:a::1", l.hop(0, 1500))
 	w.soon("2001:db8:b::1", l.hop(1, 1500))
 	w.soon("2001:db8:c::1", l.hop(1, 1500))
@@ -250,7 +250,7 @@ func TestHopsManageNeighbours(t *testing.T) {
 func TestHopsOfAnEntryThatIsThrownAway(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
-	w := l.watch(nil, "2001:db8:0::b")
+	w := l.watch("2001:db8:0::b")
 	w.soon("2001:db8:0::b", l.hop(0, 1500))
 	for range 3 {
 		l.host.ip("neigh del 2001:db8:0::b dev u0")
@@ -266,14 +266,14 @@ func TestHopsAfterALoss(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
 	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
-	hold := make(chan struct{}, 100)
-	w := l.watch(hold, "2001:db8:a::1")
-	hold <- struct{}{}
-	hold <- struct{}{}
+	l.host.ip("route add 2001:db8:b::/48 via fe80::ff:fe00:11 dev u1")
+	w := l.watch("2001:db8:a::1", "2001:db8:b::1")
 	w.soon("2001:db8:a::1", l.hop(0, 1500))
-	for len(hold) > 0 { // it may have been there at the start
-		<-hold
-	}
+	w.soon("2001:db8:b::1", l.hop(1, 1500)) // so that nothing of u1 is to be found out
+	hold := make(chan struct{})
+	w.mu.Lock()
+	w.hold = hold
+	w.mu.Unlock()
 	l.host.ip("route replace 2001:db8:a::/48 via fe80::ff:fe00:11 dev u1")
 	time.Sleep(100 * time.Millisecond) // it waits in changed
 	var storm strings.Builder
@@ -284,12 +284,12 @@ func TestHopsAfterALoss(t *testing.T) {
 	}
 	l.host.batch(storm.String())
 	l.host.ip("route replace 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0 mtu 1450")
-	drops := dropped(t, l.host)
-	if drops == 0 {
+	lost := dropped(t, l.host)
+	close(hold)
+	if lost == 0 {
 		t.Error("nothing was lost: the test shows nothing")
 	}
-	t.Logf("%d messages were lost", drops)
-	close(hold)
+	t.Logf("%d messages were lost", lost)
 	w.soon("2001:db8:a::1", l.hop(0, 1450))
 }
 
@@ -312,7 +312,7 @@ func dropped(t *testing.T, h *hopHost) (n int) {
 func TestHopsSet(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)
-	w := l.watch(nil)
+	w := l.watch()
 	w.set("2001:db8:1::b", "2001:db8:0::b", "2001:db8:1::b")
 	w.soon("2001:db8:0::b", l.hop(0, 1500))
 	w.soon("2001:db8:1::b", l.hop(1, 1500))

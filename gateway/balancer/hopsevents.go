@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -175,5 +174,9 @@ func (w *hopWatch) learn(n *netlink.Neigh) {
 		return
 	}
 	e.known, e.mac = known, mac
-	maps.Copy(w.doubted, e.users)
+	for a := range e.users {
+		if !w.doubted[a] {
+			w.doubted[a] = false // its route is what it was
+		}
+	}
 }

@@ -199,9 +199,9 @@ type watched struct {
 }
 
 // watch runs a Hops on the host until the test ends.
-func (l *hopLab) watch(hold chan struct{}, addresses ...string) *watched {
+func (l *hopLab) watch(addresses ...string) *watched {
 	l.t.Helper()
-	w := &watched{t: l.t, told: map[netip.Addr]HopChange{}, hold: hold}
+	w := &watched{t: l.t, told: map[netip.Addr]HopChange{}}
 	w.Hops = NewHops(slog.New(slog.NewTextHandler(l.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), w.changed)
 	w.set(addresses...)
 	ctx, cancel := context.WithCancel(l.t.Context())
@@ -228,8 +228,14 @@ func (w *watched) set(addresses ...string) {
 }
 
 func (w *watched) changed(changes []HopChange) {
-	if w.hold != nil {
-		<-w.hold
+	w.mu.Lock()
+	hold := w.hold
+	w.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-w.t.Context().Done():
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -20,7 +20,7 @@ type hopWatch struct {
 	targets   map[netip.Addr]*target
 	devices   map[int]device
 	entries   map[neighbour]*entry
-	doubted   map[netip.Addr]bool // to be looked up again
+	doubted   map[netip.Addr]bool // may have another hop; true: by another route
 	unasked   map[neighbour]bool  // to be asked for
 	unused    map[neighbour]bool  // by any address, perhaps
 	lost      bool                // everything is to be read again
@@ -89,7 +89,10 @@ func (w *hopWatch) settle() {
 		}
 		w.doubtAll()
 	}
-	for a := range w.doubted {
+	for a, astray := range w.doubted {
+		if !astray {
+			continue
+		}
 		to, err := w.route(a)
 		if err != nil {
 			w.amiss("next hops are not looked up", err)
@@ -260,7 +263,7 @@ func (w *hopWatch) release() {
 func (w *hopWatch) tell() {
 	var changes []HopChange
 	for _, a := range w.addresses {
-		if !w.doubted[a] {
+		if _, ok := w.doubted[a]; !ok {
 			continue
 		}
 		t := w.targets[a]

@@ -48,7 +48,8 @@ type HopChange struct {
 //
 // Everything is read anew every 30 seconds, and when the kernel had more to tell than it
 // could keep. That is also when an MTU is seen that the kernel learned of a path, which
-// it does not tell.
+// it does not tell. A neighbour that has another MAC and says nothing of it is missed
+// when the kernel asks it again, up to 50 seconds later (RFC 4861 §7.3, §10).
 type Hops struct {
 	log     *slog.Logger
 	changed func([]HopChange)

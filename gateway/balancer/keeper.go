@@ -54,8 +54,9 @@ const ageEvery = time.Minute
 // Keeper keeps the tables of a balancer as plans want them. Its methods are for any
 // goroutine.
 type Keeper struct {
-	log  *slog.Logger
-	hops *Hops
+	log     *slog.Logger
+	hops    *Hops
+	changed func()
 
 	mu       sync.Mutex
 	balancer *Balancer
@@ -82,8 +83,9 @@ type reached struct {
 
 // NewKeeper makes the keeper of a balancer. What an earlier process has put there goes
 // on: its tables are read, never made anew.
-func NewKeeper(b *Balancer, log *slog.Logger, now time.Time) (*Keeper, error) {
-	k := &Keeper{log: log, balancer: b, services: map[string]*kept{}, backends: map[netip.Addr]*reached{}}
+// changed is called when Servable may say something else, with nothing locked.
+func NewKeeper(b *Balancer, log *slog.Logger, now time.Time, changed func()) (*Keeper, error) {
+	k := &Keeper{log: log, changed: changed, balancer: b, services: map[string]*kept{}, backends: map[netip.Addr]*reached{}}
 	k.hops = NewHops(log, k.hopsChanged)
 	return k, k.restore(now)
 }
@@ -362,6 +364,7 @@ func (k *Keeper) follow() {
 
 // hopsChanged gives the balancer the next hops that are others now.
 func (k *Keeper) hopsChanged(changes []HopChange) {
+	defer k.changed()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, c := range changes {

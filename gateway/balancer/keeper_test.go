@@ -38,7 +38,7 @@ func process(t *testing.T, dir string, services int) (*Balancer, *Keeper) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := NewKeeper(b, slog.New(slog.DiscardHandler), time.Now())
+	k, err := NewKeeper(b, slog.New(slog.DiscardHandler), time.Now(), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

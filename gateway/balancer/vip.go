@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -27,13 +29,13 @@ type VIP struct {
 	Protocol uint8        // IPPROTO_TCP or IPPROTO_UDP; 0, with port 0, is any
 }
 
-// String is like "[2001:db8::1]:443/tcp".
+// String is like "[2001:db8::1]:443/tcp", and read by [ParseVIP].
 func (v VIP) String() string {
 	where := v.Prefix.String()
 	if v.Prefix.IsSingleIP() {
 		where = v.Prefix.Addr().String()
 	}
-	if v.Prefix.Addr().Is6() {
+	if v.Prefix.Addr().Is6() && v.Protocol != 0 {
 		where = "[" + where + "]"
 	}
 	switch protocol := map[uint8]string{0: "any", unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp"}[v.Protocol]; {
@@ -131,10 +133,13 @@ func (v VIP) addTo(keys map[bpfVipKey]bpfVip, value bpfVip) {
 	}
 }
 
+// check refuses what no packet can be addressed to.
 func (v VIP) check() error {
 	switch {
-	case !v.Prefix.IsValid() || v.Prefix != v.Prefix.Masked():
-		return fmt.Errorf("vip %s: not a masked prefix", v)
+	case !v.Prefix.IsValid():
+		return errors.New("vip without an address")
+	case v.Prefix != v.Prefix.Masked():
+		return fmt.Errorf("vip %s: has bits behind its length; %s is the prefix", v, v.Prefix.Masked())
 	case v.Prefix.Addr().Is4In6():
 		return fmt.Errorf("vip %s: an IPv4 address in the form of IPv6", v)
 	case v.Protocol != 0 && v.Protocol != unix.IPPROTO_TCP && v.Protocol != unix.IPPROTO_UDP:
@@ -193,4 +198,51 @@ func bigEndian(n uint16) uint16 {
 	var b [2]byte
 	binary.BigEndian.PutUint16(b[:], n)
 	return binary.NativeEndian.Uint16(b[:])
+}
+
+// ParseVIP reads a VIP as String writes it: an address or prefix alone for all that is
+// sent there, or with a port (or *) and tcp or udp: 198.51.100.1:443/tcp,
+// [2001:db8::1]:*/udp, [2001:db8::/64]:443/tcp.
+func ParseVIP(text string) (VIP, error) {
+	where, rest := text, ""
+	if strings.HasPrefix(text, "[") {
+		var closed bool
+		if where, rest, closed = strings.Cut(text[1:], "]"); !closed {
+			return VIP{}, errors.New("no ] behind the address")
+		}
+	} else if at := strings.LastIndexByte(text, ':'); at >= 0 && strings.Count(text, ":") == 1 {
+		where, rest = text[:at], text[at:]
+	}
+	var v VIP
+	p, err := netip.ParsePrefix(where)
+	if err != nil {
+		a, err := netip.ParseAddr(where)
+		if err != nil || a.Zone() != "" {
+			return v, fmt.Errorf("%q is neither an address nor a prefix", where)
+		}
+		p = netip.PrefixFrom(a, a.BitLen())
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	v.Prefix = p
+	if rest != "" {
+		port, protocol, _ := strings.Cut(strings.TrimPrefix(rest, ":"), "/")
+		switch protocol {
+		case "tcp":
+			v.Protocol = unix.IPPROTO_TCP
+		case "udp":
+			v.Protocol = unix.IPPROTO_UDP
+		default:
+			return v, fmt.Errorf("protocol %q, want tcp or udp behind the port", protocol)
+		}
+		if port != "*" {
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil || n == 0 {
+				return v, fmt.Errorf("port %q, want 1 to 65535 or *", port)
+			}
+			v.Port = uint16(n)
+		}
+	}
+	return v, v.check()
 }

@@ -1,0 +1,323 @@
+package gateway
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/gateway/bpf/root"
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// DataplaneConfig is `gateway.dataplane:`, how packets of the services are sent to
+// backends. Without interfaces there is none.
+type DataplaneConfig struct {
+	Interfaces  []string `yaml:"interfaces"`    // where packets of VIPs come in
+	Locator     string   `yaml:"locator"`       // /64 of our SIDs; auto is the node's
+	SRBlock     string   `yaml:"sr_block"`      // that all locators are in
+	FlowKeyFile string   `yaml:"flow_key_file"` // the same at all sites
+	MaxServices int      `yaml:"max_services"`
+	Pins        string   `yaml:"pins"` // directory on a BPF file system
+}
+
+// ServiceConfig is one of `gateway.services:`.
+type ServiceConfig struct {
+	Name      string          `yaml:"name"`
+	VIPs      []string        `yaml:"vips"`
+	Fragments bool            `yaml:"fragments"`
+	Backends  []BackendConfig `yaml:"backends"`
+}
+
+// BackendConfig is a backend of a service.
+type BackendConfig struct {
+	Name    string `yaml:"name"`
+	Locator string `yaml:"locator"` // /64 of its host
+	Target  int    `yaml:"target"`  // 0 is the host itself, else one of its containers
+	Weight  *int   `yaml:"weight"`
+	State   string `yaml:"state"` // active, draining, dead
+}
+
+const (
+	locatorAuto  = "auto"
+	leastFlowKey = 16 // bytes
+	mostWeight   = 1_000_000
+	mostTarget   = 1<<16 - 1
+)
+
+func (c *DataplaneConfig) defaults() {
+	or(&c.Locator, locatorAuto)
+	or(&c.Pins, root.DefaultPins)
+	or(&c.MaxServices, 16)
+}
+
+func (c *ServiceConfig) defaults() {
+	for i := range c.Backends {
+		b := &c.Backends[i]
+		or(&b.State, string(balancer.Active))
+		or(&b.Name, b.Locator)
+		if b.Weight == nil {
+			one := 1
+			b.Weight = &one
+		}
+	}
+}
+
+func (c *DataplaneConfig) used() bool { return len(c.Interfaces) > 0 }
+
+// dataplane names what is wrong with the dataplane and the services.
+func (d *defects) dataplane(c *Config) {
+	p := &c.Dataplane
+	if !p.used() {
+		if len(c.Services) > 0 {
+			d.add("dataplane.interfaces", "", "missing, and there are services", "the interfaces where packets of VIPs come in")
+		}
+		return
+	}
+	for i, name := range p.Interfaces {
+		if name == "" || strings.Contains(name, "/") {
+			d.add("dataplane.interfaces["+strconv.Itoa(i)+"]", name, "not the name of an interface", "a name such as eth0")
+		}
+	}
+	block, err := netip.ParsePrefix(p.SRBlock)
+	if err != nil || !block.Addr().Is6() || block.Bits() > 64 || block.Bits() == 0 || block != block.Masked() {
+		d.add("dataplane.sr_block", p.SRBlock, "not a prefix of locators", "an IPv6 prefix such as 2001:db8:5e::/48")
+		block = netip.Prefix{}
+	}
+	if p.Locator != locatorAuto {
+		d.locator("dataplane.locator", p.Locator, block, "auto, or an IPv6 /64")
+	}
+	if p.FlowKeyFile == "" {
+		d.add("dataplane.flow_key_file", "", "missing", "a file with 32 or more hexadecimal digits, the same at all sites")
+	}
+	d.number("dataplane.max_services", p.MaxServices, max(1, len(c.Services)), balancer.MaxServices)
+	if !filepath.IsAbs(p.Pins) {
+		d.add("dataplane.pins", p.Pins, "not an absolute path", "a directory such as "+root.DefaultPins)
+	}
+	d.services(c.Services, block)
+}
+
+func (d *defects) locator(key, text string, block netip.Prefix, want string) {
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil || !p.Addr().Is6() || p.Bits() != 64 || p != p.Masked():
+		d.add(key, text, "not a locator", want)
+	case block.IsValid() && !block.Contains(p.Addr()):
+		d.add(key, text, "outside of gateway.dataplane.sr_block", "a /64 inside of it")
+	}
+}
+
+func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
+	names, vips := map[string]bool{}, map[balancer.VIP]string{}
+	for i := range services {
+		s, key := &services[i], "services["+strconv.Itoa(i)+"]"
+		switch {
+		case s.Name == "" || len(s.Name) > balancer.MaxServiceName:
+			d.add(key+".name", s.Name, "not a name", fmt.Sprintf("1 to %d bytes", balancer.MaxServiceName))
+		case names[s.Name]:
+			d.add(key+".name", s.Name, "used twice", "each name once")
+		}
+		names[s.Name] = true
+		for j, text := range s.VIPs {
+			key := key + ".vips[" + strconv.Itoa(j) + "]"
+			v, err := balancer.ParseVIP(text)
+			if err != nil {
+				d.add(key, text, err.Error(), "such as 198.51.100.1:443/tcp or [2001:db8::1]:443/udp")
+			} else if other, twice := vips[v]; twice {
+				d.add(key, text, "also in service "+other, "each VIP in one service")
+			}
+			vips[v] = s.Name
+		}
+		d.backends(key, s.Backends, block)
+	}
+}
+
+func (d *defects) backends(key string, backends []BackendConfig, block netip.Prefix) {
+	sids := map[netip.Addr]bool{}
+	for i := range backends {
+		b, key := &backends[i], key+".backends["+strconv.Itoa(i)+"]"
+		d.locator(key+".locator", b.Locator, block, "the /64 of its host")
+		d.number(key+".target", b.Target, 0, mostTarget)
+		d.number(key+".weight", *b.Weight, 0, mostWeight)
+		switch balancer.State(b.State) {
+		case balancer.Active, balancer.Draining, balancer.Dead:
+		default:
+			d.add(key+".state", b.State, "unknown", "active, draining or dead")
+		}
+		if sid, ok := b.sid(); ok && sids[sid] {
+			d.add(key+".locator", b.Locator, "used twice with the same target", "each backend once")
+		} else {
+			sids[sid] = ok
+		}
+	}
+}
+
+// sid is the SID that a backend takes its own packets at.
+func (b *BackendConfig) sid() (netip.Addr, bool) {
+	p, err := netip.ParsePrefix(b.Locator)
+	if err != nil || !p.Addr().Is6() {
+		return netip.Addr{}, false
+	}
+	return balancer.Hunt(p, uint16(b.Target)), true
+}
+
+// flowKey is the secret that the keys of the services' flow hashes are made of.
+func (c *DataplaneConfig) flowKey() ([]byte, error) {
+	wrong := func(reason, want string) error {
+		return upstreams.Defect{Key: "gateway.dataplane.flow_key_file", Member: c.FlowKeyFile, Reason: reason, Want: want}
+	}
+	info, err := os.Stat(c.FlowKeyFile)
+	if err != nil {
+		return nil, wrong(reason(err), "a file that can be read")
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, wrong(fmt.Sprintf("others may read it (mode %#o)", info.Mode().Perm()), "mode 0600")
+	}
+	text, err := os.ReadFile(c.FlowKeyFile)
+	if err != nil {
+		return nil, wrong(reason(err), "a file that can be read")
+	}
+	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(key) < leastFlowKey {
+		return nil, wrong("not a key", "32 or more hexadecimal digits (openssl rand -hex 16)")
+	}
+	return key, nil
+}
+
+// reason is what is wrong with a file, without its name.
+func reason(err error) string {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// balance is what the balancer is to do.
+func (c *Config) balance(flowKey []byte) balancer.Plan {
+	var p balancer.Plan
+	for i := range c.Services {
+		s := &c.Services[i]
+		next := balancer.PlannedService{Service: balancer.Service{Name: s.Name, Key: keyOf(flowKey, s.Name), Fragments: s.Fragments}}
+		for _, text := range s.VIPs {
+			if v, err := balancer.ParseVIP(text); err == nil {
+				next.VIPs = append(next.VIPs, v)
+			}
+		}
+		for j := range s.Backends {
+			b := &s.Backends[j]
+			if sid, ok := b.sid(); ok {
+				next.Backends = append(next.Backends, balancer.PlannedBackend{
+					Name: b.Name, SID: sid, Weight: uint32(*b.Weight), State: balancer.State(b.State),
+				})
+			}
+		}
+		p.Services = append(p.Services, next)
+	}
+	return p
+}
+
+// keyOf is the hash key of a service: of the shared secret and its name, so that no
+// service tells anything of another's.
+func keyOf(secret []byte, service string) steering.FlowKey {
+	m := hmac.New(sha256.New, secret)
+	m.Write([]byte("flow hash of " + service))
+	sum := m.Sum(nil)
+	return steering.FlowKey{binary.BigEndian.Uint64(sum), binary.BigEndian.Uint64(sum[8:])}
+}
+
+// dataplane is the balancer on the interfaces of the host.
+type dataplane struct {
+	*balancer.Keeper
+
+	balancer *balancer.Balancer
+	roots    []*root.Root
+	flowKey  []byte
+}
+
+// openDataplane puts the balancer on the interfaces, with the plan of the
+// configuration, or takes over that of an earlier process. changed is called when
+// Servable may say something else.
+func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func()) (*dataplane, error) {
+	flowKey, err := c.Dataplane.flowKey()
+	if err != nil {
+		return nil, err
+	}
+	locator := node
+	if c.Dataplane.Locator != locatorAuto {
+		locator = netip.MustParsePrefix(c.Dataplane.Locator)
+	}
+	block := netip.MustParsePrefix(c.Dataplane.SRBlock)
+	if !locator.IsValid() || !block.Contains(locator.Addr()) {
+		return nil, upstreams.Defect{
+			Key: "gateway.dataplane.locator", Member: c.Dataplane.Locator,
+			Reason: fmt.Sprintf("the node's /64 is %v, outside of sr_block", locator), Want: "a /64 inside of " + c.Dataplane.SRBlock,
+		}
+	}
+	p := &dataplane{flowKey: flowKey}
+	if p.balancer, err = balancer.Load(balancer.Options{Services: c.Dataplane.MaxServices, Pins: c.Dataplane.Pins}); err != nil {
+		return nil, err
+	}
+	if err := p.open(c, balancer.Host{Locator: locator, Block: block}, log, changed); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, changed func()) (err error) {
+	if p.Keeper, err = balancer.NewKeeper(p.balancer, log, time.Now(), changed); err != nil {
+		return err
+	}
+	if err := p.balancer.SetHost(host); err != nil {
+		return err
+	}
+	if err := p.Apply(c.balance(p.flowKey), time.Now()); err != nil {
+		return err
+	}
+	for _, name := range c.Dataplane.Interfaces {
+		device, err := net.InterfaceByName(name)
+		if err != nil {
+			return upstreams.Defect{Key: "gateway.dataplane.interfaces", Member: name, Reason: "no such interface", Want: "one of this host"}
+		}
+		r, err := root.Open(c.Dataplane.Pins, device)
+		if err != nil {
+			return err
+		}
+		p.roots = append(p.roots, r)
+		if err := p.balancer.Join(r, name); err != nil {
+			return err
+		}
+		log.Info("balancer attached", "interface", name, "mode", r.Mode())
+	}
+	return nil
+}
+
+// remove takes the balancer off the host.
+func (p *dataplane) remove() error {
+	var err error
+	for _, r := range p.roots {
+		err = errors.Join(err, p.balancer.Remove(r))
+	}
+	return err
+}
+
+// close lets go of the balancer, which goes on.
+func (p *dataplane) close() error {
+	var err error
+	for _, r := range p.roots {
+		err = errors.Join(err, r.Close())
+	}
+	return errors.Join(err, p.balancer.Close())
+}
