@@ -161,6 +161,7 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 			return err
 		}
 		defer func() { _ = g.dataplane.close() }()
+		g.registry.MustRegister(g.dataplane)
 	}
 	group, inner := errgroup.WithContext(inner)
 	if g.dataplane != nil {

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
@@ -16,21 +17,22 @@ import (
 
 // Status is what a gateway does, and why.
 type Status struct {
-	Name          string          `json:"name"`
-	Identity      string          `json:"identity"`
-	AS            uint32          `json:"as"`
-	RouterID      string          `json:"router_id"`
-	Stage         string          `json:"stage"` // in service, leaving, drained
-	Drained       string          `json:"drained,omitempty"`
-	Since         time.Time       `json:"since,omitzero"` // of the stage
-	Started       time.Time       `json:"started"`
-	Peers         []PeerStatus    `json:"peers"`
-	Announcements []*Announcement `json:"announcements"`
-	Blackholes    []HoleStatus    `json:"blackholes"`
-	Probes        []ProbeStatus   `json:"probes"`
-	Lists         *ListStatus     `json:"lists,omitempty"`   // nil where they are not followed
-	Refused       []string        `json:"refused,omitempty"` // members of lists that must not be announced, and why
-	BindError     string          `json:"bind_error,omitempty"`
+	Name          string                   `json:"name"`
+	Identity      string                   `json:"identity"`
+	AS            uint32                   `json:"as"`
+	RouterID      string                   `json:"router_id"`
+	Stage         string                   `json:"stage"` // in service, leaving, drained
+	Drained       string                   `json:"drained,omitempty"`
+	Since         time.Time                `json:"since,omitzero"` // of the stage
+	Started       time.Time                `json:"started"`
+	Peers         []PeerStatus             `json:"peers"`
+	Announcements []*Announcement          `json:"announcements"`
+	Blackholes    []HoleStatus             `json:"blackholes"`
+	Probes        []ProbeStatus            `json:"probes"`
+	Backends      []balancer.BackendStatus `json:"backends,omitempty"` // of the services that are balanced
+	Lists         *ListStatus              `json:"lists,omitempty"`    // nil where they are not followed
+	Refused       []string                 `json:"refused,omitempty"`  // members of lists that must not be announced, and why
+	BindError     string                   `json:"bind_error,omitempty"`
 }
 
 // PeerStatus is a peer and the path to it.
@@ -67,6 +69,9 @@ func (g *Gateway) Status() Status {
 		Stage: stageWords[g.drain.stage], Drained: g.drain.why(), Since: g.drain.since, Started: g.started,
 		Peers: []PeerStatus{}, Announcements: append([]*Announcement{}, g.current.announcements...), Blackholes: []HoleStatus{}, Probes: []ProbeStatus{},
 		Refused: g.refused, BindError: g.bindError,
+	}
+	if g.dataplane != nil {
+		s.Backends = g.dataplane.Status()
 	}
 	if g.lists != nil {
 		h := g.lists.Health()
@@ -114,6 +119,12 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 	}
 	for _, p := range s.Probes {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.Health, ago(now, p.Since), time.Duration(p.Took*float64(time.Second)).Round(10*time.Microsecond), p.why(now))
+	}
+	if len(s.Backends) > 0 {
+		fmt.Fprintln(t, "\nSERVICE\tBACKEND\tSTATE\tNEW FLOWS\tSID\tWHY")
+	}
+	for _, b := range s.Backends {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f %%\t%s\t%s\n", b.Service, b.Backend, b.State, 100*b.Share, b.SID, b.Why)
 	}
 	if err := t.Flush(); err != nil {
 		return err

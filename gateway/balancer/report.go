@@ -1,0 +1,100 @@
+package balancer
+
+import (
+	"cmp"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// BackendStatus is a backend of a service.
+type BackendStatus struct {
+	Service string  `json:"service"`
+	Backend string  `json:"backend"`
+	SID     string  `json:"sid"`
+	State   State   `json:"state"`
+	Share   float64 `json:"share"`         // of the service's new flows
+	Why     string  `json:"why,omitempty"` // it cannot be reached
+}
+
+// Status is the backends of the plan, by services.
+func (k *Keeper) Status() []BackendStatus {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := []BackendStatus{}
+	for _, s := range k.plan.Services {
+		slots := map[uint16]int{}
+		for _, index := range k.services[s.Name].table.Assignment() {
+			slots[index]++
+		}
+		for _, b := range s.Backends {
+			r := k.backends[b.SID]
+			status := BackendStatus{
+				Service: s.Name, Backend: b.Name, SID: b.SID.String(), State: b.State,
+				Share: float64(slots[r.index]) / steering.TableSlots,
+			}
+			if r.hop.Index == 0 {
+				status.Why = cmp.Or(r.why, "no way to it")
+			}
+			out = append(out, status)
+		}
+	}
+	return out
+}
+
+// The metrics of the balancer; they are read from its maps when they are asked for.
+var (
+	packetsDesc        = desc("packets_total", "Packets that were the balancer's, by what became of them.", "result", "dropped")
+	vipPacketsDesc     = desc("vip_packets_total", "Packets to each VIP.", "service", "vip")
+	vipBytesDesc       = desc("vip_bytes_total", "Bytes of IP to each VIP.", "service", "vip")
+	backendPacketsDesc = desc("backend_packets_total", "Packets for which a backend was the first choice.", "backend")
+	backendBytesDesc   = desc("backend_bytes_total", "Bytes of IP for which a backend was the first choice.", "backend")
+	backendUpDesc      = desc("backend_reachable", "Whether there is a way to a backend.", "backend")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("razor_gateway_"+name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (k *Keeper) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{packetsDesc, vipPacketsDesc, vipBytesDesc, backendPacketsDesc, backendBytesDesc, backendUpDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	counts, err := k.balancer.Counts()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(packetsDesc, err)
+	}
+	for _, c := range counts {
+		counter(packetsDesc, c.Packets, c.Reason, map[bool]string{true: "true", false: "false"}[c.Dropped])
+	}
+	for _, s := range k.plan.Services {
+		for v, n := range k.services[s.Name].vips {
+			if t, err := k.balancer.VIPTraffic(n); err == nil {
+				counter(vipPacketsDesc, t.Packets, s.Name, v.String())
+				counter(vipBytesDesc, t.Bytes, s.Name, v.String())
+			}
+		}
+	}
+	for sid, r := range k.backends {
+		if t, err := k.balancer.BackendTraffic(int(r.index)); err == nil {
+			counter(backendPacketsDesc, t.Packets, sid.String())
+			counter(backendBytesDesc, t.Bytes, sid.String())
+		}
+		reachable := 0.0
+		if r.hop.Index != 0 {
+			reachable = 1
+		}
+		ch <- prometheus.MustNewConstMetric(backendUpDesc, prometheus.GaugeValue, reachable, sid.String())
+	}
+}
