@@ -12,6 +12,7 @@ char LICENSE[] SEC("license") = "GPL";
 /* Types that user space needs and no map has. */
 const struct event *unused_event __attribute__((unused));
 const enum reason *unused_reason __attribute__((unused));
+const enum slot *unused_slot __attribute__((unused));
 
 /* from_gateway tells whether an outer source is a gateway's, which takes misses. */
 static __always_inline int from_gateway(const struct domain *d, const union address *source)

@@ -84,6 +84,15 @@ const (
 	endpointReasonREASONS           endpointReason = 20
 )
 
+type endpointSlot uint32
+
+const (
+	endpointSlotSLOT_ENDPOINT endpointSlot = 0
+	endpointSlotSLOT_BALANCER endpointSlot = 1
+	endpointSlotSLOT_DNS      endpointSlot = 2
+	endpointSlotSLOTS         endpointSlot = 3
+)
+
 type endpointTarget struct {
 	_           structs.HostLayout
 	Destination [6]uint8
@@ -120,6 +129,7 @@ const (
 	endpointProgEndpoint    = "endpoint"
 	endpointVarUnusedEvent  = "unused_event"
 	endpointVarUnusedReason = "unused_reason"
+	endpointVarUnusedSlot   = "unused_slot"
 )
 
 // loadEndpoint returns the embedded CollectionSpec for endpoint.
@@ -187,6 +197,7 @@ type endpointMapSpecs struct {
 type endpointVariableSpecs struct {
 	UnusedEvent  *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedReason *ebpf.VariableSpec `ebpf:"unused_reason"`
+	UnusedSlot   *ebpf.VariableSpec `ebpf:"unused_slot"`
 }
 
 // endpointObjects contains all objects after they have been loaded into the kernel.
@@ -238,6 +249,7 @@ func (m *endpointMaps) Close() error {
 type endpointVariables struct {
 	UnusedEvent  *ebpf.Variable `ebpf:"unused_event"`
 	UnusedReason *ebpf.Variable `ebpf:"unused_reason"`
+	UnusedSlot   *ebpf.Variable `ebpf:"unused_slot"`
 }
 
 // endpointPrograms contains all programs after they have been loaded into the kernel.
