@@ -119,7 +119,8 @@ static __always_inline int merge_ecn(void *l3, void *end, __u8 family, __u8 oute
  * VIPs are on no VLAN.
  */
 static __always_inline int end_dt46(struct xdp_md *ctx, const struct packet *outer,
-				    const struct packet *inner, const struct target *t)
+				    const struct packet *inner, const struct target *t,
+				    struct handled *h, __u32 reason)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 at = inner->l3 & OFFSET_MASK;
@@ -142,6 +143,8 @@ static __always_inline int end_dt46(struct xdp_md *ctx, const struct packet *out
 	if ((void *)(eth + 1) > end)
 		return count(DROPPED_ROOM, XDP_DROP);
 	*eth = mac;
+	h->taken++;
+	count(reason, 0);
 	return t->ifindex ? bpf_redirect(t->ifindex, 0) : XDP_PASS;
 }
 

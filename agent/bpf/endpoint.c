@@ -138,9 +138,7 @@ static __always_inline int act(struct xdp_md *ctx, const struct domain *d, const
 		reason = hunt(ctx, d, p, &o, &inner, t, target);
 	if (reason == NOBODY)
 		return o.left ? end_(ctx, d, &o, h) : bounce(ctx, d, p, h);
-	h->taken++;
-	count(reason, 0);
-	return end_dt46(ctx, p, &inner, t);
+	return end_dt46(ctx, p, &inner, t, h, reason);
 }
 
 SEC("xdp.frags")
