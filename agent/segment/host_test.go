@@ -47,7 +47,7 @@ type host struct {
 	ports map[uint16]*socket
 
 	mu    *sync.Mutex
-	conns map[netip.AddrPort]net.Conn // accepted, by client
+	conns map[flow]net.Conn // accepted
 }
 
 // newHost is a host with listeners. The test is skipped without root, unless
@@ -62,7 +62,7 @@ func newHost(tb testing.TB) *host {
 	}
 	h := &host{
 		tb: tb, calls: make(chan func()), flows: map[flow]*socket{}, ports: map[uint16]*socket{},
-		mu: &sync.Mutex{}, conns: map[netip.AddrPort]net.Conn{},
+		mu: &sync.Mutex{}, conns: map[flow]net.Conn{},
 	}
 	h.world = world{
 		targets: map[uint16]Target{Host: {Level: Normal}, container: inContainer},
@@ -186,6 +186,7 @@ func (h *host) listen(port uint16, mptcp bool) {
 		working sync.WaitGroup
 	)
 	config.SetMultipathTCP(mptcp)
+	config.KeepAlive = -1 // nobody would answer
 	h.do(func() (err error) {
 		l, err = config.Listen(context.Background(), "tcp", fmt.Sprintf("[::]:%d", port))
 		return err
@@ -197,9 +198,8 @@ func (h *host) listen(port uint16, mptcp bool) {
 			if err != nil {
 				return
 			}
-			from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
 			h.mu.Lock()
-			h.conns[netip.AddrPortFrom(from.Addr().Unmap(), from.Port())] = c
+			h.conns[flow{address(c.RemoteAddr()), address(c.LocalAddr())}] = c
 			h.mu.Unlock()
 		}
 	})
@@ -212,6 +212,11 @@ func (h *host) listen(port uint16, mptcp bool) {
 			_ = c.Close()
 		}
 	})
+}
+
+func address(a net.Addr) netip.AddrPort {
+	p := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
 // send has the client send a packet.
@@ -286,7 +291,7 @@ func (h *host) connect(f flow) cookie {
 func (h *host) conn(f flow) net.Conn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.conns[f.client]
+	return h.conns[f]
 }
 
 // finish opens a connection and has the service end it: it is in TIME_WAIT.

@@ -317,8 +317,10 @@ func (s *socket) takes(f flow, flags byte, has cookie) (Reason, bool) {
 	}
 	switch s.state {
 	case listening:
+		// A cookie counts from the client's sequence number, and has the index of the
+		// largest segment in its last two bits.
 		gave, ok := s.cookie[f]
-		return TakenCookie, flags&(syn|rst|ack) == ack && ok && gave == has
+		return TakenCookie, flags&(syn|rst|ack) == ack && ok && has.acked-has.sequence-(gave.acked-gave.sequence) < 4
 	case requested:
 		return TakenRequest, flags&ack != 0 && has.acked == s.isn+1
 	case ended:
