@@ -150,7 +150,7 @@ func (p *layers) transport(b []byte) bool {
 	if least == 0 {
 		return true
 	}
-	if len(b) < p.l4+least {
+	if len(b) < p.l4+least || p.l4+least > p.l3+p.length {
 		return false
 	}
 	l4 := b[p.l4:]
