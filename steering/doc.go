@@ -1,7 +1,8 @@
-// Package steering decides which addresses a client is given, and what of the
-// world is believed on the way there. It does nothing else: no input or output, no
-// goroutines, no clock, and no randomness but the one that the caller hands in.
-// Whatever it decides can therefore be tested against a slow model, and repeated.
+// Package steering decides which addresses a client is given, which backend its
+// flows go to, and what of the world is believed on the way there. It does nothing
+// else: no input or output, no goroutines, no clock, and no randomness but the one
+// that the caller hands in. Whatever it decides can therefore be tested against a
+// slow model, and repeated.
 //
 // A [Pool] holds the members behind a route, for one [Family]. A [SkipList]
 // takes members, and parts of members, away from it ([Pool.Without]). From what
@@ -19,7 +20,13 @@
 // A [Guard] decides how much of a change to a list is believed, and a [Damper]
 // makes a health of single measurements.
 //
+// A flow has a slot of its service's table ([FlowHash], [FlowSlot]). [Maglev]
+// assigns the slots to backends, and a [Table] has the rows and histories that the
+// balancer reads, with the order in which they are changed. [Indices] are the
+// numbers of backends in them, [Rank] and [Spills] choose the slots whose new flows
+// go to another site, and a [PlanNumber] keeps an old plan from being applied late.
+//
 // Pools, skip lists and groups are immutable and safe for concurrent use; a nil
-// pointer to one is an empty one. A [Sampler], a [Guard] and a [Damper]
-// belong to one goroutine.
+// pointer to one is an empty one. A [Sampler], a [Guard], a [Damper], a
+// [Table], [Indices] and a [PlanNumber] belong to one goroutine.
 package steering

@@ -73,6 +73,11 @@ func TestIndices(t *testing.T) {
 				if x.Len() != len(before)+len(has) {
 					t.Fatalf("%d in use, want %d", x.Len(), len(before)+len(has))
 				}
+				for i := MaxBackend - few + 1; i <= MaxBackend; i++ {
+					if key, ok := x.Key(uint16(i)); ok && has[key] != uint16(i) {
+						t.Fatalf("%d is that of %q, which has %d", i, key, has[key])
+					}
+				}
 				for key, index := range has {
 					if got, ok := x.Key(index); !ok || got != key {
 						t.Fatalf("%d is that of %q, want %q", index, got, key)

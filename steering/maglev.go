@@ -71,7 +71,6 @@ func Maglev(current *Assignment, backends []Backend) (*Assignment, error) {
 		}
 		next[t.at] = t.index
 		open.remove(t.at)
-		t.step()
 	}
 	return next, nil
 }

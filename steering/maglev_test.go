@@ -262,6 +262,15 @@ func TestMaglevErrors(t *testing.T) {
 	}
 }
 
+// A slot that is due to several goes to the first by key.
+func TestMaglevTies(t *testing.T) {
+	t.Parallel()
+	has := slotsOf(mustMaglev(t, nil, []Backend{{1, "b", 5}, {2, "a", 5}}))
+	if has[2] != 32769 || has[1] != 32768 {
+		t.Errorf("slots: %v", has)
+	}
+}
+
 // Without a backend that may serve, slots have nobody; what is not known counts as
 // nobody as well.
 func TestMaglevOfNobody(t *testing.T) {
