@@ -48,7 +48,7 @@ func (t *Table) History(slot uint32) History { return t.histories[slot] }
 // Assignment is who gets the new flows.
 func (t *Table) Assignment() *Assignment {
 	a := new(Assignment)
-	for slot, r := range t.rows {
+	for slot, r := range t.rows[:] {
 		a[slot] = r.Current()
 	}
 	return a
@@ -58,7 +58,7 @@ func (t *Table) Assignment() *Assignment {
 // index released.
 func (t *Table) Backends() []uint16 {
 	var has backendSet
-	for slot, r := range t.rows {
+	for slot, r := range t.rows[:] {
 		has[r.Current()], has[r.Previous()] = true, true
 		for i := range Former {
 			has[t.histories[slot].At(i)] = true
@@ -105,7 +105,7 @@ func (t *Table) Apply(dst []Store, next *Assignment, dead []uint16, now time.Tim
 		gone[b] = b != 0
 	}
 	var due [urgencies][]int
-	for slot, r := range t.rows {
+	for slot, r := range t.rows[:] {
 		obstacle := gone[r.Previous()] || t.histories[slot].hasAny(&gone)
 		switch {
 		case r.Current() == 0 && next[slot] != 0 || gone[r.Current()]:
@@ -153,7 +153,7 @@ func (t *Table) assign(dst []Store, slot int, to uint16, gone *backendSet, now t
 // called as seldom as once a minute.
 func (t *Table) Age(dst []Store, now time.Time) []Store {
 	at := t.seconds(now)
-	for slot, r := range t.rows {
+	for slot, r := range t.rows[:] {
 		if r.Previous() != 0 && at >= t.since[slot]+uint32(PreviousFor/time.Second) {
 			dst = t.set(dst, slot, NewRow(r.Current(), 0), t.histories[slot].with(r.Previous()), now)
 		}
@@ -177,7 +177,7 @@ func (t *Table) Mark(dst []Store, slot uint32, marked bool) []Store {
 // All appends the stores that make an empty table of the balancer, or whatever is
 // there, this one.
 func (t *Table) All(dst []Store) []Store {
-	for slot := range t.rows {
+	for slot := range t.rows[:] {
 		dst = append(dst,
 			Store{Slot: uint32(slot), Value: uint64(t.histories[slot]), History: true},
 			Store{Slot: uint32(slot), Value: uint64(t.rows[slot])})

@@ -52,7 +52,7 @@ func TestTable(t *testing.T) {
 				tt.do(t, tt.table.Mark(nil, slot, tt.marked[slot]), nil)
 			},
 			"again": func(t *rapid.T) {
-				if rapid.Bool().Draw(t, "copy") {
+				if rapid.IntRange(0, 5).Draw(t, "copy") == 5 {
 					tt.copy(t)
 				} else {
 					tt.restart(t)
@@ -215,7 +215,7 @@ func TestTableOfMaglev(t *testing.T) {
 		backends := uneven(rapid.IntRange(2, 12).Draw(t, "backends"))
 		table, memory := NewTable(now), newBalancer()
 		models := make([]slotModel, TableSlots/sample)
-		for range rapid.IntRange(1, 8).Draw(t, "steps") {
+		for range rapid.IntRange(1, 5).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "seconds")) * time.Second)
 			b := &backends[rapid.IntRange(0, len(backends)-1).Draw(t, "which")]
 			var dead []uint16

@@ -24,10 +24,10 @@ func (t *Table) MarshalBinary() ([]byte, error) {
 	out = append(out, copyMagic...)
 	out = binary.BigEndian.AppendUint32(out, copyVersion)
 	out = binary.BigEndian.AppendUint32(out, TableSlots)
-	for _, r := range t.rows {
+	for _, r := range t.rows[:] {
 		out = binary.BigEndian.AppendUint32(out, uint32(r&^rowMark))
 	}
-	for _, h := range t.histories {
+	for _, h := range t.histories[:] {
 		out = binary.BigEndian.AppendUint64(out, uint64(h))
 	}
 	return out, nil
@@ -121,7 +121,7 @@ func (t *Table) Renumber(here map[uint16]uint16) error {
 		from[own] = mate
 		to[mate] = own
 	}
-	for slot, r := range t.rows {
+	for slot, r := range t.rows[:] {
 		var h History
 		for i := Former - 1; i >= 0; i-- {
 			h = h.with(to[t.histories[slot].At(i)])

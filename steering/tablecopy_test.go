@@ -47,6 +47,14 @@ func TestUnmarshalTable(t *testing.T) {
 	if mate.rows != table.rows || mate.histories != table.histories {
 		t.Error("the copy is another table")
 	}
+	memory := newBalancer()
+	for _, s := range mate.All(nil) {
+		s.Put(memory.rows, memory.histories)
+	}
+	stored, fixes, err := LoadTable(nil, memory.rows, memory.histories, time.Unix(2e9, 0))
+	if err != nil || len(fixes) != 0 || stored.rows != mate.rows || stored.histories != mate.histories {
+		t.Errorf("another table is stored (%v)", err)
+	}
 	if len(mate.Backends()) != 8 {
 		t.Errorf("backends %v", mate.Backends())
 	}

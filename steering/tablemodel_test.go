@@ -199,7 +199,7 @@ func (tt *tableTest) copy(t fataler) {
 		t.Fatalf("%v", err)
 	}
 	tt.memory, tt.marked = newBalancer(), make([]bool, len(tt.slots))
-	for _, s := range tt.table.All(nil) {
+	for _, s := range tt.table.All(nil)[:2*len(tt.slots)] {
 		s.Put(tt.memory.rows, tt.memory.histories)
 	}
 }
