@@ -33,8 +33,12 @@ type dataplane struct {
 	router   *netlab.Node
 	gateway  *netlab.Node
 	toward   *netlab.Link // from the router to the gateway
+	pins     string
+	root     *root.Root
 	balancer *balancer.Balancer
 	backends []*netlab.Node
+
+	toBackend []*netlab.Link // from the router
 }
 
 const (
@@ -67,6 +71,7 @@ func newDataplane(t testing.TB, backends int) *dataplane {
 		b := lab.Node(fmt.Sprint("b", i+1))
 		l := lab.Link(d.router, fmt.Sprint("swp", i+1), b, "eth0", fmt.Sprintf("2001:db8:0:%x::1/64", 0x101+i), fmt.Sprintf("192.0.2.%d/31", 2*i+2))
 		l.B.WholeChecksums()
+		d.toBackend = append(d.toBackend, l)
 		d.by(b, fmt.Sprintf("2001:db8:0:%x::1", 0x101+i), fmt.Sprintf("192.0.2.%d", 2*i+2), "::/0", "0.0.0.0/0")
 		d.by(d.router, fmt.Sprintf("2001:db8:0:%x::2", 0x101+i), "", locator(i+1).String())
 		b.Own(vipAddress6 + "/128")
@@ -75,6 +80,14 @@ func newDataplane(t testing.TB, backends int) *dataplane {
 	}
 	d.start()
 	return d
+}
+
+// must ends the test with an error.
+func (d *dataplane) must(err error) {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // by routes prefixes by way of a next hop of their family.
@@ -89,54 +102,73 @@ func (d *dataplane) by(n *netlab.Node, hop6, hop4 string, prefixes ...string) {
 	}
 }
 
-// start puts the balancer on the gateway.
+// start puts a balancer on the gateway, which forwards all until it is told more.
 func (d *dataplane) start() {
 	d.t.Helper()
-	pins := d.t.TempDir()
-	must := func(err error) {
-		d.t.Helper()
-		if err != nil {
-			d.t.Fatal(err)
-		}
-	}
-	must(unix.Mount("bpf", pins, "bpf", 0, ""))
+	mounted := d.t.TempDir()
+	d.must(unix.Mount("bpf", mounted, "bpf", 0, ""))
 	d.t.Cleanup(func() {
-		if err := unix.Unmount(pins, 0); err != nil {
+		if err := unix.Unmount(mounted, 0); err != nil {
 			d.t.Error(err)
 		}
 	})
-	var r *root.Root
-	var device *net.Interface
+	d.pins = filepath.Join(mounted, "razor")
+	d.load()
+	d.t.Cleanup(func() {
+		if err := d.balancer.Remove(d.root); err != nil {
+			d.t.Error(err)
+		}
+		d.unload()
+	})
+}
+
+// load has this process take the balancer over, or make it.
+func (d *dataplane) load() {
+	d.t.Helper()
+	d.root = d.open(d.gateway, d.pins)
 	var err error
-	d.gateway.Do(func() {
+	d.balancer, err = balancer.Load(balancer.Options{Services: 2, Pins: d.pins})
+	d.must(err)
+	d.must(d.balancer.Join(d.root, "eth0"))
+	d.must(d.balancer.SetHost(balancer.Host{Locator: locator(0), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
+}
+
+// unload has this process let go of the balancer, as if it ended.
+func (d *dataplane) unload() {
+	d.t.Helper()
+	d.must(d.balancer.Close())
+	d.must(d.root.Close())
+}
+
+// open is the root program of a host's eth0.
+func (d *dataplane) open(n *netlab.Node, pins string) *root.Root {
+	d.t.Helper()
+	var r *root.Root
+	var err error
+	n.Do(func() {
+		var device *net.Interface
 		if device, err = net.InterfaceByName("eth0"); err == nil {
-			r, err = root.Open(filepath.Join(pins, "razor"), device)
+			r, err = root.Open(pins, device)
 		}
 	})
-	must(err)
-	d.balancer, err = balancer.Load(balancer.Options{Services: 2})
-	must(err)
-	must(d.balancer.Join(r, "eth0"))
-	d.t.Cleanup(func() {
-		d.gateway.Do(func() { err = d.balancer.Remove(r) })
-		if err != nil {
-			d.t.Error(err)
-		}
-		_ = r.Close()
-		_ = d.balancer.Close()
-	})
-	must(d.balancer.SetHost(balancer.Host{Locator: locator(0), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
+	d.must(err)
+	return r
+}
+
+// fill has two services by hand, of the VIP of each family.
+func (d *dataplane) fill() {
+	d.t.Helper()
 	for i := range d.backends {
-		must(d.balancer.SetBackend(i+1, balancer.Backend{SID: hunt(i + 1), Hop: d.hop()}))
+		d.must(d.balancer.SetBackend(i+1, balancer.Backend{SID: hunt(i + 1), Hop: d.hop()}))
 	}
 	vips := map[balancer.VIP]balancer.Assignment{}
 	for i, a := range []string{vipAddress6 + "/128", vipAddress4 + "/32"} {
-		must(d.balancer.SetService(i, balancer.Service{Name: fmt.Sprint(i), Key: serviceKey}))
+		d.must(d.balancer.SetService(i, balancer.Service{Name: fmt.Sprint(i), Key: serviceKey}))
 		for j, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			vips[balancer.VIP{Prefix: netip.MustParsePrefix(a), Port: 443, Protocol: protocol}] = balancer.Assignment{Service: i, Number: 2*i + j}
 		}
 	}
-	must(d.balancer.SetVIPs(vips))
+	d.must(d.balancer.SetVIPs(vips))
 }
 
 // hop is the way from the gateway to the router.
@@ -171,6 +203,7 @@ func (d *dataplane) rows(service int, row uint32) {
 func TestLinuxTakesWhatTheBalancerSends(t *testing.T) {
 	t.Parallel()
 	d := newDataplane(t, 3)
+	d.fill()
 	for i, b := range d.backends {
 		b.Sysctl("net.ipv6.conf.all.seg6_enabled", "1")
 		b.Sysctl("net.ipv6.conf.eth0.seg6_enabled", "1")
@@ -286,6 +319,7 @@ func (d *dataplane) counts() map[string]uint64 {
 func TestLargeWrites(t *testing.T) {
 	t.Parallel()
 	d := newDataplane(t, 2)
+	d.fill()
 	const size = 4 << 20
 	for i, b := range d.backends {
 		action := [][]string{{"End.DT6", "table", "255"}, {"End.DX4", "nh4", "0.0.0.0"}}[i]

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/razor-steering/razor/steering"
 )
 
@@ -94,21 +92,23 @@ func NewKeeper(b *Balancer, log *slog.Logger, now time.Time, changed func()) (*K
 // histories, until ctx ends; in the network namespace of the calling goroutine. What
 // was applied stays in the balancer.
 func (k *Keeper) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return k.hops.Run(ctx) })
-	g.Go(func() error {
+	ctx, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		tick := time.NewTicker(ageEvery)
 		defer tick.Stop()
 		for {
 			select {
 			case <-ctx.Done():
-				return nil
+				return
 			case now := <-tick.C:
 				k.age(now)
 			}
 		}
 	})
-	return g.Wait()
+	defer wg.Wait()
+	defer stop()
+	return k.hops.Run(ctx)
 }
 
 func (k *Keeper) age(now time.Time) {

@@ -1,0 +1,248 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/agent/segment"
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/gateway/bpf/root"
+)
+
+// kept is a dataplane whose balancer follows plans, with endpoints on the backends.
+type kept struct {
+	*dataplane
+
+	keeper *balancer.Keeper
+	stop   func()
+	plan   []balancer.PlannedBackend
+	flows  []*liveFlow
+}
+
+// liveFlow is a connection that goes on, and who answered it at first.
+type liveFlow struct {
+	conn   net.Conn
+	reader *bufio.Reader
+	by     string
+}
+
+func newKept(t *testing.T, backends int) *kept {
+	t.Helper()
+	k := &kept{dataplane: newDataplane(t, backends)}
+	for i, b := range k.backends {
+		k.toBackend[i].A.MeetXDP()
+		k.endpoint(i)
+		for _, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
+			k.serve(b.Name, to, i)
+		}
+		k.plan = append(k.plan, balancer.PlannedBackend{Name: b.Name, SID: hunt(i + 1), Weight: 1, State: balancer.Active})
+	}
+	k.keep()
+	t.Cleanup(func() { k.stop() })
+	return k
+}
+
+// endpoint puts the endpoint on a backend.
+func (k *kept) endpoint(i int) {
+	k.t.Helper()
+	r := k.open(k.backends[i], filepath.Join(k.pins+"-b", fmt.Sprint(i+1)))
+	e, err := segment.Load(r.Slots())
+	k.must(err)
+	k.must(e.SetDomain(segment.Domain{Locator: locator(i + 1), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
+	k.must(e.SetTarget(segment.Host, segment.Target{Level: segment.Normal}))
+	k.must(e.SetVIPs(segment.Host, []netip.Addr{netip.MustParseAddr(vipAddress6), netip.MustParseAddr(vipAddress4)}))
+	k.must(r.Put(root.Endpoint, e.Program()))
+	k.t.Cleanup(func() {
+		if err := r.Leave(root.Endpoint); err != nil {
+			k.t.Error(err)
+		}
+		_ = e.Close()
+		_ = r.Close()
+	})
+}
+
+// serve answers each line with the backend's name, for as long as a client wants.
+func (k *kept) serve(name, to string, i int) {
+	k.t.Helper()
+	l, err := k.backends[i].Listen("tcp", to)
+	k.must(err)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
+			wg.Go(func() {
+				lines := bufio.NewScanner(c)
+				for lines.Scan() {
+					if _, err := fmt.Fprintln(c, name); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	k.t.Cleanup(func() {
+		_ = l.Close()
+		mu.Lock()
+		for _, c := range open {
+			_ = c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+}
+
+// keep starts the keeper of the balancer, and waits until all backends can be reached.
+func (k *kept) keep() {
+	k.t.Helper()
+	var err error
+	k.keeper, err = balancer.NewKeeper(k.balancer, slog.New(slog.DiscardHandler), time.Now(), func() {})
+	k.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go k.gateway.Do(func() { done <- k.keeper.Run(ctx) })
+	k.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			k.t.Error(err)
+		}
+		k.stop = func() {}
+	}
+	k.apply()
+	k.lab.Eventually("ways to all backends", func() bool {
+		for _, b := range k.keeper.Status() {
+			if b.Why != "" {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// apply makes the plan of the moment the balancer's.
+func (k *kept) apply() {
+	k.t.Helper()
+	s := balancer.PlannedService{Service: balancer.Service{Name: "web", Key: serviceKey}, Backends: k.plan}
+	for _, a := range []string{vipAddress6 + "/128", vipAddress4 + "/32"} {
+		s.VIPs = append(s.VIPs, balancer.VIP{Prefix: netip.MustParsePrefix(a), Port: 443, Protocol: unix.IPPROTO_TCP})
+	}
+	k.must(k.keeper.Apply(balancer.Plan{Services: []balancer.PlannedService{s}}, time.Now()))
+}
+
+// begin opens flows, half of them over IPv4.
+func (k *kept) begin(n int) {
+	k.t.Helper()
+	for i := range n {
+		to := []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"}[i%2]
+		c, err := k.client.Dial(k.t.Context(), "tcp", to)
+		k.must(err)
+		k.t.Cleanup(func() { _ = c.Close() })
+		f := &liveFlow{conn: c, reader: bufio.NewReader(c)}
+		k.flows = append(k.flows, f)
+		f.by, err = f.ask()
+		k.must(err)
+	}
+}
+
+// ask asks who is at the other end.
+func (f *liveFlow) ask() (string, error) {
+	_ = f.conn.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := io.WriteString(f.conn, "who\n"); err != nil {
+		return "", err
+	}
+	line, err := f.reader.ReadString('\n')
+	return line, err
+}
+
+// check asks on the flows, but for every second one of which half stay silent, whether
+// they are as they were.
+func (k *kept) check(when string, but string) {
+	k.t.Helper()
+	broken := 0
+	for i, f := range k.flows {
+		if i%4 == 3 && but == "" && when != "at the end" || f.by == but+"\n" {
+			continue
+		}
+		if by, err := f.ask(); err != nil || by != f.by {
+			if broken++; broken <= 3 {
+				k.t.Errorf("%s: flow %d of %q is of %q, %v", when, i, f.by, by, err)
+			}
+		}
+	}
+	if broken > 0 {
+		k.t.Fatalf("%s: %d of %d flows broken; %v", when, broken, len(k.flows), k.counts())
+	}
+}
+
+// Flows go on through all that is done to backends and gateway, but for those of a
+// backend that died.
+func TestFlowsGoOn(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, 3)
+	k.plan = k.plan[:2]
+	k.apply()
+	k.begin(rounds(200, 4000))
+	k.check("at the start", "")
+
+	k.plan = append(k.plan, balancer.PlannedBackend{Name: "b3", SID: hunt(3), Weight: 1, State: balancer.Active})
+	k.apply()
+	k.check("a backend joined", "")
+	k.begin(60)
+
+	k.plan[1].State = balancer.Draining
+	k.apply()
+	k.check("a backend drains", "")
+	before := len(k.flows)
+	k.begin(60)
+	for _, f := range k.flows[before:] {
+		if f.by == "b2\n" {
+			t.Error("a new flow on a backend that drains")
+		}
+	}
+	k.plan[1].State = balancer.Active
+
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 0))
+	for i := range 20 {
+		for b := range k.plan {
+			k.plan[b].Weight = 1 + r.Uint32N(10)
+		}
+		k.apply()
+		k.check(fmt.Sprintf("weights changed, seed %d, %d", seed, i), "")
+	}
+
+	k.stop()
+	k.unload()
+	k.check("without a process", "")
+	k.load()
+	k.check("taken over", "")
+	k.keep()
+	k.check("kept again", "")
+
+	k.plan[2].State = balancer.Dead
+	k.apply()
+	k.check("a backend died", "b3")
+	if c := k.counts(); c["no_backend"]+c["no_neighbour"]+c["malformed"]+c["outsider"]+c["stray"] != 0 {
+		t.Error(c)
+	}
+	t.Log(k.counts())
+}
