@@ -200,19 +200,19 @@ func TestFlowsGoOn(t *testing.T) {
 	k := newKept(t, 3)
 	k.plan = k.plan[:2]
 	k.apply()
-	k.begin(rounds(200, 4000))
+	k.begin(rounds(200, 8500))
 	k.check("at the start", "")
 
 	k.plan = append(k.plan, balancer.PlannedBackend{Name: "b3", SID: hunt(3), Weight: 1, State: balancer.Active})
 	k.apply()
 	k.check("a backend joined", "")
-	k.begin(60)
+	k.begin(rounds(60, 300))
 
 	k.plan[1].State = balancer.Draining
 	k.apply()
 	k.check("a backend drains", "")
 	before := len(k.flows)
-	k.begin(60)
+	k.begin(rounds(60, 300))
 	for _, f := range k.flows[before:] {
 		if f.by == "b2\n" {
 			t.Error("a new flow on a backend that drains")

@@ -77,6 +77,7 @@ type reached struct {
 	name  string
 	hop   Hop
 	why   string // the hop is not resolved
+	found bool   // it was once: a new backend gets no flows before
 }
 
 // NewKeeper makes the keeper of a balancer. What an earlier process has put there goes
@@ -274,6 +275,9 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 			dead = append(dead, index)
 			continue
 		case Active:
+			if !k.backends[b.SID].found {
+				break
+			}
 			serving = append(serving, steering.Backend{Index: index, Key: b.SID.String(), Weight: b.Weight})
 		}
 		planned[index] = true
@@ -367,6 +371,7 @@ func (k *Keeper) hopsChanged(changes []HopChange) {
 	defer k.changed()
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	joined := false
 	for _, c := range changes {
 		r, ok := k.backends[c.Address]
 		if !ok {
@@ -377,9 +382,18 @@ func (k *Keeper) hopsChanged(changes []HopChange) {
 		} else if r.hop.Index == 0 {
 			k.log.Info("way to a backend", "backend", r.name, "sid", c.Address, "interface", c.Hop.Index, "mtu", c.Hop.MTU)
 		}
-		r.hop, r.why = c.Hop, c.Reason
+		joined = joined || !r.found && c.Hop.Index != 0
+		r.hop, r.why, r.found = c.Hop, c.Reason, r.found || c.Hop.Index != 0
 		if err := k.balancer.SetBackend(int(r.index), Backend{SID: c.Address, Hop: c.Hop}); err != nil {
 			k.log.Error("next hop not set", "backend", r.name, "sid", c.Address, "err", err)
+		}
+	}
+	if !joined {
+		return
+	}
+	for _, s := range k.plan.Services {
+		if err := k.applyService(k.services[s.Name], s, time.Now()); err != nil {
+			k.log.Error("backends do not join", "service", s.Name, "err", err)
 		}
 	}
 }

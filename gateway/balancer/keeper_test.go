@@ -71,10 +71,14 @@ func (k *Keeper) holders(b *Balancer, name string) (current, previous map[string
 	return current, previous
 }
 
+// apply applies a plan whose backends all can be reached.
 func apply(t *testing.T, k *Keeper, services ...PlannedService) {
 	t.Helper()
 	if err := k.Apply(Plan{Services: services}, time.Now()); err != nil {
 		t.Fatal(err)
+	}
+	for sid := range k.backends {
+		k.hopsChanged([]HopChange{{Address: sid, Hop: Hop{Index: 1, MTU: 1500}}})
 	}
 }
 
@@ -83,8 +87,15 @@ func TestKeeper(t *testing.T) {
 	t.Parallel()
 	dir := pins(t)
 	b, k := process(t, dir, 3)
-	apply(t, k, service("web", Active, Active), service("mail", Active))
+	if err := k.Apply(Plan{Services: []PlannedService{service("web", Active, Active)}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
 	current, _ := k.holders(b, "web")
+	if current["b1"]+current["b2"] != 0 {
+		t.Error("backends without a known way have slots: ", current)
+	}
+	apply(t, k, service("web", Active, Active), service("mail", Active))
+	current, _ = k.holders(b, "web")
 	if current["b1"] < 32768 || current["b2"] < 32768 {
 		t.Error("two of the same weight: ", current)
 	}
@@ -121,6 +132,7 @@ func TestKeeper(t *testing.T) {
 	if current, previous = k.holders(b, "web"); current["b1"] != Slots || previous["b2"] != 0 {
 		t.Error("dead: ", current, previous)
 	}
+	k.hopsChanged([]HopChange{{Address: netip.MustParseAddr("2001:db8:5e:1:5201::"), Reason: "gone"}})
 	if ok, why := k.Servable(netip.MustParsePrefix("198.51.100.3/32")); ok || !strings.Contains(why, "b1") {
 		t.Error("servable without a way to a backend: ", why)
 	}
