@@ -172,13 +172,13 @@ func fixtures() []fixture {
 	}
 	chained := func(headers ...byte) []byte {
 		b := data[ip6Len:]
-		for i := len(headers) - 1; i >= 0; i-- {
+		for i, header := range slices.Backward(headers) {
 			next := byte(tcp)
 			if i+1 < len(headers) {
 				next = headers[i+1]
 			}
 			x := []byte{next, 0, 1, 4, 0, 0, 0, 0}
-			if headers[i] == routing {
+			if header == routing {
 				x = slices.Concat([]byte{next, 2, 4, 0, 0, 0, 0, 0}, sid(gateway, hunt, 0).AsSlice())
 			}
 			b = append(x, b...)

@@ -159,10 +159,8 @@ func (b *Balancer) Program() *ebpf.Program { return b.objects.Balancer }
 // Join puts the balancer into its slot of an interface, at once for all packets, in
 // the place of an earlier process's. With Options.Pins it stays there.
 func (b *Balancer) Join(r *root.Root, device string) error {
-	replace := map[string]*ebpf.Map{bpfMapSlots: r.Slots()}
-	for name, m := range b.shared() {
-		replace[name] = m
-	}
+	replace := b.shared()
+	replace[bpfMapSlots] = r.Slots()
 	spec := b.spec.Copy()
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinNone
