@@ -75,7 +75,7 @@ func (c *cli) checkGateway(cfg *config) (bad bool) {
 	if !cfg.Gateway.Used() {
 		return false
 	}
-	for _, d := range cfg.Gateway.BGP.CheckFiles() {
+	for _, d := range cfg.Gateway.CheckFiles() {
 		bad = true
 		fmt.Fprintln(c.stderr, cfg.file.explain(d))
 	}

@@ -197,6 +197,28 @@ func (c *DataplaneConfig) flowKey() ([]byte, error) {
 	return key, nil
 }
 
+// CheckFiles lists what of the section's files and interfaces cannot be used on this
+// host. It is apart from Check, as the configuration may be judged elsewhere.
+func (c *Config) CheckFiles() []upstreams.Defect {
+	list := c.BGP.CheckFiles()
+	if !c.Dataplane.used() {
+		return list
+	}
+	if _, err := c.Dataplane.flowKey(); err != nil {
+		if d, ok := errors.AsType[upstreams.Defect](err); ok {
+			list = append(list, d)
+		}
+	}
+	for i, name := range c.Dataplane.Interfaces {
+		if _, err := net.InterfaceByName(name); err != nil {
+			list = append(list, upstreams.Defect{
+				Key: "gateway.dataplane.interfaces[" + strconv.Itoa(i) + "]", Member: name, Reason: "no such interface", Want: "one of this host",
+			})
+		}
+	}
+	return list
+}
+
 // reason is what is wrong with a file, without its name.
 func reason(err error) string {
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
@@ -289,7 +311,7 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	for _, name := range c.Dataplane.Interfaces {
 		device, err := net.InterfaceByName(name)
 		if err != nil {
-			return upstreams.Defect{Key: "gateway.dataplane.interfaces", Member: name, Reason: "no such interface", Want: "one of this host"}
+			return fmt.Errorf("interface %s: %w", name, err)
 		}
 		r, err := root.Open(c.Dataplane.Pins, device)
 		if err != nil {

@@ -114,7 +114,7 @@ func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regist
 	if err != nil {
 		return nil, err
 	}
-	if err := join(cfg.BGP.CheckFiles()); err != nil {
+	if err := join(cfg.CheckFiles()); err != nil {
 		return nil, err
 	}
 	log.Info("identity", "is", identity.String())
@@ -418,7 +418,7 @@ func (g *Gateway) readConfig() (next Config, beside bool, err error) {
 		return next, beside, err
 	}
 	_, err = next.Identity()
-	return next, beside, errors.Join(join(next.BGP.CheckFiles()), err)
+	return next, beside, errors.Join(join(next.CheckFiles()), err)
 }
 
 // verbs are what an operator may ask of the running gateway.
