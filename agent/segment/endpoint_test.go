@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -128,13 +129,13 @@ func fixtures() []fixture {
 		copy(forged[map[bool]int{false: 16, true: 24}[v6]:], f.vip.Addr().AsSlice())
 		add(name+"ICMP error about another's packet", sent().wrap(forged), pass, TakenUnhunted)
 
-		for outerECN, by := range map[byte]string{0: "Not-ECT", 1: "ECT(1)", 2: "ECT(0)", 3: "CE"} {
-			for innerECN, on := range map[byte]string{0: "Not-ECT", 1: "ECT(1)", 2: "ECT(0)", 3: "CE"} {
+		for outerECN := range byte(4) {
+			for innerECN := range byte(4) {
 				in := sent(to(last), class(0xb8|outerECN)).wrap(f.datagram(0x48 | innerECN))
 				if outerECN == 3 && innerECN == 0 {
-					add(name+by+" on "+on, in, drop, DroppedCongested)
+					add(fmt.Sprintf("%scongestion bits %02b on %02b", name, outerECN, innerECN), in, drop, DroppedCongested)
 				} else {
-					add(name+by+" on "+on, in, pass, TakenFinal)
+					add(fmt.Sprintf("%scongestion bits %02b on %02b", name, outerECN, innerECN), in, pass, TakenFinal)
 				}
 			}
 		}

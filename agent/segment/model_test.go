@@ -363,7 +363,7 @@ func (p *layers) quoted(b []byte) (f flow, sequence uint32, ok bool) {
 
 // decapsulate is RFC 8986 §4.8 with RFC 6040 §4.2.
 func (o *outcome) decapsulate(p, in *layers, number uint16, t Target, why Reason) bool {
-	// Rows are the inner mark, columns the outer: Not-ECT, ECT(1), ECT(0), CE.
+	// Rows are the inner codepoint, columns the outer one; -1 is a drop.
 	mark := [4][4]int{{0, 0, 0, -1}, {1, 1, 1, 3}, {2, 1, 2, 3}, {3, 3, 3, 3}}[in.ecn][p.ecn]
 	if mark < 0 {
 		return o.end(drop, DroppedCongested)
