@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -17,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/steering"
@@ -32,6 +35,10 @@ type DataplaneConfig struct {
 	FlowKeyFile string   `yaml:"flow_key_file"` // the same at all sites
 	MaxServices int      `yaml:"max_services"`
 	Pins        string   `yaml:"pins"` // directory on a BPF file system
+	// TablesListen is where mates copy the tables of this gateway from, "" nowhere.
+	TablesListen string `yaml:"tables_listen"`
+	// Follow is the mate that decides, whose tables are copied; "" decides here.
+	Follow string `yaml:"follow"`
 }
 
 // ServiceConfig is one of `gateway.services:`.
@@ -106,6 +113,11 @@ func (d *defects) dataplane(c *Config) {
 	d.number("dataplane.max_services", p.MaxServices, max(1, len(c.Services)), balancer.MaxServices)
 	if !filepath.IsAbs(p.Pins) {
 		d.add("dataplane.pins", p.Pins, "not an absolute path", "a directory such as "+root.DefaultPins)
+	}
+	for key, text := range map[string]string{"dataplane.tables_listen": p.TablesListen, "dataplane.follow": p.Follow} {
+		if a, err := netip.ParseAddrPort(text); text != "" && (err != nil || a.Port() == 0) {
+			d.add(key, text, "not an address and port", `one such as "[2001:db8:5e:1::1]:5206"`)
+		}
 	}
 	d.services(c.Services, block)
 }
@@ -267,6 +279,10 @@ type dataplane struct {
 	balancer *balancer.Balancer
 	roots    []*root.Root
 	flowKey  []byte
+	mates    *mates
+	listener net.Listener        // for mates; nil without
+	followed string              // the mate that decides; "" decides here
+	copied   steering.PlanNumber // of the mate's tables, at the start
 }
 
 // openDataplane puts the balancer on the interfaces, with the plan of the
@@ -305,7 +321,14 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if err := p.balancer.SetHost(host); err != nil {
 		return err
 	}
+	p.mates, p.followed = newMates(p.Keeper, p.flowKey, log), c.Dataplane.Follow
+	if p.followed != "" {
+		p.Follow()
+	}
 	if err := p.Apply(c.balance(p.flowKey), time.Now()); err != nil {
+		return err
+	}
+	if err := p.meet(c, log); err != nil {
 		return err
 	}
 	for _, name := range c.Dataplane.Interfaces {
@@ -326,6 +349,36 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	return nil
 }
 
+// meet copies the tables of the mate that decides, before the first packet, and opens
+// the listener for mates.
+func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
+	if p.followed != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), firstWait)
+		defer cancel()
+		if p.copied, err = p.mates.copyOnce(ctx, p.followed, p.copied); err != nil {
+			log.Warn("no tables of the mate that decides: own ones, until it answers", "mate", p.followed, "err", err)
+		}
+	}
+	if c.Dataplane.TablesListen == "" {
+		return nil
+	}
+	if p.listener, err = net.Listen("tcp", c.Dataplane.TablesListen); err != nil {
+		return upstreams.BindDefect("gateway.dataplane.tables_listen", c.Dataplane.TablesListen, err)
+	}
+	return nil
+}
+
+// run keeps the balancer until ctx ends.
+func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
+	group.Go(func() error { return p.Run(ctx) })
+	if p.listener != nil {
+		group.Go(func() error { return p.mates.serve(ctx, p.listener) })
+	}
+	if p.followed != "" {
+		group.Go(func() error { p.mates.follow(ctx, p.followed, p.copied); return nil })
+	}
+}
+
 // remove takes the balancer off the host.
 func (p *dataplane) remove() error {
 	var err error
@@ -340,6 +393,9 @@ func (p *dataplane) close() error {
 	var err error
 	for _, r := range p.roots {
 		err = errors.Join(err, r.Close())
+	}
+	if p.listener != nil {
+		_ = p.listener.Close() // a second time, where it was served
 	}
 	return errors.Join(err, p.balancer.Close())
 }

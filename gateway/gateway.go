@@ -165,7 +165,7 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 	}
 	group, inner := errgroup.WithContext(inner)
 	if g.dataplane != nil {
-		group.Go(func() error { return g.dataplane.Run(inner) })
+		g.dataplane.run(inner, group)
 	}
 	group.Go(func() error { return upstreams.ServeControl(inner, control, g.verbs()) })
 	if g.lists != nil {

@@ -149,6 +149,15 @@ func (t *Table) assign(dst []Store, slot int, to uint16, gone *backendSet, now t
 	return t.set(dst, slot, NewRow(to, previous), h, now)
 }
 
+// Become makes the table one that was copied from a mate and renumbered. Marks stay, as
+// each gateway has pins of its own.
+func (t *Table) Become(dst []Store, next *Table, now time.Time) []Store {
+	for slot := range t.rows {
+		dst = t.set(dst, slot, next.rows[slot]&^rowMark, next.histories[slot], now)
+	}
+	return dst
+}
+
 // Age moves those to the history that have been previous for PreviousFor. It may be
 // called as seldom as once a minute.
 func (t *Table) Age(dst []Store, now time.Time) []Store {

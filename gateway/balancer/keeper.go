@@ -59,6 +59,10 @@ type Keeper struct {
 	mu       sync.Mutex
 	balancer *Balancer
 	plan     Plan
+	number   steering.PlanNumber // of what the tables are now
+	news     chan struct{}       // closed when the number is another
+	follows  bool                // tables are a mate's
+	adopted  steering.PlanNumber // of its last copy
 	services map[string]*kept
 	indices  *steering.Indices
 	backends map[netip.Addr]*reached
@@ -84,7 +88,7 @@ type reached struct {
 // on: its tables are read, never made anew.
 // changed is called when Servable may say something else, with nothing locked.
 func NewKeeper(b *Balancer, log *slog.Logger, now time.Time, changed func()) (*Keeper, error) {
-	k := &Keeper{log: log, changed: changed, balancer: b, services: map[string]*kept{}, backends: map[netip.Addr]*reached{}}
+	k := &Keeper{log: log, changed: changed, number: steering.PlanNumber{Term: uint64(now.UnixNano())}, news: make(chan struct{}), balancer: b, services: map[string]*kept{}, backends: map[netip.Addr]*reached{}}
 	k.hops = NewHops(log, k.hopsChanged)
 	return k, k.restore(now)
 }
@@ -115,10 +119,19 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) age(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.follows {
+		return
+	}
+	changed := false
 	for _, s := range k.services {
-		k.store(s, s.table.Age(nil, now))
+		stores := s.table.Age(nil, now)
+		changed = changed || len(stores) > 0
+		k.store(s, stores)
 	}
 	k.release(now)
+	if changed {
+		k.next()
+	}
 }
 
 // Apply makes a plan the one that is kept. One that contradicts itself or does not fit
@@ -147,6 +160,7 @@ func (k *Keeper) Apply(p Plan, now time.Time) error {
 	k.retire(services, now)
 	k.plan, k.services = p, services
 	k.release(now)
+	k.next()
 	k.follow()
 	return nil
 }
@@ -195,18 +209,10 @@ func (k *Keeper) check(p Plan) error {
 func (k *Keeper) admit(p Plan, now time.Time) error {
 	for _, s := range p.Services {
 		for _, b := range s.Backends {
-			if r, ok := k.backends[b.SID]; ok {
-				r.name = b.Name
-				continue
-			}
-			index, err := k.indices.Get(b.SID.String(), now)
-			if err != nil {
+			if _, err := k.known(b.SID, now); err != nil {
 				return fmt.Errorf("service %s: backend %s: %w", s.Name, b.Name, err)
 			}
-			if err := k.balancer.SetBackend(int(index), Backend{SID: b.SID}); err != nil {
-				return err
-			}
-			k.backends[b.SID] = &reached{index: index, name: b.Name, why: "not looked up yet"}
+			k.backends[b.SID].name = b.Name
 		}
 	}
 	return nil
@@ -283,13 +289,16 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 		planned[index] = true
 	}
 	for _, index := range to.table.Backends() {
-		if !planned[index] {
+		if !planned[index] && !k.follows {
 			dead = append(dead, index)
 		}
 	}
-	next, err := steering.Maglev(to.table.Assignment(), serving)
-	if err != nil {
-		return fmt.Errorf("service %s: %w", s.Name, err)
+	next := to.table.Assignment()
+	if !k.follows || *next == (steering.Assignment{}) {
+		var err error
+		if next, err = steering.Maglev(next, serving); err != nil {
+			return fmt.Errorf("service %s: %w", s.Name, err)
+		}
 	}
 	stores, err := to.table.Apply(nil, next, dead, now)
 	if err != nil {
@@ -388,9 +397,10 @@ func (k *Keeper) hopsChanged(changes []HopChange) {
 			k.log.Error("next hop not set", "backend", r.name, "sid", c.Address, "err", err)
 		}
 	}
-	if !joined {
+	if !joined || k.follows {
 		return
 	}
+	defer k.next()
 	for _, s := range k.plan.Services {
 		if err := k.applyService(k.services[s.Name], s, time.Now()); err != nil {
 			k.log.Error("backends do not join", "service", s.Name, "err", err)

@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/steering"
+)
+
+// The gateways of a site have the same tables, so that routers may move flows between
+// them: one decides, its mates copy. A copy is fetched over HTTP:
+//
+//	GET /tables?after=TERM.SEQUENCE&nonce=N
+//
+// is answered when the tables are others than those of the number, or with 204 after
+// a while. Both sides prove that they have the flow key: the question has the MAC of
+// its nonce and number, the answer that of the nonce and its body.
+const (
+	tablesPath  = "/tables"
+	macHeader   = "Razor-Mac"
+	tablesHold  = 10 * time.Second // until an answer without news
+	tablesWait  = 5 * time.Second  // for the rest of an answer, beyond that
+	firstWait   = 3 * time.Second  // of a gateway that starts, for its first copy
+	retryEvery  = time.Second
+	tablesLimit = 512 << 20 // bytes of a copy: 256 services are 270 MB
+)
+
+// mates is the part of a gateway that speaks with its mates.
+type mates struct {
+	keeper *balancer.Keeper
+	key    []byte // of the MACs
+	log    *slog.Logger
+}
+
+func newMates(k *balancer.Keeper, flowKey []byte, log *slog.Logger) *mates {
+	m := hmac.New(sha256.New, flowKey)
+	m.Write([]byte("tables of mates"))
+	return &mates{keeper: k, key: m.Sum(nil), log: log}
+}
+
+// mac proves parts to somebody with the same key.
+func (m *mates) mac(parts ...string) string {
+	h := hmac.New(sha256.New, m.key)
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// serve answers mates until ctx ends.
+func (m *mates) serve(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+tablesPath, m.tables)
+	s := &http.Server{
+		Handler: mux, ReadHeaderTimeout: tablesWait, ReadTimeout: tablesWait, WriteTimeout: tablesHold + time.Minute, MaxHeaderBytes: 8 << 10,
+		ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (m *mates) tables(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	if !hmac.Equal([]byte(r.Header.Get(macHeader)), []byte(m.mac("ask", q.Get("nonce"), q.Get("after")))) {
+		http.Error(w, "another flow key", http.StatusForbidden)
+		return
+	}
+	timeout := time.NewTimer(tablesHold)
+	defer timeout.Stop()
+	for {
+		number, news := m.keeper.Number()
+		if number.String() != q.Get("after") {
+			break
+		}
+		select {
+		case <-news:
+		case <-timeout.C:
+			w.WriteHeader(http.StatusNoContent)
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+	c, err := m.keeper.Copy()
+	if err != nil {
+		m.log.Error("tables not copied", "err", err)
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	body, err := json.Marshal(c)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set(macHeader, m.mac("tell", q.Get("nonce"), string(body)))
+	_, _ = w.Write(body)
+}
+
+// fetch asks a mate for its tables if they are others than those of a number. Nothing
+// new is false.
+func (m *mates) fetch(ctx context.Context, mate string, after steering.PlanNumber) (c balancer.Copy, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tablesHold+tablesWait)
+	defer cancel()
+	nonce := rand.Text()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+mate+tablesPath+"?after="+after.String()+"&nonce="+nonce, http.NoBody)
+	if err != nil {
+		return c, false, err
+	}
+	r.Header.Set(macHeader, m.mac("ask", nonce, after.String()))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return c, false, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, tablesLimit))
+	switch {
+	case err != nil:
+		return c, false, err
+	case resp.StatusCode == http.StatusNoContent:
+		return c, false, nil
+	case resp.StatusCode != http.StatusOK:
+		return c, false, fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(body[:min(len(body), 200)]))
+	case !hmac.Equal([]byte(resp.Header.Get(macHeader)), []byte(m.mac("tell", nonce, string(body)))):
+		return c, false, errors.New("the answer is not of a mate: another flow key")
+	}
+	if err := json.Unmarshal(body, &c); err != nil {
+		return c, false, fmt.Errorf("the answer is no copy: %w", err)
+	}
+	return c, true, nil
+}
+
+// follow has the tables be those of a mate until ctx ends. While it is away they stay
+// as they are.
+func (m *mates) follow(ctx context.Context, mate string, after steering.PlanNumber) {
+	away := false
+	for ctx.Err() == nil {
+		number, err := m.copyOnce(ctx, mate, after)
+		if err == nil {
+			if away {
+				m.log.Info("the mate that decides is back", "mate", mate)
+			}
+			after, away = number, false
+			continue
+		}
+		if ctx.Err() == nil && !away {
+			m.log.Warn("the mate that decides is away, tables stay as they are", "mate", mate, "err", err)
+		}
+		away = true
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// copyOnce takes one copy over, if there is a new one, and returns its number.
+func (m *mates) copyOnce(ctx context.Context, mate string, after steering.PlanNumber) (steering.PlanNumber, error) {
+	c, news, err := m.fetch(ctx, mate, after)
+	if err != nil || !news {
+		return after, err
+	}
+	if err := m.keeper.Adopt(c, time.Now()); err != nil {
+		return after, err
+	}
+	m.log.Info("tables copied", "mate", mate, "plan", c.Plan, "services", len(c.Services))
+	return c.Plan, nil
+}
