@@ -33,6 +33,7 @@ type dataplane struct {
 	router   *netlab.Node
 	gateway  *netlab.Node
 	toward   *netlab.Link // from the router to the gateway
+	number   int          // of the gateway's locator
 	pins     string
 	root     *root.Root
 	balancer *balancer.Balancer
@@ -62,11 +63,10 @@ func newDataplane(t testing.TB, backends int) *dataplane {
 	d := &dataplane{t: t, lab: lab, client: lab.Node("client"), router: lab.Node("router"), gateway: lab.Node("gateway")}
 	access := lab.Link(d.router, "swp9", d.client, "eth0", "2001:db8:0:9::1/64", "192.0.2.128/31")
 	access.B.WholeChecksums()
-	d.toward = lab.Link(d.router, "swp0", d.gateway, "eth0", "2001:db8:0:100::1/64", "192.0.2.0/31")
-	d.toward.A.MeetXDP()
 	d.by(d.client, "2001:db8:0:9::1", "192.0.2.128", "::/0", "0.0.0.0/0")
-	d.by(d.gateway, "2001:db8:0:100::1", "192.0.2.0", "::/0", "0.0.0.0/0")
-	d.by(d.router, "2001:db8:0:100::2", "192.0.2.1", vipAddress6+"/128", vipAddress4+"/32", locator(0).String())
+	d.toward = lab.Link(d.router, "swp0", d.gateway, "eth0", "2001:db8:0:100::1/64", "192.0.2.0/31")
+	d.connect("2001:db8:0:100::", "192.0.2.0")
+	d.by(d.router, "2001:db8:0:100::2", "192.0.2.1", vipAddress6+"/128", vipAddress4+"/32")
 	for i := range backends {
 		b := lab.Node(fmt.Sprint("b", i+1))
 		l := lab.Link(d.router, fmt.Sprint("swp", i+1), b, "eth0", fmt.Sprintf("2001:db8:0:%x::1/64", 0x101+i), fmt.Sprintf("192.0.2.%d/31", 2*i+2))
@@ -88,6 +88,15 @@ func (d *dataplane) must(err error) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// connect routes between the router and the gateway, which are at ::1 and ::2, and at
+// an address of IPv4 and the next.
+func (d *dataplane) connect(net6, router4 string) {
+	d.t.Helper()
+	d.toward.A.MeetXDP()
+	d.by(d.gateway, net6+"1", router4, "::/0", "0.0.0.0/0")
+	d.by(d.router, net6+"2", "", locator(d.number).String())
 }
 
 // by routes prefixes by way of a next hop of their family.
@@ -130,7 +139,7 @@ func (d *dataplane) load() {
 	d.balancer, err = balancer.Load(balancer.Options{Services: 2, Pins: d.pins})
 	d.must(err)
 	d.must(d.balancer.Join(d.root, "eth0"))
-	d.must(d.balancer.SetHost(balancer.Host{Locator: locator(0), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
+	d.must(d.balancer.SetHost(balancer.Host{Locator: locator(d.number), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
 }
 
 // unload has this process let go of the balancer, as if it ended.
