@@ -59,6 +59,7 @@ func newModel(messy bool) *model {
 		backends: map[uint32]Backend{},
 		rows:     map[[2]uint32]uint32{},
 		former:   map[[2]uint32]uint64{},
+		pins:     map[Flow]*bpfPin{},
 	}
 	for i := range uint32(7) {
 		a := netip.MustParseAddr("2001:db8:5e:b0:5201::").As16()

@@ -59,6 +59,31 @@ type bpfHost struct {
 	Spare   uint32
 }
 
+type bpfPin struct {
+	_       structs.HostLayout
+	Backend uint32
+	Slot    uint32
+	Used    uint32
+	Service uint16
+	Closing uint16
+}
+
+type bpfPinKey struct {
+	_      structs.HostLayout
+	Client struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Vip struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	ClientPort uint16
+	VipPort    uint16
+	Protocol   uint8
+	Spare      [3]uint8
+}
+
 type bpfPrefixKey struct {
 	_       structs.HostLayout
 	Length  uint32
@@ -94,7 +119,15 @@ type bpfScratch struct {
 	Mtu      uint32
 	Told     uint32
 	Interval uint64
-	List     [8]struct {
+	Choice   struct {
+		_       structs.HostLayout
+		Hash    uint64
+		Current uint32
+		Other   uint32
+		Owner   uint32
+		Marked  uint32
+	}
+	List [8]struct {
 		_       structs.HostLayout
 		Address struct {
 			_     structs.HostLayout
@@ -147,6 +180,7 @@ const (
 	bpfMapBackendTraffic  = "backend_traffic"
 	bpfMapBackends        = "backends"
 	bpfMapHistories       = "histories"
+	bpfMapPins            = "pins"
 	bpfMapPrefixes        = "prefixes"
 	bpfMapReasons         = "reasons"
 	bpfMapScratch         = "scratch"
@@ -160,6 +194,7 @@ const (
 	bpfProgBalancer       = "balancer"
 	bpfProgBalancerIcmp   = "balancer_icmp"
 	bpfProgBalancerMiss   = "balancer_miss"
+	bpfProgBalancerPinned = "balancer_pinned"
 	bpfProgBalancerToobig = "balancer_toobig"
 )
 
@@ -208,6 +243,7 @@ type bpfProgramSpecs struct {
 	Balancer       *ebpf.ProgramSpec `ebpf:"balancer"`
 	BalancerIcmp   *ebpf.ProgramSpec `ebpf:"balancer_icmp"`
 	BalancerMiss   *ebpf.ProgramSpec `ebpf:"balancer_miss"`
+	BalancerPinned *ebpf.ProgramSpec `ebpf:"balancer_pinned"`
 	BalancerToobig *ebpf.ProgramSpec `ebpf:"balancer_toobig"`
 }
 
@@ -218,6 +254,7 @@ type bpfMapSpecs struct {
 	BackendTraffic *ebpf.MapSpec `ebpf:"backend_traffic"`
 	Backends       *ebpf.MapSpec `ebpf:"backends"`
 	Histories      *ebpf.MapSpec `ebpf:"histories"`
+	Pins           *ebpf.MapSpec `ebpf:"pins"`
 	Prefixes       *ebpf.MapSpec `ebpf:"prefixes"`
 	Reasons        *ebpf.MapSpec `ebpf:"reasons"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
@@ -259,6 +296,7 @@ type bpfMaps struct {
 	BackendTraffic *ebpf.Map `ebpf:"backend_traffic"`
 	Backends       *ebpf.Map `ebpf:"backends"`
 	Histories      *ebpf.Map `ebpf:"histories"`
+	Pins           *ebpf.Map `ebpf:"pins"`
 	Prefixes       *ebpf.Map `ebpf:"prefixes"`
 	Reasons        *ebpf.Map `ebpf:"reasons"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
@@ -276,6 +314,7 @@ func (m *bpfMaps) Close() error {
 		m.BackendTraffic,
 		m.Backends,
 		m.Histories,
+		m.Pins,
 		m.Prefixes,
 		m.Reasons,
 		m.Scratch,
@@ -302,6 +341,7 @@ type bpfPrograms struct {
 	Balancer       *ebpf.Program `ebpf:"balancer"`
 	BalancerIcmp   *ebpf.Program `ebpf:"balancer_icmp"`
 	BalancerMiss   *ebpf.Program `ebpf:"balancer_miss"`
+	BalancerPinned *ebpf.Program `ebpf:"balancer_pinned"`
 	BalancerToobig *ebpf.Program `ebpf:"balancer_toobig"`
 }
 
@@ -310,6 +350,7 @@ func (p *bpfPrograms) Close() error {
 		p.Balancer,
 		p.BalancerIcmp,
 		p.BalancerMiss,
+		p.BalancerPinned,
 		p.BalancerToobig,
 	)
 }

@@ -16,6 +16,9 @@ func TestEachLengthAndByte(t *testing.T) {
 	for _, f := range fixtures() {
 		for _, vlan := range []uint16{0, 12} {
 			whole := ethernet(vlan, f.packet)
+			if flow, service, hash, ok := m.flowOf(whole); ok && vlan != 0 {
+				m.pin(t, b, flow, service, hash, true, bpfPin{Backend: 4, Service: uint16(service), Used: uptime()})
+			}
 			for n := 14; n < min(len(whole), 200); n++ {
 				frame := whole[:n]
 				compare(t, f.name, frame, b.run(t, frame), m.run(bytes.Clone(frame)), false)
@@ -47,10 +50,19 @@ func TestRandomPackets(t *testing.T) {
 	for range rounds {
 		f := all[r.IntN(len(all))]
 		frame := mutated(r, ethernet(uint16(r.IntN(2)), f.packet))
+		if r.IntN(2) == 0 {
+			m.pinSomehow(t, b, r, frame)
+		}
 		compare(t, f.name, frame, b.run(t, frame), m.run(bytes.Clone(frame)), false)
+		if pinned, _, _, ok := m.flowOf(frame); ok {
+			m.comparePin(t, b, f.name, pinned)
+		}
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
+	}
+	if m.hits < rounds/100 {
+		t.Errorf("%d of %d packets went by a pin", m.hits, rounds)
 	}
 }
 
@@ -77,6 +89,9 @@ func FuzzBalancer(f *testing.F) {
 	b := m.load(f)
 	for _, x := range fixtures() {
 		f.Add(ethernet(0, x.packet))
+		if flow, service, hash, ok := m.flowOf(ethernet(0, x.packet)); ok {
+			m.pin(f, b, flow, service, hash, true, bpfPin{Backend: 4, Service: uint16(service), Used: uptime()})
+		}
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if len(frame) < 14 || len(frame) > 3000 {

@@ -66,13 +66,17 @@ type Keeper struct {
 	services map[string]*kept
 	indices  *steering.Indices
 	backends map[netip.Addr]*reached
+	pins     pinned
 }
 
 // kept is a service that the balancer has.
 type kept struct {
-	number int // of the table
-	table  *steering.Table
-	vips   map[VIP]int // numbers of their counters
+	number  int // of the table
+	table   *steering.Table
+	vips    map[VIP]int     // numbers of their counters
+	marked  map[uint32]bool // slots that may have pins
+	hashed  Service         // as it hashes
+	members map[uint16]bool // backends that may own flows
 }
 
 // reached is a backend that some table has.
@@ -93,21 +97,26 @@ func NewKeeper(b *Balancer, log *slog.Logger, now time.Time, changed func()) (*K
 	return k, k.restore(now)
 }
 
-// Run follows next hops, and moves those who were previous for long enough to the
-// histories, until ctx ends; in the network namespace of the calling goroutine. What
+// Run follows next hops, moves those who were previous for long enough to the
+// histories, and ends idle pins, until ctx ends; in the network namespace of the calling goroutine. What
 // was applied stays in the balancer.
 func (k *Keeper) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tick := time.NewTicker(ageEvery)
-		defer tick.Stop()
+		age, sweep := time.NewTicker(ageEvery), time.NewTicker(sweepEvery)
+		defer age.Stop()
+		defer sweep.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case now := <-tick.C:
+			case now := <-age.C:
 				k.age(now)
+			case <-sweep.C:
+				k.mu.Lock()
+				k.sweepNow()
+				k.mu.Unlock()
 			}
 		}
 	})
@@ -159,6 +168,7 @@ func (k *Keeper) Apply(p Plan, now time.Time) error {
 	}
 	k.retire(services, now)
 	k.plan, k.services = p, services
+	k.sweepNow() // before an index that pins have is another backend's
 	k.release(now)
 	k.next()
 	k.follow()
@@ -233,7 +243,7 @@ func (k *Keeper) assignServices(p Plan, now time.Time) (map[string]*kept, error)
 		next := &kept{vips: map[VIP]int{}}
 		was := k.services[s.Name]
 		if was != nil {
-			next.number, next.table = was.number, was.table
+			next.number, next.table, next.marked = was.number, was.table, was.marked
 		} else {
 			next.number, next.table = free(tables, k.balancer.services), steering.NewTable(now)
 		}
@@ -304,6 +314,7 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("service %s: %w", s.Name, err)
 	}
+	to.hashed, to.members = s.Service, planned
 	k.store(to, stores)
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 const (
 	MaxVIPs     = 1024
 	MaxServices = 256
+	MaxPins     = 65536
 	MaxBackends = 32767               // indices are 1 to this one; 0 is no backend
 	Slots       = steering.TableSlots // of a service's table
 )
@@ -84,7 +85,7 @@ func Load(o Options) (*Balancer, error) {
 }
 
 // layout is that of the maps (gateway/bpf/maps.h): others are not taken over.
-const layout = 1
+const layout = 2
 
 // pin has the shared maps pinned, in a directory that tells what they are like.
 func (b *Balancer) pin(pins string) error {
@@ -145,7 +146,7 @@ func all[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 
 // link joins the program to those of its rare steps.
 func (o *bpfObjects) link() error {
-	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig} {
+	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned} {
 		if err := o.Steps.Put(uint32(step), program); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
@@ -192,7 +193,7 @@ func (b *Balancer) shared() map[string]*ebpf.Map {
 	o := &b.objects
 	return map[string]*ebpf.Map{
 		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapHistories: o.Histories,
-		bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServices: o.Services, bpfMapSettings: o.Settings,
+		bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServices: o.Services, bpfMapSettings: o.Settings,
 		bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
 	}
 }

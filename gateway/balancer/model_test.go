@@ -28,6 +28,8 @@ type model struct {
 	backends map[uint32]Backend
 	rows     map[[2]uint32]uint32 // by service and slot
 	former   map[[2]uint32]uint64
+	pins     map[Flow]*bpfPin // without slots
+	hits     int              // packets that went by a pin
 }
 
 // verdict is what becomes of a frame: the reasons that are counted, the last one of
@@ -295,6 +297,9 @@ func (m *model) steer(frame []byte, p *parsed, service int) verdict {
 	}
 	hash := m.hash(service, p.source, p.ports[0], p.ports[1], p.protocol)
 	current, other := m.choose(service, hash, tcp, syn)
+	if owner := m.prefer(p.flow(), service, hash, p.flags); tcp && owner != 0 && owner != current {
+		return m.sendPinned(frame, p, hash, owner, current, other)
+	}
 	return m.send(frame, p, hash, current, other, tcp)
 }
 
@@ -567,5 +572,9 @@ func (m *model) steerError(frame []byte, p *parsed) verdict {
 	hash := m.hash(a.Service, from, clientPort, port, protocol)
 	tcp := protocol == unix.IPPROTO_TCP
 	current, other := m.choose(a.Service, hash, tcp, false)
+	f := Flow{Client: netip.AddrPortFrom(from, clientPort), VIP: netip.AddrPortFrom(p.destination, port), Protocol: protocol}
+	if owner := m.owner(f, a.Service, hash); owner != 0 && owner != current {
+		return m.sendPinned(frame, p, hash, owner, current, other, "icmp_error")
+	}
 	return m.send(frame, p, hash, current, other, tcp, "icmp_error")
 }

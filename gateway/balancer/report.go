@@ -51,6 +51,9 @@ var (
 	backendPacketsDesc = desc("backend_packets_total", "Packets for which a backend was the first choice.", "backend")
 	backendBytesDesc   = desc("backend_bytes_total", "Bytes of IP for which a backend was the first choice.", "backend")
 	backendUpDesc      = desc("backend_reachable", "Whether there is a way to a backend.", "backend")
+	pinsDesc           = desc("pins", "Pins that there are, some seconds ago.")
+	pinsToldDesc       = desc("pins_told_total", "Flows that agents told of, by what became of it: pinned, or needless where the row says so anyway.", "result")
+	pinsEndedDesc      = desc("pins_ended_total", "Pins that ended, as they were idle or displaced by others in a full map.", "reason")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -59,7 +62,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (k *Keeper) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{packetsDesc, vipPacketsDesc, vipBytesDesc, backendPacketsDesc, backendBytesDesc, backendUpDesc} {
+	for _, d := range []*prometheus.Desc{
+		packetsDesc, vipPacketsDesc, vipBytesDesc, backendPacketsDesc, backendBytesDesc, backendUpDesc,
+		pinsDesc, pinsToldDesc, pinsEndedDesc,
+	} {
 		ch <- d
 	}
 }
@@ -78,6 +84,11 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range counts {
 		counter(packetsDesc, c.Packets, c.Reason, map[bool]string{true: "true", false: "false"}[c.Dropped])
 	}
+	ch <- prometheus.MustNewConstMetric(pinsDesc, prometheus.GaugeValue, float64(k.pins.present))
+	counter(pinsToldDesc, k.pins.made, "pinned")
+	counter(pinsToldDesc, k.pins.needless, "needless")
+	counter(pinsEndedDesc, k.pins.expired, "idle")
+	counter(pinsEndedDesc, k.pins.displaced, "displaced")
 	for _, s := range k.plan.Services {
 		for v, n := range k.services[s.Name].vips {
 			if t, err := k.balancer.VIPTraffic(n); err == nil {

@@ -33,7 +33,7 @@ func (k *Keeper) restore(now time.Time) error {
 		if err != nil {
 			return fmt.Errorf("table of service %s: %w", name, err)
 		}
-		s.table = table
+		s.table, s.marked = table, markedSlots(table)
 		k.store(s, fixes)
 		k.services[name], byNumber[number] = s, s
 	}

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The balancer: packets of the VIPs go to backends, without a state per flow.
+/* The balancer: packets of the VIPs go to backends, without a state per flow,
+ * but for the few that have a pin.
  *
  *	SYN			current -> second
  *	other TCP		current, or current -> previous
+ *	with a pin		owner -> current -> previous
  *	UDP and others		current (final)
  *
  * What is rare has a program of its own behind a tail call, so that the common
@@ -13,6 +15,7 @@
 #include "include/slots.h"
 #include "icmp.h"
 #include "miss.h"
+#include "pins.h"
 #include "toobig.h"
 
 char _license[] SEC("license") = "GPL";
@@ -46,7 +49,11 @@ static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, con
 	note(&vip_traffic, v->number, p->length);
 	c.hash = hash_of(service, &p->source, p->source_port, p->destination_port, p->protocol);
 	choose(&c, table, tcp, p->flags & TCP_SYN);
-	note(&backend_traffic, c.current, p->length);
+	if (tcp && c.marked)
+		prefer(&c, p, number);
+	note(&backend_traffic, c.owner ?: c.current, p->length);
+	if (c.owner)
+		send_pinned(ctx, &c);
 	return send_chosen(ctx, p, h, &c, tcp);
 }
 

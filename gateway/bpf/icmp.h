@@ -5,7 +5,7 @@
 #ifndef RAZOR_ICMP_H
 #define RAZOR_ICMP_H
 
-#include "send.h"
+#include "pins.h"
 #include "toobig.h"
 #include "include/slots.h"
 
@@ -112,6 +112,22 @@ static __always_inline int is_error(const struct packet *p, void *data, void *en
 	return p->type >= ICMPV6_UNREACHABLE && p->type <= ICMPV6_PARAMETER_PROBLEM;
 }
 
+/* prefer_for_error is prefer for an error, which is no sign of life of the flow. */
+static __always_inline void prefer_for_error(struct choice *c, const struct embedded *e, __u32 service)
+{
+	struct pin_key k = {
+		.client = e->client,
+		.vip = e->vip,
+		.client_port = e->client_port,
+		.vip_port = e->port,
+		.protocol = IPPROTO_TCP,
+	};
+	struct pin *pin = look_up(&k, service, bpf_ktime_get_coarse_ns() / SECOND);
+
+	if (pin)
+		name_owner(c, pin);
+}
+
 /* steer_error sends an error to the backends of the flow that it speaks of. */
 static __always_inline int steer_error(struct xdp_md *ctx, const struct packet *p, const struct host *h)
 {
@@ -135,7 +151,11 @@ static __always_inline int steer_error(struct xdp_md *ctx, const struct packet *
 		return count(DROPPED_BACKEND, XDP_DROP);
 	c.hash = hash_of(service, &e.client, e.client_port, e.port, e.protocol);
 	choose(&c, table, e.protocol == IPPROTO_TCP, 0);
+	if (e.protocol == IPPROTO_TCP && c.marked)
+		prefer_for_error(&c, &e, number);
 	count(STEERED_ERROR, 0);
+	if (c.owner)
+		send_pinned(ctx, &c);
 	return send_chosen(ctx, p, h, &c, e.protocol == IPPROTO_TCP);
 }
 

@@ -10,11 +10,12 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 1
+#define LAYOUT 2
 
 #define MAX_VIPS 1024
 #define MAX_SERVICES 256
 #define MAX_BACKENDS 32768 /* index 0 is none */
+#define MAX_PINS 65536
 
 /* vip_key is a VIP: most exact first is looked for. */
 struct vip_key {
@@ -79,6 +80,30 @@ struct backend {
 	__u32 spare;
 };
 _Static_assert(sizeof(struct backend) == 40, "backend");
+
+/* pin_key is a flow, from the client's side. */
+struct pin_key {
+	union address client;
+	union address vip;
+	__be16 client_port;
+	__be16 vip_port;
+	__u8 protocol;
+	__u8 spare[3];
+};
+_Static_assert(sizeof(struct pin_key) == 40, "pin_key");
+
+#define PIN_IDLE 600	/* s: a pin that was not used for so long is none */
+#define PIN_CLOSING 60	/* s: once a FIN or RST has passed */
+
+/* pin is who has a flow, whatever the row of its slot says. */
+struct pin {
+	__u32 backend;
+	__u32 slot;
+	__u32 used; /* when a packet of the flow came last, s of the monotonic clock */
+	__u16 service;
+	__u16 closing; /* a FIN or RST has passed */
+};
+_Static_assert(sizeof(struct pin) == 16, "pin");
 
 struct traffic {
 	__u64 packets;
@@ -171,6 +196,14 @@ struct {
 	__type(value, struct backend);
 } backends SEC(".maps");
 
+/* User space alone makes pins; a full map forgets one that was not used lately. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_PINS);
+	__type(key, struct pin_key);
+	__type(value, struct pin);
+} pins SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, REASONS);
@@ -192,11 +225,23 @@ struct {
 	__type(value, struct traffic);
 } backend_traffic SEC(".maps");
 
+/* choice is whom a packet goes to: owner, if a pin names one that is not current, then
+ * current, then other, if there is one.
+ */
+struct choice {
+	__u64 hash;
+	__u32 current;
+	__u32 other;
+	__u32 owner;
+	__u32 marked; /* pins have flows of the slot */
+};
+
 /* scratch is what one step leaves to the next one, and what does not fit a stack. */
 struct scratch {
 	__u32 mtu;	 /* of the path that a packet is too big for */
 	__u32 told;	 /* ICMP errors of ours in this interval */
 	__u64 interval;
+	struct choice choice; /* of a flow with a pin */
 	union sid list[8]; /* MAX_SEGMENTS are used */
 };
 

@@ -5,8 +5,7 @@
 #ifndef RAZOR_MISS_H
 #define RAZOR_MISS_H
 
-#include "send.h"
-#include "toobig.h"
+#include "list.h"
 
 #define CE 3 /* RFC 3168 §5 */
 
@@ -33,31 +32,6 @@ static __always_inline __u32 append(struct scratch *s, __u32 n, __u32 backend, c
 		return n;
 	s->list[n & 7] = b->sid;
 	return n + 1;
-}
-
-/* send_list sends a packet along a list of the scratch. */
-static __always_inline int send_list(struct xdp_md *ctx, const struct packet *p, const struct host *h,
-				     struct scratch *own, const struct choice *c, __u32 n, const struct hop *hop)
-{
-	struct segments *list = (void *)own->list;
-
-	if (p->length + overhead(n) > hop->mtu && hop->ifindex)
-		return too_big(ctx, hop);
-	switch (n) {
-	case 1:
-		return encapsulate(ctx, p, h, c->hash, 1, list, 1, hop);
-	case 2:
-		return encapsulate(ctx, p, h, c->hash, 1, list, 2, hop);
-	case 3:
-		return encapsulate(ctx, p, h, c->hash, 1, list, 3, hop);
-	case 4:
-		return encapsulate(ctx, p, h, c->hash, 1, list, 4, hop);
-	case 5:
-		return encapsulate(ctx, p, h, c->hash, 1, list, 5, hop);
-	case 6:
-		return encapsulate(ctx, p, h, c->hash, 1, list, 6, hop);
-	}
-	return count(DROPPED_STRAY, XDP_DROP);
 }
 
 /* steer_miss sends a packet to whom it was not sent before. */
@@ -106,7 +80,7 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 	own->list[n & 7] = last->sid;
 	own->list[n & 7].behaviour = bpf_htons(SID_FINAL);
 	count(STEERED_MISS, 0);
-	return send_list(ctx, p, h, own, &c, n + 1, &first->hop);
+	return send_list(ctx, p, h, own, c.hash, 1, n + 1, &first->hop);
 }
 
 SEC("xdp.frags")

@@ -6,13 +6,6 @@
 #include "encapsulate.h"
 #include "steer.h"
 
-/* choice is whom a packet goes to: current, then other, if there is one. */
-struct choice {
-	__u64 hash;
-	__u32 current;
-	__u32 other;
-};
-
 /* choose reads the row of a hash. Without flows to be hunted for there is no other;
  * that of a new flow is the slot's second backend.
  */
@@ -20,6 +13,7 @@ static __always_inline void choose(struct choice *c, const struct table *t, int 
 {
 	__u32 slot = flow_slot(c->hash), row = row_at(t, slot);
 
+	c->marked = row & ROW_MARK;
 	c->current = ROW_CURRENT(row);
 	if (hunted)
 		c->other = new ? second_of(t, slot, c->current) : ROW_PREVIOUS(row);

@@ -99,6 +99,7 @@ enum step {
 	STEP_MISS,    /* a packet that nobody in its list owned */
 	STEP_ICMP,    /* ICMP to a VIP */
 	STEP_TOO_BIG, /* a packet that does not fit once it is encapsulated */
+	STEP_PINNED,  /* a packet of a flow with a pin */
 	STEPS,
 };
 
