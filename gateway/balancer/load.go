@@ -173,7 +173,7 @@ func (b *Balancer) Join(r *root.Root, device string) error {
 	err := errors.Join(o.link(), r.Put(root.Balancer, o.Balancer))
 	if err == nil && b.dir != "" {
 		// The steps live as long as their map is pinned or open somewhere.
-		pin := filepath.Join(b.dir, "steps-"+device)
+		pin := filepath.Join(b.dir, "steps-"+root.PinName(device))
 		if err = os.Remove(pin); err == nil || errors.Is(err, fs.ErrNotExist) {
 			err = o.Steps.Pin(pin)
 		}

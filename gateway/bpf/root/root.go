@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -47,10 +48,17 @@ type Root struct {
 	mode  string
 }
 
+// PinName is the name of an interface as a part of a pin: a BPF file system takes no
+// dots, as those of VLANs have, and no interface has a colon.
+func PinName(device string) string { return strings.ReplaceAll(device, ".", ":") }
+
+// DeviceName ends PinName.
+func DeviceName(pin string) string { return strings.ReplaceAll(pin, ":", ".") }
+
 // Open installs the root program on an interface of this network namespace, or joins
 // the one that is pinned there. pins is a directory on a BPF file system.
 func Open(pins string, device *net.Interface) (*Root, error) {
-	r := &Root{dir: filepath.Join(pins, device.Name), index: device.Index}
+	r := &Root{dir: filepath.Join(pins, PinName(device.Name)), index: device.Index}
 	if err := r.locked(r.open); err != nil {
 		return nil, fmt.Errorf("root program of %s: %w", device.Name, errors.Join(err, r.Close()))
 	}

@@ -156,6 +156,20 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// The name of a VLAN has a dot in it.
+func TestDot(t *testing.T) {
+	t.Parallel()
+	dir := host(t)
+	i := device(t, "eth0.7")
+	r := open(t, dir, i)
+	must(t, r.Put(DNS, fixed(t, drop)))
+	check(t, "a dot in its name", i, drop)
+	must(t, r.Leave(DNS))
+	if got := DeviceName(PinName(i.Name)); got != i.Name {
+		t.Errorf("got %s back", got)
+	}
+}
+
 // One that comes while the last one leaves is on the interface all the same.
 func TestLeaveBetweenOpenAndPut(t *testing.T) {
 	t.Parallel()
