@@ -18,7 +18,6 @@ import (
 
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/balancer"
-	"github.com/razor-steering/razor/gateway/bpf/root"
 )
 
 // kept is a dataplane whose balancer follows plans, with endpoints on the backends.
@@ -58,14 +57,14 @@ func newKept(t *testing.T, backends int) *kept {
 func (k *kept) endpoint(i int) {
 	k.t.Helper()
 	r := k.open(k.backends[i], filepath.Join(k.pins+"-b", fmt.Sprint(i+1)))
-	e, err := segment.Load(r.Slots())
+	e, err := segment.Load(segment.Options{})
 	k.must(err)
 	k.must(e.SetDomain(segment.Domain{Locator: locator(i + 1), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
 	k.must(e.SetTarget(segment.Host, segment.Target{Level: segment.Normal}))
 	k.must(e.SetVIPs(segment.Host, []netip.Addr{netip.MustParseAddr(vipAddress6), netip.MustParseAddr(vipAddress4)}))
-	k.must(r.Put(root.Endpoint, e.Program()))
+	k.must(e.Join(r, "eth0"))
 	k.t.Cleanup(func() {
-		if err := r.Leave(root.Endpoint); err != nil {
+		if err := e.Leave(r, "eth0"); err != nil {
 			k.t.Error(err)
 		}
 		_ = e.Close()

@@ -3,56 +3,217 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/gateway/bpf/root"
 )
 
-// Endpoint is the loaded program with its maps. All methods are for any goroutine,
-// but only one of them changes a target and its VIPs at a time.
-type Endpoint struct {
-	objects endpointObjects
+// Options of an [Endpoint].
+type Options struct {
+	// Pins is a directory on a BPF file system for maps and programs, so that they
+	// outlive the process and the next one takes them over; "" for none. One Endpoint
+	// at a time has them.
+	Pins string
 }
 
-// Load loads the program for packets of an interface. Nothing is its own until SetDomain
-// and SetTarget say what is. The slots are the interface's (slots.h), where it finds the
-// programs that are asked next; with nil it has slots of its own.
+// ErrRunning is that another process has the pins.
+var ErrRunning = errors.New("another one is running")
+
+// Endpoint is the loaded program with its maps. All methods are for any goroutine,
+// but only one of them changes a target and its VIPs, or an interface, at a time.
+type Endpoint struct {
+	spec    *ebpf.CollectionSpec
+	dir     string   // of the pins, "" without
+	lock    *os.File // of the directory
+	objects endpointObjects
+	joined  map[string]*endpointObjects // by interface
+}
+
+const (
+	// layout is that of the maps (agent/bpf/maps.h): others are not taken over.
+	layout = 1
+	// programPin begins the names of pinned programs; the rest is the interface.
+	programPin = "program-"
+)
+
+// Load loads the program and its maps. Nothing is its own until SetDomain and SetTarget
+// say what is, or an earlier process has, whose maps are pinned. The error is ErrRunning
+// where that one has not ended.
 //
 // It needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
-func Load(slots *ebpf.Map) (*Endpoint, error) {
-	spec, err := loadEndpoint()
-	if err != nil {
-		return nil, fmt.Errorf("read the endpoint's program: %w", err)
-	}
-	options := &ebpf.CollectionOptions{}
-	if slots != nil {
-		options.MapReplacements = map[string]*ebpf.Map{endpointMapSlots: slots}
-	}
-	e := &Endpoint{}
-	if err := spec.LoadAndAssign(&e.objects, options); err != nil {
-		return nil, fmt.Errorf("load the endpoint's program: %w", err)
+func Load(o Options) (*Endpoint, error) {
+	e := &Endpoint{joined: map[string]*endpointObjects{}}
+	if err := e.load(o); err != nil {
+		return nil, fmt.Errorf("load the endpoint's program: %w", errors.Join(err, e.Close()))
 	}
 	return e, nil
 }
 
-// Program is the XDP program, which lives until Close and as long as it is attached.
+func (e *Endpoint) load(o Options) (err error) {
+	if e.spec, err = loadEndpoint(); err != nil {
+		return err
+	}
+	if o.Pins != "" {
+		if err := e.pin(o.Pins); err != nil {
+			return err
+		}
+	}
+	return e.spec.LoadAndAssign(&e.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: e.dir}})
+}
+
+// pin has the maps pinned that the programs of all interfaces share, in a directory
+// that tells what they are like.
+func (e *Endpoint) pin(pins string) (err error) {
+	e.dir = pinned(pins)
+	if err := os.MkdirAll(e.dir, 0o700); err != nil {
+		return err
+	}
+	var s unix.Statfs_t
+	if err := unix.Statfs(e.dir, &s); err != nil {
+		return &fs.PathError{Op: "statfs", Path: e.dir, Err: err}
+	}
+	if s.Type != unix.BPF_FS_MAGIC {
+		return fmt.Errorf("%s is not on a BPF file system (mount -t bpf bpf /sys/fs/bpf)", pins)
+	}
+	if e.lock, err = locked(e.dir); err != nil {
+		return err
+	}
+	for name, m := range e.spec.Maps {
+		if name != endpointMapSlots && !strings.HasPrefix(name, ".") { // a section of the file
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	return nil
+}
+
+func pinned(pins string) string { return filepath.Join(pins, fmt.Sprintf("endpoint-%d", layout)) }
+
+// locked opens a directory that no other process has locked; the lock ends with it.
+func locked(dir string) (*os.File, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = ErrRunning
+	case err != nil:
+		err = &fs.PathError{Op: "lock", Path: dir, Err: err}
+	default:
+		return d, nil
+	}
+	_ = d.Close()
+	return nil, err
+}
+
+// Running tells whether a process has the pins of that directory.
+func Running(pins string) bool {
+	d, err := locked(pinned(pins))
+	if err == nil {
+		_ = d.Close()
+	}
+	return errors.Is(err, ErrRunning)
+}
+
+// Program is the XDP program for a run without an interface. It lives until Close and as
+// long as it is attached.
 func (e *Endpoint) Program() *ebpf.Program { return e.objects.Endpoint }
 
-// Install puts the program into its slot, in place of one that is there. Packets for
-// another SID of the same host find their way through it.
-func (e *Endpoint) Install() error {
-	if err := e.objects.Slots.Put(uint32(endpointSlotSLOT_ENDPOINT), e.objects.Endpoint); err != nil {
-		return fmt.Errorf("install the endpoint's program in its slot: %w", err)
+// Join puts the program into its slot of an interface, at once for all packets, in the
+// place of an earlier process's. It stays there when this process ends.
+func (e *Endpoint) Join(r *root.Root, device string) error {
+	o, err := e.join(r, device)
+	if err != nil {
+		return fmt.Errorf("endpoint on %s: %w", device, err)
 	}
+	if was := e.joined[device]; was != nil {
+		_ = was.Close()
+	}
+	e.joined[device] = o
 	return nil
 }
 
-// Uninstall empties the slot.
-func (e *Endpoint) Uninstall() error {
-	if err := e.objects.Slots.Delete(uint32(endpointSlotSLOT_ENDPOINT)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("take the endpoint's program out of its slot: %w", err)
+func (e *Endpoint) join(r *root.Root, device string) (*endpointObjects, error) {
+	spec := e.spec.Copy()
+	for _, m := range spec.Maps {
+		m.Pinning = ebpf.PinNone
 	}
-	return nil
+	o, shared := new(endpointObjects), &e.objects
+	replace := map[string]*ebpf.Map{
+		endpointMapSlots: r.Slots(), endpointMapDomains: shared.Domains, endpointMapEvents: shared.Events,
+		endpointMapHandledBy: shared.HandledBy, endpointMapReasons: shared.Reasons, endpointMapTargets: shared.Targets,
+		endpointMapTold: shared.Told, endpointMapVips: shared.Vips,
+	}
+	if err := spec.LoadAndAssign(o, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
+		return nil, err
+	}
+	err := r.Put(root.Endpoint, o.Endpoint)
+	if err == nil && e.dir != "" {
+		// It tells the next process which interfaces have one.
+		pin := filepath.Join(e.dir, programPin+root.PinName(device))
+		if err = os.Remove(pin); err == nil || errors.Is(err, fs.ErrNotExist) {
+			err = o.Endpoint.Pin(pin)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	return o, nil
 }
 
-// Close lets go of program and maps. What is installed or attached stays in the kernel.
-func (e *Endpoint) Close() error { return e.objects.Close() }
+// Joined are the interfaces that this process and earlier ones, which did not leave
+// them, have put the program on.
+func (e *Endpoint) Joined() ([]string, error) {
+	if e.dir == "" {
+		return nil, nil
+	}
+	pins, err := filepath.Glob(filepath.Join(e.dir, programPin+"*"))
+	for i := range pins {
+		pins[i] = root.DeviceName(strings.TrimPrefix(filepath.Base(pins[i]), programPin))
+	}
+	return pins, err
+}
+
+// Leave takes the program off an interface. Without a root the interface is gone.
+func (e *Endpoint) Leave(r *root.Root, device string) (err error) {
+	if r != nil {
+		err = r.Leave(root.Endpoint)
+	}
+	if o := e.joined[device]; o != nil {
+		err = errors.Join(err, o.Close())
+		delete(e.joined, device)
+	}
+	if e.dir != "" {
+		if e := os.Remove(filepath.Join(e.dir, programPin+root.PinName(device))); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// Unpin ends what there is for the next process. Interfaces were left before.
+func (e *Endpoint) Unpin() error {
+	if e.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(e.dir)
+}
+
+// Close lets go of program and maps. What is pinned, or on an interface, goes on.
+func (e *Endpoint) Close() error {
+	err := e.objects.Close()
+	for _, o := range e.joined {
+		err = errors.Join(err, o.Close())
+	}
+	if e.lock != nil {
+		err = errors.Join(err, e.lock.Close())
+	}
+	return err
+}

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+
+	"github.com/razor-steering/razor/gateway/bpf/root"
 )
 
 // Clients of the tests.
@@ -266,7 +268,7 @@ func TestNoDomain(t *testing.T) {
 func TestNextSegmentHereWithoutSlots(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	if err := h.e.Uninstall(); err != nil {
+	if err := h.e.objects.Slots.Delete(uint32(root.Endpoint)); err != nil {
 		t.Fatal(err)
 	}
 	here := sid(locator, hunt, Host)

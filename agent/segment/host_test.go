@@ -17,6 +17,8 @@ import (
 	"github.com/cilium/ebpf"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/gateway/bpf/root"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -99,7 +101,7 @@ func newHost(tb testing.TB) *host {
 			return nil
 		})
 	}
-	h.do(func() (err error) { h.e, err = Load(nil); return err })
+	h.do(func() (err error) { h.e, err = Load(Options{}); return err })
 	tb.Cleanup(func() { _ = h.e.Close() })
 	if err := h.fill(); err != nil {
 		tb.Fatal(err)
@@ -150,7 +152,7 @@ func (h *host) fill() error {
 			return err
 		}
 	}
-	return h.e.Install()
+	return h.e.objects.Slots.Put(uint32(root.Endpoint), h.e.Program())
 }
 
 // level changes the load of a target.
