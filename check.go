@@ -38,6 +38,7 @@ func (c *cli) check(cmd *cobra.Command, old string) error {
 		return c.diff(old, cfg)
 	}
 	bad := c.checkGateway(cfg)
+	bad = c.checkAgent(cfg) || bad
 	for _, d := range c.tryPorts(ctx, cfg) {
 		bad = true
 		fmt.Fprintln(c.stderr, cfg.file.explain(d))

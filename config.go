@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/razor-steering/razor/agent"
 	"github.com/razor-steering/razor/gateway"
 	"github.com/razor-steering/razor/razor"
 	"github.com/razor-steering/razor/upstreams"
@@ -25,6 +26,7 @@ type config struct {
 	Redis   upstreams.Config `yaml:"redis"`
 	Sync    consul.Config    `yaml:"sync"`
 	Gateway gateway.Config   `yaml:"gateway"`
+	Agent   agent.Config     `yaml:"agent"`
 	HTTP    httpConfig       `yaml:"http"`
 	Log     logConfig        `yaml:"log"`
 
@@ -134,6 +136,7 @@ func (c *config) check() []upstreams.Defect {
 	c.Redis.Defaults()
 	c.Sync.Defaults()
 	c.Gateway.Defaults()
+	c.Agent.Defaults()
 	c.HTTP.defaults()
 	c.Log.defaults()
 	out := c.DNS.Check()
@@ -141,6 +144,9 @@ func (c *config) check() []upstreams.Defect {
 	out = append(out, c.Sync.Check()...)
 	if c.Gateway.Used() {
 		out = append(out, c.Gateway.Check()...)
+	}
+	if c.Agent.Used() {
+		out = append(out, c.Agent.Check()...)
 	}
 	out = append(out, c.HTTP.check(c.DNS.Listen)...)
 	return append(out, c.Log.check()...)

@@ -18,7 +18,7 @@ import (
 // all that is written for it.
 func TestBadConfig(t *testing.T) {
 	t.Parallel()
-	const sections = "one of dns, redis, sync, gateway, http, log"
+	const sections = "one of dns, redis, sync, gateway, agent, http, log"
 	const yamlWant = `; want "key: value" lines indented by spaces, and quotes around values such as "[::]:53"`
 	const addrWant = `: not an address and port; want "192.0.2.1:53" or "[2001:db8::1]:53"`
 	const consulWant = `: not an address of Consul; want "http://127.0.0.1:8500", "https://consul.example.net:8501" or "unix:///run/consul/http.sock"`
@@ -33,8 +33,8 @@ func TestBadConfig(t *testing.T) {
 		{"bad syntax: nested too deeply", "dns:\n  zones: " + strings.Repeat("[", 500) + "\n", []string{`f:2: not YAML: nested too deeply` + yamlWant}},
 		{"bad syntax: dashes nested too deeply", strings.Repeat("- ", 500) + "\n", []string{`f:1: not YAML: nested too deeply` + yamlWant}},
 		{"bad document: second one", "log:\n  level: warn\n---\nlog:\n  level: info\n", []string{`f:4: a second document; want one document`}},
-		{"bad document: list", "- dns\n", []string{`f:1: not a section; want settings below it: dns, redis, sync, gateway, http, log`}},
-		{"bad document: single value", "dns\n", []string{`f:1: "dns": not a section; want settings below it: dns, redis, sync, gateway, http, log`}},
+		{"bad document: list", "- dns\n", []string{`f:1: not a section; want settings below it: dns, redis, sync, gateway, agent, http, log`}},
+		{"bad document: single value", "dns\n", []string{`f:1: "dns": not a section; want settings below it: dns, redis, sync, gateway, agent, http, log`}},
 
 		// Keys.
 		{"bad key: unknown section", "\nbgp:\n  asn: 1\n", []string{`f:2: bgp: unknown key; want ` + sections}},
@@ -119,6 +119,31 @@ func TestBadConfig(t *testing.T) {
 			`f:10: sync.lists[3].app: "WEB.": listed twice; want each list once`,
 			`f:10: sync.lists[3].service: missing; want the name of a service in Consul`,
 			`f:10: sync.lists[3].churn: "0": not a number or share; want a share such as "50%" or a number of endpoints such as 20`,
+		}},
+
+		// agent.
+		{"bad agent", "agent:\n  interfaces: [a/b, eth0, eth0]\n  locator: 2001:db8:1::/48\n  sr_block: 2001:db8:5e::1/48\n  vips: [x, 192.0.2.0/24, ff02::1, 192.0.2.1, \"::ffff:192.0.2.1\"]\n  pins: bpf\n", []string{
+			`f:2: agent.interfaces[0]: "a/b": not the name of an interface; want a name such as eth0`,
+			`f:2: agent.interfaces[2]: "eth0": listed twice; want each interface once`,
+			`f:3: agent.locator: "2001:db8:1::/48": not a locator; want auto, or an IPv6 /64`,
+			`f:4: agent.sr_block: "2001:db8:5e::1/48": not a prefix of locators; want an IPv6 prefix such as 2001:db8:5e::/48`,
+			`f:5: agent.vips[0]: "x": unable to parse IP; want an address such as 198.51.100.1 or 2001:db8::1`,
+			`f:5: agent.vips[1]: "192.0.2.0/24": a prefix; want an address such as 198.51.100.1 or 2001:db8::1`,
+			`f:5: agent.vips[2]: "ff02::1": not an address that clients reach; want a unicast address`,
+			`f:5: agent.vips[4]: "::ffff:192.0.2.1": listed twice; want each VIP once`,
+			`f:6: agent.pins: "bpf": not an absolute path; want a directory such as /sys/fs/bpf/razor`,
+		}},
+		{"bad agent: outside", "agent:\n  interfaces: [eth0]\n  locator: 2001:db8:1::/64\n  sr_block: 2001:db8:5e::/48\n  vips: [\"2001:db8:5e::1\"]\n", []string{
+			`f:3: agent.locator: "2001:db8:1::/64": outside of agent.sr_block; want a /64 inside of it`,
+			`f:5: agent.vips[0]: "2001:db8:5e::1": inside of agent.sr_block; want an address that is no SID`,
+		}},
+		{"bad agent: bare", "agent:\n  sr_block: 2001:db8:5e::/48\n", []string{
+			`f:1: agent.interfaces: missing; want the interfaces where packets of gateways come in`,
+			`f:1: agent.vips: missing; want the addresses whose flows end here`,
+		}},
+		{"bad agent: an interface alone", "agent:\n  interfaces: [eth0]\n  vips: [192.0.2.1]\n  bind: yes\n", []string{
+			`f:1: agent.sr_block: not a prefix of locators; want an IPv6 prefix such as 2001:db8:5e::/48`,
+			`f:4: agent.bind: "yes": not true or false; want true or false`,
 		}},
 
 		// http, log.

@@ -28,11 +28,12 @@ nothing of it is kept.`
   razor demo --dns-port 5301 --redis-port 6391 --http-port 8054`
 
 	checkLong = `Say what the roles would refuse, without starting them: mistakes in the
-configuration, ports of razor dns and razor gateway that are taken (those of a
-running razor with the same state_dir are not), a gateway that cannot tell who
-it is. Then, if Redis answers, name every key and member there that is left out,
-and, where the gateway follows the lists, every member of its edge's pool that
-it would not announce.
+configuration, ports of razor dns, razor gateway and razor agent that are taken
+(those of a running razor with the same state_dir or pins are not), a gateway
+that cannot tell who it is, a host that keeps the agent from its work. Then, if
+Redis answers, name every key and member there that is left out, and, where the
+gateway follows the lists, every member of its edge's pool that it would not
+announce.
 
 With --diff nothing of that, but what the gateway of the configuration would
 announce, withdraw and change compared with the one of another file, if all its
@@ -72,6 +73,19 @@ gateway do the same for a new binary: the peers keep the routes meanwhile
 
 	gatewayExample = `  razor check --config /etc/razor/razor.yaml
   razor gateway --config /etc/razor/razor.yaml`
+
+	agentLong = `Take the packets that gateways encapsulate for this host, and hand on those of
+flows that other backends own, until SIGINT or SIGTERM: by an XDP program on
+agent.interfaces. The VIPs are on loopback meanwhile.
+
+An agent that is killed changes nothing: the program goes on, and the next one
+takes it over. SIGHUP and SIGUSR2 start it again in that way, with the
+configuration and the binary that are there then. What is wrong about the host
+is said in the log, with what mends it, and by razor check. Metrics are at
+/metrics of http.agent, beside /healthz and /readyz.`
+
+	agentExample = `  razor check --config /etc/razor/razor.yaml
+  razor agent --config /etc/razor/razor.yaml`
 
 	statusLong = `Show what the gateway on this host does: its peers with the number of prefixes
 that each was told, every prefix with what becomes of it and why, blackholes,

@@ -24,6 +24,7 @@ type httpConfig struct {
 	Listen  string `yaml:"listen"`  // razor dns
 	Sync    string `yaml:"sync"`    // razor sync
 	Gateway string `yaml:"gateway"` // razor gateway
+	Agent   string `yaml:"agent"`   // razor agent
 }
 
 // An endpoint is the address of one role's HTTP server, and the setting that has it.
@@ -33,7 +34,7 @@ func (c *httpConfig) defaults() {
 	for _, d := range []struct {
 		setting *string
 		address string
-	}{{&c.Listen, "[::1]:8053"}, {&c.Sync, "[::1]:8054"}, {&c.Gateway, "[::1]:8055"}} {
+	}{{&c.Listen, "[::1]:8053"}, {&c.Sync, "[::1]:8054"}, {&c.Gateway, "[::1]:8055"}, {&c.Agent, "[::1]:8056"}} {
 		if *d.setting == "" {
 			*d.setting = d.address
 		}
@@ -43,6 +44,7 @@ func (c *httpConfig) defaults() {
 func (c *httpConfig) dns() endpoint     { return endpoint{"http.listen", c.Listen} }
 func (c *httpConfig) sync() endpoint    { return endpoint{"http.sync", c.Sync} }
 func (c *httpConfig) gateway() endpoint { return endpoint{"http.gateway", c.Gateway} }
+func (c *httpConfig) agent() endpoint   { return endpoint{"http.agent", c.Agent} }
 
 // check lists what is wrong with the section; dns are the addresses that the
 // nameserver takes, with UDP and TCP.
@@ -54,7 +56,7 @@ func (c *httpConfig) check(dns []string) []upstreams.Defect {
 			taken[addr] = "dns.listen[" + strconv.Itoa(i) + "]"
 		}
 	}
-	for _, e := range []endpoint{c.dns(), c.sync(), c.gateway()} {
+	for _, e := range []endpoint{c.dns(), c.sync(), c.gateway(), c.agent()} {
 		bad := func(reason, want string) {
 			out = append(out, upstreams.Defect{Key: e.key, Member: e.address, Reason: reason, Want: want})
 		}

@@ -72,6 +72,10 @@ func (c *cli) root() *cobra.Command {
 			Use: "gateway", Short: "Announce prefixes to routers by BGP", Long: gatewayLong, Example: gatewayExample,
 			Args: cobra.NoArgs, RunE: c.gateway,
 		},
+		&cobra.Command{
+			Use: "agent", Short: "Take the packets that gateways send to this backend", Long: agentLong, Example: agentExample,
+			Args: cobra.NoArgs, RunE: c.agent,
+		},
 		stateDirFlag(jsonFlag(&cobra.Command{
 			Use: "status", Short: "Show what the running gateway announces to whom, and why", Long: statusLong, Example: statusExample,
 			Args: cobra.NoArgs, RunE: c.status,

@@ -14,6 +14,9 @@ import (
 // lists those that cannot be had.
 func (c *cli) tryPorts(ctx context.Context, cfg *config) []upstreams.Defect {
 	out := c.taken(ctx, cfg.DNS.StateDir, append(razor.CheckListen(ctx, cfg.DNS), tryHTTP(ctx, cfg.HTTP.dns())...))
+	if cfg.Agent.Used() && !cfg.Agent.Running() {
+		out = append(out, tryHTTP(ctx, cfg.HTTP.agent())...)
+	}
 	if cfg.Gateway.Used() {
 		out = append(out, c.taken(ctx, cfg.Gateway.StateDir, append(cfg.Gateway.BGP.CheckListen(ctx), tryHTTP(ctx, cfg.HTTP.gateway())...))...)
 	}

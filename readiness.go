@@ -9,6 +9,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/razor-steering/razor/agent"
 	"github.com/razor-steering/razor/gateway"
 )
 
@@ -62,7 +63,7 @@ func notifySystemd(ctx context.Context, r *readiness, log *slog.Logger) {
 	}
 	defer func() {
 		// Whoever starts again in the same process does not stop.
-		if !errors.Is(context.Cause(ctx), gateway.ErrRestart) {
+		if cause := context.Cause(ctx); !errors.Is(cause, gateway.ErrRestart) && !errors.Is(cause, agent.ErrRestart) {
 			s.tell(daemon.SdNotifyStopping)
 		}
 	}()

@@ -1,0 +1,263 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/razor-steering/razor/agent/segment"
+	"github.com/razor-steering/razor/gateway/bpf/root"
+)
+
+// ErrRestart is that the agent is to be started again, by the same process with the
+// binary and the configuration that are there then. The endpoint goes on meanwhile.
+var ErrRestart = errors.New("restart, the endpoint goes on")
+
+// repair is how often what somebody else took from the host is put back.
+const repair = 10 * time.Second
+
+// Options are what an agent has beside its configuration.
+type Options struct {
+	Signals <-chan os.Signal // each is a wish to start again
+	Check   func() error     // says what is wrong with the configuration that is there now
+}
+
+// agent is the endpoint on the interfaces of a host.
+type agent struct {
+	config   Config
+	log      *slog.Logger
+	ready    func(ok bool, text string)
+	domain   segment.Domain
+	endpoint *segment.Endpoint
+	on       map[string]*attached // by interface
+	trouble  string               // that was said last
+}
+
+// attached is an interface as it was when the endpoint was put on it.
+type attached struct {
+	root  *root.Root
+	index int
+}
+
+// Run has the endpoint on the interfaces and the VIPs on loopback until ctx ends, and
+// then takes them off. It takes over what an earlier process left. When it ends with
+// another error all goes on without it. ready is told the state as it changes.
+func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer, ready func(bool, string)) error {
+	a := &agent{config: cfg, log: log, ready: ready, on: map[string]*attached{}}
+	if err := a.open(); err != nil {
+		return errors.Join(err, a.close())
+	}
+	reg.MustRegister(a.endpoint)
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.loop(inner, opt) })
+	err := group.Wait()
+	if err == nil {
+		err = a.remove()
+	}
+	return errors.Join(err, a.close())
+}
+
+// open takes over or makes all that there is. Nothing is touched before it is clear
+// that it can be done.
+func (a *agent) open() error {
+	host, err := addresses()
+	if err != nil {
+		return err
+	}
+	if a.domain, err = a.config.domain(host); err != nil {
+		return err
+	}
+	devices := map[string]*net.Interface{}
+	for i, name := range a.config.Interfaces {
+		if devices[name], err = net.InterfaceByName(name); err != nil {
+			return defect(fmt.Sprintf("interfaces[%d]", i), name, "no such interface", "one of this host")
+		}
+	}
+	a.endpoint, err = segment.Load(segment.Options{Pins: a.config.Pins})
+	if errors.Is(err, segment.ErrRunning) {
+		return defect("pins", a.config.Pins, "another agent runs with it", "the other one stopped, or a directory for each")
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.fill(); err != nil {
+		return err
+	}
+	trouble := a.bind()
+	for _, name := range a.config.Interfaces {
+		if err := a.join(devices[name]); err != nil {
+			return err
+		}
+	}
+	if err := a.leaveOthers(); err != nil {
+		return err
+	}
+	for _, d := range a.config.CheckHost() {
+		a.log.Warn("the host is not as it should be", "setting", d.Key, "of", d.Member, "what", d.Reason, "want", d.Want)
+	}
+	a.say(trouble)
+	return nil
+}
+
+// fill tells the endpoint what is its own.
+func (a *agent) fill() error {
+	if err := a.endpoint.SetDomain(a.domain); err != nil {
+		return err
+	}
+	if err := a.endpoint.SetVIPs(segment.Host, a.config.parsedVIPs()); err != nil {
+		return err
+	}
+	return a.endpoint.SetTarget(segment.Host, segment.Target{Level: segment.Normal})
+}
+
+// bind has the VIPs on loopback, or, where it is not to have them, none of an earlier
+// configuration; it returns what is wrong.
+func (a *agent) bind() []string {
+	vips := a.config.parsedVIPs()
+	if !*a.config.Bind {
+		vips = nil
+	}
+	if err := bind(vips); err != nil {
+		return strings.Split(err.Error(), "\n")
+	}
+	return nil
+}
+
+// join puts the endpoint on an interface.
+func (a *agent) join(device *net.Interface) error {
+	r, err := root.Open(a.config.Pins, device)
+	if err != nil {
+		return err
+	}
+	if err := a.endpoint.Join(r, device.Name); err != nil {
+		return errors.Join(err, r.Close())
+	}
+	if was := a.on[device.Name]; was != nil {
+		_ = was.root.Close()
+	}
+	a.on[device.Name] = &attached{r, device.Index}
+	a.log.Info("endpoint attached", "interface", device.Name, "mode", r.Mode(), "locator", a.domain.Locator.String())
+	return nil
+}
+
+// leaveOthers takes the endpoint off interfaces that an earlier configuration had.
+func (a *agent) leaveOthers() error {
+	joined, err := a.endpoint.Joined()
+	if err != nil {
+		return err
+	}
+	for _, name := range joined {
+		if slices.Contains(a.config.Interfaces, name) {
+			continue
+		}
+		var r *root.Root
+		if device, err := net.InterfaceByName(name); err == nil {
+			if r, err = root.Open(a.config.Pins, device); err != nil {
+				return err
+			}
+		}
+		err := a.endpoint.Leave(r, name)
+		if r != nil {
+			err = errors.Join(err, r.Close())
+		}
+		if err != nil {
+			return err
+		}
+		a.log.Info("endpoint taken off", "interface", name)
+	}
+	return nil
+}
+
+// loop puts back what somebody took away, until ctx ends or the agent is to be started
+// again.
+func (a *agent) loop(ctx context.Context, opt Options) error {
+	ticker := time.NewTicker(repair)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			a.say(append(a.bind(), a.attachAgain()...))
+		case <-opt.Signals:
+			if err := opt.Check(); err != nil {
+				a.log.Error("not started again: the configuration has a mistake", "err", err)
+				continue
+			}
+			a.log.Info("starting again, the endpoint goes on")
+			return ErrRestart
+		}
+	}
+}
+
+// attachAgain puts the endpoint on interfaces that were made anew; it returns what is
+// wrong.
+func (a *agent) attachAgain() []string {
+	var wrong []string
+	for _, name := range a.config.Interfaces {
+		device, err := net.InterfaceByName(name)
+		if err != nil {
+			wrong = append(wrong, name+": no such interface")
+			continue
+		}
+		if a.on[name].index == device.Index {
+			continue
+		}
+		if err := a.join(device); err != nil {
+			wrong = append(wrong, err.Error())
+		}
+	}
+	return wrong
+}
+
+// say tells of the state, and of what is wrong, once.
+func (a *agent) say(wrong []string) {
+	text := strings.Join(wrong, "; ")
+	if text != a.trouble {
+		if text != "" {
+			a.log.Error("the endpoint is not whole", "what", text)
+		} else {
+			a.log.Info("the endpoint is whole again")
+		}
+		a.trouble = text
+	}
+	if text == "" {
+		text = fmt.Sprintf("%d VIPs, locator %v, on %s", len(a.config.VIPs), a.domain.Locator, strings.Join(a.config.Interfaces, ", "))
+	}
+	a.ready(a.trouble == "", text)
+}
+
+// remove takes everything off the host: first what brings packets.
+func (a *agent) remove() error {
+	var err error
+	for name, on := range a.on {
+		err = errors.Join(err, a.endpoint.Leave(on.root, name))
+	}
+	err = errors.Join(err, a.endpoint.Unpin(), bind(nil))
+	a.log.Info("endpoint taken off", "interface", strings.Join(a.config.Interfaces, ", "))
+	return err
+}
+
+// close lets go of the endpoint, which goes on if it is still there.
+func (a *agent) close() error {
+	var err error
+	for _, on := range a.on {
+		err = errors.Join(err, on.root.Close())
+	}
+	if a.endpoint != nil {
+		err = errors.Join(err, a.endpoint.Close())
+	}
+	return err
+}
+
+// Running tells whether an agent with the configuration's pins runs on this host.
+func (c *Config) Running() bool { return segment.Running(c.Pins) }

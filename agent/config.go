@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"errors"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/razor-steering/razor/gateway/bpf/root"
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// Config is the `agent:` section. The zero value is filled by Defaults.
+type Config struct {
+	Interfaces []string `yaml:"interfaces"` // where encapsulated packets come in
+	Locator    string   `yaml:"locator"`    // /64 of this host's SIDs; auto is the one that the host has in the block
+	SRBlock    string   `yaml:"sr_block"`   // that all locators are in
+	VIPs       []string `yaml:"vips"`       // whose flows end here
+	Bind       *bool    `yaml:"bind"`       // have the VIPs on loopback while the agent runs
+	Pins       string   `yaml:"pins"`       // directory on a BPF file system
+}
+
+const (
+	locatorAuto = "auto"
+	// mostVIPs keeps the check of loopback short; the endpoint has room for more.
+	mostVIPs = 4096
+)
+
+// Defaults fills what the operator left out.
+func (c *Config) Defaults() {
+	if c.Locator == "" {
+		c.Locator = locatorAuto
+	}
+	if c.Bind == nil {
+		yes := true
+		c.Bind = &yes
+	}
+	if c.Pins == "" {
+		c.Pins = root.DefaultPins
+	}
+}
+
+// Used tells whether there is anything in the section: the file of a host that is no
+// backend has none.
+func (c *Config) Used() bool { return len(c.Interfaces)+len(c.VIPs) > 0 || c.SRBlock != "" }
+
+// Check lists what is wrong with the section; keys are paths below "agent".
+func (c *Config) Check() []upstreams.Defect {
+	d := &defects{}
+	d.interfaces(c.Interfaces)
+	block, err := netip.ParsePrefix(c.SRBlock)
+	if err != nil || !block.Addr().Is6() || block.Bits() > 64 || block.Bits() == 0 || block != block.Masked() {
+		d.add("sr_block", c.SRBlock, "not a prefix of locators", "an IPv6 prefix such as 2001:db8:5e::/48")
+		block = netip.Prefix{}
+	}
+	if c.Locator != locatorAuto {
+		d.locator(c.Locator, block)
+	}
+	d.vips(c.VIPs, block)
+	if !filepath.IsAbs(c.Pins) {
+		d.add("pins", c.Pins, "not an absolute path", "a directory such as "+root.DefaultPins)
+	}
+	return d.list
+}
+
+type defects struct{ list []upstreams.Defect }
+
+func (d *defects) add(key, member, reason, want string) {
+	d.list = append(d.list, defect(key, member, reason, want))
+}
+
+func defect(key, member, reason, want string) upstreams.Defect {
+	return upstreams.Defect{Key: "agent." + key, Member: member, Reason: reason, Want: want}
+}
+
+func (d *defects) interfaces(names []string) {
+	if len(names) == 0 {
+		d.add("interfaces", "", "missing", "the interfaces where packets of gateways come in")
+	}
+	seen := map[string]bool{}
+	for i, name := range names {
+		key := "interfaces[" + strconv.Itoa(i) + "]"
+		switch {
+		case name == "" || strings.Contains(name, "/"):
+			d.add(key, name, "not the name of an interface", "a name such as eth0")
+		case seen[name]:
+			d.add(key, name, "listed twice", "each interface once")
+		}
+		seen[name] = true
+	}
+}
+
+func (d *defects) locator(text string, block netip.Prefix) {
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil || !p.Addr().Is6() || p.Bits() != 64 || p != p.Masked():
+		d.add("locator", text, "not a locator", "auto, or an IPv6 /64")
+	case block.IsValid() && !block.Contains(p.Addr()):
+		d.add("locator", text, "outside of agent.sr_block", "a /64 inside of it")
+	}
+}
+
+func (d *defects) vips(texts []string, block netip.Prefix) {
+	switch {
+	case len(texts) == 0:
+		d.add("vips", "", "missing", "the addresses whose flows end here")
+	case len(texts) > mostVIPs:
+		d.add("vips", "", "more than "+strconv.Itoa(mostVIPs), "fewer of them on a host")
+	}
+	seen := map[netip.Addr]bool{}
+	for i, text := range texts {
+		key := "vips[" + strconv.Itoa(i) + "]"
+		vip, err := parseVIP(text)
+		switch {
+		case err != nil:
+			d.add(key, text, err.Error(), "an address such as 198.51.100.1 or 2001:db8::1")
+		case !vip.IsGlobalUnicast():
+			d.add(key, text, "not an address that clients reach", "a unicast address")
+		case block.IsValid() && block.Contains(vip):
+			d.add(key, text, "inside of agent.sr_block", "an address that is no SID")
+		case seen[vip]:
+			d.add(key, text, "listed twice", "each VIP once")
+		}
+		seen[vip] = true
+	}
+}
+
+// parseVIP reads an address in any form that the lists may have.
+func parseVIP(text string) (netip.Addr, error) {
+	p, err := upstreams.ParseMember(steering.IPv4, text)
+	if six, err6 := upstreams.ParseMember(steering.IPv6, text); err6 == nil {
+		p, err = six, nil
+	}
+	switch {
+	case err != nil:
+		return netip.Addr{}, err
+	case !p.IsSingleIP():
+		return netip.Addr{}, errors.New("a prefix")
+	}
+	return p.Addr(), nil
+}
+
+// parsedVIPs are those of a section that has been checked.
+func (c *Config) parsedVIPs() []netip.Addr {
+	out := make([]netip.Addr, 0, len(c.VIPs))
+	for _, text := range c.VIPs {
+		if vip, err := parseVIP(text); err == nil {
+			out = append(out, vip)
+		}
+	}
+	return out
+}
