@@ -114,14 +114,7 @@ func (d *dataplane) by(n *netlab.Node, hop6, hop4 string, prefixes ...string) {
 // start puts a balancer on the gateway, which forwards all until it is told more.
 func (d *dataplane) start() {
 	d.t.Helper()
-	mounted := d.t.TempDir()
-	d.must(unix.Mount("bpf", mounted, "bpf", 0, ""))
-	d.t.Cleanup(func() {
-		if err := unix.Unmount(mounted, 0); err != nil {
-			d.t.Error(err)
-		}
-	})
-	d.pins = filepath.Join(mounted, "razor")
+	d.pins = bpfFS(d.t)
 	d.load()
 	d.t.Cleanup(func() {
 		if err := d.balancer.Remove(d.root); err != nil {
@@ -134,7 +127,7 @@ func (d *dataplane) start() {
 // load has this process take the balancer over, or make it.
 func (d *dataplane) load() {
 	d.t.Helper()
-	d.root = d.open(d.gateway, d.pins)
+	d.root = openRoot(d.t, d.gateway, "eth0", d.pins)
 	var err error
 	d.balancer, err = balancer.Load(balancer.Options{Services: 2, Pins: d.pins})
 	d.must(err)
@@ -149,18 +142,35 @@ func (d *dataplane) unload() {
 	d.must(d.root.Close())
 }
 
-// open is the root program of a host's eth0.
-func (d *dataplane) open(n *netlab.Node, pins string) *root.Root {
-	d.t.Helper()
+// bpfFS is a directory on a BPF file system of the test's own.
+func bpfFS(tb testing.TB) string {
+	tb.Helper()
+	mounted := tb.TempDir()
+	if err := unix.Mount("bpf", mounted, "bpf", 0, ""); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := unix.Unmount(mounted, 0); err != nil {
+			tb.Error(err)
+		}
+	})
+	return filepath.Join(mounted, "razor")
+}
+
+// openRoot is the root program of an interface of a host.
+func openRoot(tb testing.TB, n *netlab.Node, name, pins string) *root.Root {
+	tb.Helper()
 	var r *root.Root
 	var err error
 	n.Do(func() {
 		var device *net.Interface
-		if device, err = net.InterfaceByName("eth0"); err == nil {
+		if device, err = net.InterfaceByName(name); err == nil {
 			r, err = root.Open(pins, device)
 		}
 	})
-	d.must(err)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	return r
 }
 

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -56,7 +55,7 @@ func newKept(t *testing.T, backends int) *kept {
 // endpoint puts the endpoint on a backend.
 func (k *kept) endpoint(i int) {
 	k.t.Helper()
-	r := k.open(k.backends[i], filepath.Join(k.pins+"-b", fmt.Sprint(i+1)))
+	r := openRoot(k.t, k.backends[i], "eth0", bpfFS(k.t))
 	e, err := segment.Load(segment.Options{})
 	k.must(err)
 	k.must(e.SetDomain(segment.Domain{Locator: locator(i + 1), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -102,22 +103,29 @@ func (s *segmentLab) route(n *netlab.Node, by *netlab.End, device string) {
 // endpoint runs our endpoint on a node.
 func (s *segmentLab) endpoint(n *netlab.Node, locator string) *segment.Endpoint {
 	s.t.Helper()
-	e, err := segment.Load(nil)
+	e, err := segment.Load(segment.Options{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = e.Close() })
+	r := openRoot(s.t, n, "uplink", bpfFS(s.t))
 	for _, err := range []error{
 		e.SetDomain(segment.Domain{Locator: netip.MustParsePrefix(locator), Block: netip.MustParsePrefix(segmentBlock)}),
 		e.SetTarget(segment.Host, segment.Target{Level: segment.Normal}),
 		e.SetVIPs(segment.Host, segmentVIPs),
-		e.Install(),
+		e.Join(r, "uplink"),
 	} {
 		if err != nil {
 			s.t.Fatal(err)
 		}
 	}
-	attach(s.t, n, "uplink", e.Program())
+	s.t.Cleanup(func() {
+		var err error
+		n.Do(func() { err = e.Leave(r, "uplink") })
+		if err = errors.Join(err, r.Close()); err != nil {
+			s.t.Error(err)
+		}
+	})
 	return e
 }
 

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -112,37 +111,6 @@ func (h *host) setVIPs(number uint16, vips ...netip.Addr) {
 	h.world.vips[number] = nil
 	for _, a := range vips {
 		h.world.vips[number] = append(h.world.vips[number], a.Unmap())
-	}
-}
-
-// The slots of an interface are used in place of those of the program's own.
-func TestSharedSlots(t *testing.T) {
-	t.Parallel()
-	newHost(t) // or skip
-	slots, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: uint32(endpointSlotSLOTS)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slots.Close()
-	e, err := Load(slots)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	var id uint32
-	if err := e.Install(); err != nil {
-		t.Fatal(err)
-	}
-	if err := slots.Lookup(uint32(endpointSlotSLOT_ENDPOINT), &id); err != nil || id == 0 {
-		t.Errorf("program %d, %v", id, err)
-	}
-	for range 2 { // the second time there is nothing
-		if err := e.Uninstall(); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := slots.Lookup(uint32(endpointSlotSLOT_ENDPOINT), &id); err == nil {
-		t.Error("still in its slot")
 	}
 }
 
