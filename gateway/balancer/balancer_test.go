@@ -228,7 +228,7 @@ func fixtures() []fixture {
 		{"no backends", ip(client6, "2001:db8:ffff:2::1", unix.IPPROTO_UDP, udp(31000, 1, 0)), xdpDrop, "no_backend"},
 		{"too big over IPv6", ip(client6, vip6, unix.IPPROTO_TCP, t6(ack, 1440)), tx, "too_big"},
 		{"too big over IPv4", ip(client4, vip4, unix.IPPROTO_TCP, t6(ack, 1460)), tx, "too_big"},
-		{"too big, may be fragmented", with(ip(client4, vip4, unix.IPPROTO_TCP, t6(ack, 1460)), 6, 0), xdpDrop, "too_big_untold"},
+		{"too big, may be fragmented", with(ip(client4, vip4, unix.IPPROTO_TCP, t6(ack, 1460)), 6, 0), tx, "too_big"},
 		{"echo over IPv6", ip(client6, vip6, unix.IPPROTO_ICMPV6, icmp(client6, vip6, 128, 0, 7, []byte("abcdefgh"))), tx, "echo"},
 		{"echo over IPv4", ip(client4, vip4, unix.IPPROTO_ICMP, icmp(client4, vip4, 8, 0, 7, []byte("abcdefgh"))), tx, "echo"},
 		{"echo to another", ip(client6, outsider, unix.IPPROTO_ICMPV6, icmp(client6, outsider, 128, 0, 7, nil)), pass, ""},

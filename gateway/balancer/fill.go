@@ -77,7 +77,7 @@ const MaxServiceName = 44
 type Service struct {
 	Name      string           // for the next process, 1 to MaxServiceName bytes
 	Key       steering.FlowKey // the same at all sites, for ever
-	Fragments bool             // hash by addresses alone, so that fragments are taken
+	Fragments bool             // hash by the client alone, so that fragments are taken
 }
 
 // SetService says how a service hashes; a zero one removes it. A number is below

@@ -219,9 +219,9 @@ func (m *model) aside(prefix netip.Prefix, protocol byte) (got Assignment, ok bo
 }
 
 func (m *model) hash(service int, client netip.Addr, clientPort, port uint16, protocol byte) uint64 {
-	f := steering.Flow{Client: client, Protocol: protocol}
+	f := steering.Flow{Client: client}
 	if !m.services[service].Fragments {
-		f.SourcePort, f.DestinationPort = clientPort, port
+		f.SourcePort, f.DestinationPort, f.Protocol = clientPort, port, protocol
 	}
 	return steering.FlowHash(m.services[service].Key, f)
 }
@@ -406,9 +406,6 @@ func turned(frame []byte, l3 int) []byte {
 
 func (m *model) tooBig(frame []byte, p *parsed, mtu int, counted ...string) verdict {
 	ip := frame[p.l3:]
-	if p.family == 4 && ip[6]&0x40 == 0 {
-		return drop(frame, append(counted, "too_big_untold")...)
-	}
 	told := max(1280, mtu-144)
 	quote := ip[:128]
 	src, dst := p.destination.AsSlice(), p.source.AsSlice()

@@ -42,7 +42,7 @@ struct prefix_key {
 } __attribute__((packed, aligned(4)));
 _Static_assert(sizeof(struct prefix_key) == 20, "prefix_key");
 
-#define SERVICE_FRAGMENTS 1 /* hashed by addresses alone: all pieces to one backend */
+#define SERVICE_FRAGMENTS 1 /* hashed by the client alone: all that it sends to one backend */
 
 #define SERVICE_NAME 44
 

@@ -61,12 +61,12 @@ static __always_inline __u64 hash_of(const struct service *s, const union addres
 	struct flow f = {
 		.key = {s->key[0], s->key[1]},
 		.address = {client->halves[0], client->halves[1]},
-		.protocol = protocol,
 	};
 
 	if (!(s->flags & SERVICE_FRAGMENTS)) {
 		f.source_port = client_port;
 		f.destination_port = port;
+		f.protocol = protocol;
 	}
 	return flow_hash(&f);
 }

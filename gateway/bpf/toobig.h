@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* Packet Too Big (RFC 4443 §3.2) and "fragmentation needed and DF set" (RFC 792,
- * RFC 1191 §4) for what does not fit once it is encapsulated.
+ * RFC 1191 §4) for what does not fit once it is encapsulated. Who sends packets that
+ * may be fragmented is told as well: nobody here could cut them, and most hosts obey.
  */
 #ifndef RAZOR_TOOBIG_H
 #define RAZOR_TOOBIG_H
@@ -122,15 +123,6 @@ static __always_inline int tell_ipv4(struct xdp_md *ctx, struct packet *p, __u32
 	return 0;
 }
 
-/* may_fragment tells whether routers may cut an IPv4 packet: nobody is told then. */
-static __always_inline int may_fragment(struct xdp_md *ctx, const struct packet *p)
-{
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct iphdr *ip = data + within(p->l3);
-
-	return p->family == AF_INET && ((void *)(ip + 1) > end || !(ip->frag_off & bpf_htons(0x4000)));
-}
-
 SEC("xdp.frags")
 int balancer_toobig(struct xdp_md *ctx)
 {
@@ -138,7 +130,7 @@ int balancer_toobig(struct xdp_md *ctx)
 	struct packet p = {};
 	__u32 mtu;
 
-	if (!s || parse(ctx, &p) != PARSED || may_fragment(ctx, &p) || !may_tell(s))
+	if (!s || parse(ctx, &p) != PARSED || !may_tell(s))
 		return count(DROPPED_TOO_BIG, XDP_DROP);
 	/* The longest list has to fit as well, so that the client is told once. */
 	mtu = s->mtu > MIN_MTU + MAX_OVERHEAD ? s->mtu - MAX_OVERHEAD : MIN_MTU;
