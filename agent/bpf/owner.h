@@ -26,12 +26,6 @@ struct seeker {
 	__u32 last; /* nobody is left to ask */
 };
 
-/* is_mapped tells whether an address is one of IPv4 (RFC 4291 §2.5.5.2). */
-static __always_inline int is_mapped(const union address *a)
-{
-	return a->halves[0] == 0 && a->words[2] == bpf_htonl(0xffff);
-}
-
 /* find is the socket that the kernel would give a packet of a conversation to. */
 static __always_inline struct bpf_sock *find(struct xdp_md *ctx, const struct conversation *c,
 					     __s32 netns)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -240,7 +241,7 @@ func (m *model) run(frame []byte) verdict {
 			return m.miss(frame, p)
 		}
 	}
-	if p.malformed {
+	if p.malformed || p.family == 6 && p.destination.Is4In6() {
 		return passed(frame)
 	}
 	if p.protocol == unix.IPPROTO_ICMP || p.protocol == unix.IPPROTO_ICMPV6 {
@@ -268,8 +269,14 @@ func (m *model) choose(service int, hash uint64, tcp, syn bool) (current, other 
 	case tcp:
 		other = row(slot) >> 15 & 0x7fff
 	}
-	if current == 0 || current == other {
-		return max(current, other), 0
+	if current == 0 {
+		if other == 0 {
+			other = m.second(service, slot, 0)
+		}
+		return other, 0
+	}
+	if current == other {
+		other = 0
 	}
 	return current, other
 }
@@ -309,6 +316,9 @@ func (m *model) send(frame []byte, p *parsed, hash uint64, current, other uint32
 		return drop(frame, append(counted, "no_backend")...)
 	}
 	first := m.backend(current)
+	if other != 0 && first.Hop.Index == 0 {
+		first, other = m.backend(other), 0
+	}
 	list := [][16]byte{first.SID.As16()}
 	if !hunted {
 		binary.BigEndian.PutUint16(list[0][8:], behaviourFinal)
@@ -406,6 +416,9 @@ func turned(frame []byte, l3 int) []byte {
 
 func (m *model) tooBig(frame []byte, p *parsed, mtu int, counted ...string) verdict {
 	ip := frame[p.l3:]
+	if p.protocol == unix.IPPROTO_ICMP || p.protocol == unix.IPPROTO_ICMPV6 || p.family == 4 && p.fragment == 2 {
+		return drop(frame, append(counted, "too_big_untold")...)
+	}
 	told := max(1280, mtu-144)
 	quote := ip[:128]
 	src, dst := p.destination.AsSlice(), p.source.AsSlice()
@@ -443,7 +456,8 @@ func (m *model) miss(frame []byte, p *parsed) verdict {
 	if kind == 0 || at > len(frame) {
 		return drop(frame, "malformed")
 	}
-	in := readIP(frame, at, kind)
+	frame = slices.Concat(frame[:12], []byte{byte(kind >> 8), byte(kind)}, frame[at:])
+	in := readIP(frame, 14, kind)
 	if in.malformed {
 		return drop(nil, "malformed")
 	}
@@ -454,7 +468,7 @@ func (m *model) miss(frame []byte, p *parsed) verdict {
 		in.class |= 3
 	}
 	a, ok := m.find(in.destination, in.ports[1], in.protocol, false)
-	if !ok || in.fragment != 0 {
+	if !ok || in.fragment != 0 || in.protocol != unix.IPPROTO_TCP {
 		return drop(nil, "stray")
 	}
 	return m.again(frame, in, a.Service, p.destination.As16()[12])
@@ -509,8 +523,12 @@ func (m *model) icmp(frame []byte, p *parsed) verdict {
 		return drop(frame, "fragment")
 	case six != (p.protocol == unix.IPPROTO_ICMPV6):
 		return passed(frame)
+	case p.source == p.destination, six && p.source.IsMulticast(), !six && p.source.As4()[0] >= 224:
+		return drop(frame, "malformed")
 	case p.typ == 8 && !six || p.typ == 128 && six:
 		return m.echo(frame, p)
+	case six && (p.typ < 1 || p.typ > 4), !six && p.typ != 3 && p.typ != 11 && p.typ != 12:
+		return passed(frame)
 	case p.hops <= 1:
 		return drop(frame, "hop_limit")
 	}
@@ -542,13 +560,12 @@ func (m *model) echo(frame []byte, p *parsed) verdict {
 
 func (m *model) steerError(frame []byte, p *parsed) verdict {
 	b := frame[p.l4:]
-	known := p.typ == 3 || p.typ == 11 || p.typ == 12
 	header := 20
 	if p.family == 6 {
 		header = 40
-		known = p.typ >= 1 && p.typ <= 4 && (p.typ != 2 || binary.BigEndian.Uint32(b[4:]) >= 1280)
 	}
-	if !known || len(b) < 8+header+8 {
+	forged := p.family == 6 && p.typ == 2 && binary.BigEndian.Uint32(b[4:]) < 1280
+	if forged || len(b) < 8+header+8 {
 		return drop(frame, "malformed")
 	}
 	in := b[8:]

@@ -61,7 +61,7 @@ func TestPinnedPackets(t *testing.T) {
 		"no previous":                       {current | rowMark, bpfPin{Backend: owner}, nil, []uint32{owner, current}, false},
 		"the owner is current":              {current | previous<<15 | rowMark, bpfPin{Backend: current}, nil, []uint32{current, previous}, false},
 		"the owner is previous":             {current | previous<<15 | rowMark, bpfPin{Backend: previous}, nil, []uint32{previous, current}, false},
-		"nobody is current":                 {rowMark, bpfPin{Backend: owner}, nil, []uint32{owner}, false},
+		"nobody is current, but next to it": {rowMark, bpfPin{Backend: owner}, nil, []uint32{owner, 1}, false},
 		"no mark":                           {current, bpfPin{Backend: owner}, nil, []uint32{current}, false},
 		"no backend":                        {current | rowMark, bpfPin{Backend: 30}, nil, []uint32{current}, false},
 		"a service with another number":     {current | rowMark, bpfPin{Backend: owner, Service: 1}, nil, []uint32{current}, false},

@@ -85,7 +85,7 @@ int balancer(struct xdp_md *ctx)
 		bpf_tail_call(ctx, &steps, STEP_MISS);
 		return count(DROPPED_STRAY, XDP_DROP);
 	}
-	if (parsed == MALFORMED)
+	if (parsed == MALFORMED || (p.family == AF_INET6 && is_mapped(&p.destination)))
 		return next_slot(ctx, SLOT_BALANCER);
 	if (p.protocol == IPPROTO_ICMP || p.protocol == IPPROTO_ICMPV6) {
 		if (find_vip(h, &p.destination, 0, p.protocol, 1))

@@ -96,20 +96,34 @@ static __always_inline int read_embedded(struct embedded *e, const struct packet
 	return e->vip.halves[0] == p->destination.halves[0] && e->vip.halves[1] == p->destination.halves[1] ? 0 : -1;
 }
 
-/* is_error tells whether an ICMP message speaks of another packet. A packet too big
- * below what IPv6 has everywhere is a forged one (RFC 8201 §4).
+/* is_error tells whether an ICMP message speaks of another packet. */
+static __always_inline int is_error(const struct packet *p)
+{
+	if (p->family == AF_INET)
+		return p->type == ICMP_UNREACHABLE || p->type == ICMP_TIME_EXCEEDED || p->type == ICMP_PARAMETER_PROBLEM;
+	return p->type >= ICMPV6_UNREACHABLE && p->type <= ICMPV6_PARAMETER_PROBLEM;
+}
+
+/* is_forged tells whether a packet too big is below what IPv6 has everywhere (RFC 8201
+ * §4).
  */
-static __always_inline int is_error(const struct packet *p, void *data, void *end)
+static __always_inline int is_forged(const struct packet *p, void *data, void *end)
 {
 	struct icmp_header *icmp = data + within(p->l4);
 
 	if ((void *)(icmp + 1) > end)
-		return 0;
-	if (p->family == AF_INET)
-		return p->type == ICMP_UNREACHABLE || p->type == ICMP_TIME_EXCEEDED || p->type == ICMP_PARAMETER_PROBLEM;
-	if (p->type == ICMPV6_TOO_BIG && bpf_ntohl(icmp->rest) < MIN_MTU)
-		return 0;
-	return p->type >= ICMPV6_UNREACHABLE && p->type <= ICMPV6_PARAMETER_PROBLEM;
+		return 1;
+	return p->family == AF_INET6 && p->type == ICMPV6_TOO_BIG && bpf_ntohl(icmp->rest) < MIN_MTU;
+}
+
+/* nobody tells whether a source is no client's: several hosts, or the VIP itself. */
+static __always_inline int nobody(const struct packet *p)
+{
+	const union address *a = &p->source;
+
+	if (a->halves[0] == p->destination.halves[0] && a->halves[1] == p->destination.halves[1])
+		return 1;
+	return p->family == AF_INET6 ? a->bytes[0] == 0xff : a->bytes[12] >= 224;
 }
 
 /* prefer_for_error is prefer for an error, which is no sign of life of the flow. */
@@ -139,7 +153,7 @@ static __always_inline int steer_error(struct xdp_md *ctx, const struct packet *
 	struct vip *v;
 	__u32 number;
 
-	if (!is_error(p, data, end) || read_embedded(&e, p, data, end))
+	if (is_forged(p, data, end) || read_embedded(&e, p, data, end))
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	v = find_vip(h, &e.vip, e.port, e.protocol, 0);
 	if (!v)
@@ -171,8 +185,12 @@ int balancer_icmp(struct xdp_md *ctx)
 		return count(DROPPED_FRAGMENT, XDP_DROP);
 	if (p.family == AF_INET6 ? p.protocol != IPPROTO_ICMPV6 : p.protocol != IPPROTO_ICMP)
 		return next_slot(ctx, SLOT_BALANCER);
+	if (nobody(&p))
+		return count(DROPPED_MALFORMED, XDP_DROP);
 	if (p.type == (p.family == AF_INET6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO_REQUEST))
 		return answer_echo(ctx, &p);
+	if (!is_error(&p))
+		return next_slot(ctx, SLOT_BALANCER);
 	if (p.hops <= 1)
 		return count(DROPPED_HOPS, XDP_DROP);
 	return steer_error(ctx, &p, h);

@@ -9,15 +9,26 @@
 
 #define CE 3 /* RFC 3168 §5 */
 
-/* decapsulate takes the outer headers off. What is left in front is room for an
- * Ethernet header, as another one comes there.
+/* decapsulate takes the outer headers off. The Ethernet header stays, without a tag:
+ * the client may have to be told that the packet is too big.
  */
 static __always_inline int decapsulate(struct xdp_md *ctx, const struct outer *o, struct packet *inner)
 {
-	if (bpf_xdp_adjust_head(ctx, (int)(o->inner - sizeof(struct ethhdr))))
+	__be16 type = bpf_htons(o->next == IPPROTO_IPV6 ? ETH_P_IPV6 : ETH_P_IP);
+	struct ethhdr *eth = (void *)(long)ctx->data, was;
+
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
 		return -1;
-	inner->l3 = sizeof(struct ethhdr);
-	return parse_ip(ctx, inner, bpf_htons(o->next == IPPROTO_IPV6 ? ETH_P_IPV6 : ETH_P_IP)) == PARSED ? 0 : -1;
+	was = *eth;
+	was.h_proto = type;
+	if (bpf_xdp_adjust_head(ctx, (int)(o->inner - sizeof(*eth))))
+		return -1;
+	eth = (void *)(long)ctx->data;
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
+		return -1;
+	*eth = was;
+	inner->l3 = sizeof(*eth);
+	return parse_ip(ctx, inner, type) == PARSED ? 0 : -1;
 }
 
 /* append puts a backend behind a list unless it has been asked already. */
@@ -104,7 +115,7 @@ int balancer_miss(struct xdp_md *ctx)
 	if ((p.class & CE) == CE && inner.class & CE)
 		inner.class |= CE;
 	v = find_vip(h, &inner.destination, inner.destination_port, inner.protocol, 0);
-	if (!v || inner.fragment)
+	if (!v || inner.fragment || inner.protocol != IPPROTO_TCP)
 		return count(DROPPED_STRAY, XDP_DROP);
 	return steer_miss(ctx, &inner, h, v, round);
 }

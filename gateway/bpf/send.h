@@ -7,7 +7,8 @@
 #include "steer.h"
 
 /* choose reads the row of a hash. Without flows to be hunted for there is no other;
- * that of a new flow is the slot's second backend.
+ * that of a new flow is the slot's second backend. A slot without any goes to its
+ * second, with all packets alike.
  */
 static __always_inline void choose(struct choice *c, const struct table *t, int hunted, int new)
 {
@@ -17,10 +18,12 @@ static __always_inline void choose(struct choice *c, const struct table *t, int 
 	c->current = ROW_CURRENT(row);
 	if (hunted)
 		c->other = new ? second_of(t, slot, c->current) : ROW_PREVIOUS(row);
-	if (!c->current || c->current == c->other) {
-		c->current = c->current ?: c->other;
+	if (!c->current) {
+		c->current = c->other ?: second_of(t, slot, 0);
 		c->other = 0;
 	}
+	if (c->current == c->other)
+		c->other = 0;
 }
 
 /* too_big goes on with the program that tells the client. */
@@ -35,8 +38,9 @@ static __always_inline int too_big(struct xdp_md *ctx, const struct hop *hop)
 	return count(DROPPED_TOO_BIG, XDP_DROP);
 }
 
-/* send_chosen sends a packet to its candidates. What cannot be hunted for has to be
- * taken by the one that is current.
+/* send_chosen sends a packet to its candidates: to the second alone where there is no
+ * way to the first. What cannot be hunted for has to be taken by the one that is
+ * current.
  */
 static __always_inline int send_chosen(struct xdp_md *ctx, const struct packet *p, const struct host *h,
 				       const struct choice *c, int hunted)
@@ -47,6 +51,10 @@ static __always_inline int send_chosen(struct xdp_md *ctx, const struct packet *
 
 	if (!c->current || !first)
 		return count(DROPPED_BACKEND, XDP_DROP);
+	if (then && !first->hop.ifindex) {
+		first = then;
+		then = NULL;
+	}
 	if (p->length + overhead(then ? 2 : 1) > first->hop.mtu && first->hop.ifindex)
 		return too_big(ctx, &first->hop);
 	list.list[0] = first->sid;

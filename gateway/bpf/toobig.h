@@ -123,6 +123,16 @@ static __always_inline int tell_ipv4(struct xdp_md *ctx, struct packet *p, __u32
 	return 0;
 }
 
+/* unanswerable tells whether no error may be sent about a packet: an ICMP error, or a
+ * fragment that is not the first (RFC 1122 §3.2.2, RFC 4443 §2.4 (e)). What came here
+ * was steered, and so ICMP is no echo.
+ */
+static __always_inline int unanswerable(const struct packet *p)
+{
+	return p->protocol == IPPROTO_ICMP || p->protocol == IPPROTO_ICMPV6 ||
+	       (p->family == AF_INET && p->fragment == LATER_FRAGMENT);
+}
+
 SEC("xdp.frags")
 int balancer_toobig(struct xdp_md *ctx)
 {
@@ -130,7 +140,7 @@ int balancer_toobig(struct xdp_md *ctx)
 	struct packet p = {};
 	__u32 mtu;
 
-	if (!s || parse(ctx, &p) != PARSED || !may_tell(s))
+	if (!s || parse(ctx, &p) != PARSED || unanswerable(&p) || !may_tell(s))
 		return count(DROPPED_TOO_BIG, XDP_DROP);
 	/* The longest list has to fit as well, so that the client is told once. */
 	mtu = s->mtu > MIN_MTU + MAX_OVERHEAD ? s->mtu - MAX_OVERHEAD : MIN_MTU;

@@ -31,6 +31,12 @@ union address {
 };
 _Static_assert(sizeof(union address) == 16, "address");
 
+/* is_mapped tells whether an address is one of IPv4. */
+static __always_inline int is_mapped(const union address *a)
+{
+	return a->halves[0] == 0 && a->words[2] == bpf_htonl(0xffff);
+}
+
 enum fragment {
 	WHOLE,
 	FIRST_FRAGMENT,
