@@ -28,7 +28,7 @@ RACE = $(shell command -v gcc >/dev/null && echo -race)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
 run: build ## Build and start the demonstration (ARGS="--dns-port 5301")
@@ -59,6 +59,11 @@ generate: ## Make the generated files again
 .PHONY: bench
 bench: ## Run the benchmarks (BENCH=Answer)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+# With the prototypes of ../shared/prototypes/dataplane, where they are.
+.PHONY: bench-dataplane
+bench-dataplane: ## Print what balancer and endpoint take for a packet
+	$(GO) test -run '^$$' -bench '^BenchmarkDataplane$$' ./integration
 
 # One after another: each takes all cores.
 .PHONY: fuzz

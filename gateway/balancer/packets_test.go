@@ -22,6 +22,7 @@ func udp(source, destination uint16, payload int) []byte {
 	binary.BigEndian.PutUint16(b, source)
 	binary.BigEndian.PutUint16(b[2:], destination)
 	binary.BigEndian.PutUint16(b[4:], uint16(len(b)))
+	b[6] = 1 // no right checksum, but 0 would be none, which IPv6 does not have
 	return b
 }
 

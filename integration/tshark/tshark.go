@@ -1,0 +1,82 @@
+// Package tshark has Wireshark's dissectors judge the frames that tests get.
+package tshark
+
+import (
+	"encoding/binary"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Frame is an Ethernet frame with a name that tells where it is from.
+type Frame struct {
+	Name string
+	Data []byte
+}
+
+// wrong is what frames have to be told: what cannot be dissected, and what the
+// dissectors say is an error (PI_ERROR). Checksums are judged where the dissectors do
+// so by themselves, which is not for TCP and UDP: senders leave those to hardware.
+const wrong = "_ws.malformed || _ws.expert.severity >= 0x800000"
+
+// Judge has the test fail for every frame that tshark finds something wrong in. The test
+// is skipped without tshark, unless RAZOR_TEST_REQUIRE is set.
+func Judge(tb testing.TB, frames []Frame) {
+	tb.Helper()
+	for _, said := range judge(tb, frames) {
+		tb.Error(said)
+	}
+}
+
+// judge is what tshark says of the frames that are wrong.
+func judge(tb testing.TB, frames []Frame) (verdicts []string) {
+	tb.Helper()
+	program, err := exec.LookPath("tshark")
+	if err != nil {
+		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
+			tb.Fatal("required here: tshark (Debian: tshark)")
+		}
+		tb.Skip("needs tshark (Debian: tshark)")
+	}
+	file := filepath.Join(tb.TempDir(), "frames.pcap")
+	if err := os.WriteFile(file, pcap(frames), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.Command(program, "-n", "-r", file, "-Y", wrong, "-T", "fields",
+		"-e", "frame.number", "-e", "_ws.expert.message", "-e", "_ws.col.Info")
+	cmd.Env = append(os.Environ(), "HOME="+tb.TempDir()) // nobody's preferences
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		tb.Fatalf("tshark: %v: %s", err, complaints.String())
+	}
+	for line := range strings.Lines(string(out)) {
+		number, said, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 || n > len(frames) {
+			tb.Fatalf("tshark: %q", line)
+		}
+		verdicts = append(verdicts, frames[n-1].Name+": "+said)
+	}
+	return verdicts
+}
+
+// pcap is a capture file, version 2.4, of Ethernet.
+func pcap(frames []Frame) []byte {
+	const magic, snapshot, ethernet = 0xa1b2c3d4, 1 << 18, 1
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, magic)
+	b = le.AppendUint16(le.AppendUint16(b, 2), 4)
+	b = append(b, make([]byte, 8)...)
+	b = le.AppendUint32(le.AppendUint32(b, snapshot), ethernet)
+	for i, f := range frames {
+		b = le.AppendUint32(le.AppendUint32(b, 0), uint32(i))
+		b = le.AppendUint32(le.AppendUint32(b, uint32(len(f.Data))), uint32(len(f.Data)))
+		b = append(b, f.Data...)
+	}
+	return b
+}
