@@ -75,8 +75,8 @@ static __always_inline enum parsed parse_inner(struct packet *inner, const struc
 	if (o->inner > outer->l3 + outer->length)
 		return MALFORMED;
 	inner->l3 = o->inner;
-	return o->next == IPPROTO_IPV6 ? parse_ipv6(inner, data, end, room) :
-					 parse_ipv4(inner, data, end, room);
+	return o->next == IPPROTO_IPV6 ? parse_ipv6(NULL, inner, data, end, room) :
+					 parse_ipv4(NULL, inner, data, end, room);
 }
 
 /* is_vip tells whether a packet is to a VIP of a target. An address of IPv4 in a packet
@@ -124,7 +124,7 @@ static __always_inline int act(struct xdp_md *ctx, const struct domain *d, const
 
 	if (!t || !h || !t->present)
 		return count(DROPPED_TARGET, XDP_DROP);
-	if (parse_outer(&o, p->l3 & 0x1f, data, end))
+	if (parse_outer(&o, p->l3, data, end))
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	if (behaviour == SID_FINAL && o.left)
 		return count(DROPPED_SEGMENTS, XDP_DROP);

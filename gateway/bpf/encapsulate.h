@@ -71,6 +71,19 @@ static __always_inline int leave(struct xdp_md *ctx, const struct hop *hop)
 	return bpf_redirect(hop->ifindex, 0);
 }
 
+/* copy_macs copies the two addresses of a hop into an Ethernet header, by words. */
+static __always_inline void copy_macs(void *eth, const struct hop *hop)
+{
+	typedef __u32 __attribute__((may_alias)) word;
+	const word *from = (const void *)hop;
+	word *to = eth;
+
+	_Static_assert(__builtin_offsetof(struct hop, source) == ETH_ALEN, "hop.source");
+	to[0] = from[0];
+	to[1] = from[1];
+	to[2] = from[2];
+}
+
 /* encapsulate puts n segments before a packet and sends it to the first of them.
  * n is a constant where this is inlined: then there is no loop.
  */
@@ -82,7 +95,7 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct packet *
 	void *data, *end;
 	struct ethhdr *eth;
 	struct ipv6hdr *ip;
-	union sid *source;
+	union address source;
 
 	if (!hop->ifindex)
 		return count(DROPPED_NEIGHBOUR, XDP_DROP);
@@ -94,20 +107,16 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct packet *
 	ip = (void *)(eth + 1);
 	if ((void *)ip + added > end)
 		return count(DROPPED_ROOM, XDP_DROP);
-	__builtin_memcpy(eth->h_dest, hop->destination, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, hop->source, ETH_ALEN);
+	copy_macs(eth, hop);
 	eth->h_proto = bpf_htons(ETH_P_IPV6);
 	*(__be32 *)ip = bpf_htonl(6u << 28 | (__u32)p->class << 20 | flow_label(hash));
 	ip->payload_len = bpf_htons(p->length + added - sizeof(*ip));
 	ip->nexthdr = p->family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
 	ip->hop_limit = OUTER_HOPS;
-	source = (void *)&ip->saddr;
-	*source = h->source;
-	source->round = round;
-	source->entropy[0] = hash >> 20;
-	source->entropy[1] = hash >> 28;
-	source->entropy[2] = hash >> 36;
-	__builtin_memcpy(&ip->daddr, &list->list[0], sizeof(union sid));
+	source = h->source.address;
+	source.halves[1] |= (__u64)round << 32 | hash >> 20 << 40; /* the entropy is 24 bits of it */
+	copy_address(&ip->saddr, &source);
+	copy_address(&ip->daddr, &list->list[0]);
 	if (n > 1) {
 		struct srh *srh = (void *)(ip + 1);
 		union sid *entry = (void *)(srh + 1);
@@ -123,7 +132,7 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct packet *
 		for (__u32 i = 0; i < MAX_SEGMENTS; i++) {
 			if (i >= n)
 				break;
-			__builtin_memcpy(entry + i, &list->list[(n - 1 - i) % MAX_SEGMENTS], sizeof(union sid));
+			copy_address(entry + i, &list->list[(n - 1 - i) % MAX_SEGMENTS]);
 		}
 	}
 	count(SENT, 0);

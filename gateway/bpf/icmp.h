@@ -17,6 +17,8 @@ static __always_inline int answer_echo(struct xdp_md *ctx, const struct packet *
 	__u8 mac[ETH_ALEN];
 	struct icmp_header *icmp;
 
+	if ((void *)(eth + 1) > end)
+		return count(DROPPED_MALFORMED, XDP_DROP);
 	if (p->family == AF_INET6) {
 		struct ipv6hdr *ip = data + within(p->l3);
 

@@ -57,12 +57,12 @@ static __always_inline int send_chosen(struct xdp_md *ctx, const struct packet *
 	}
 	if (p->length + overhead(then ? 2 : 1) > first->hop.mtu && first->hop.ifindex)
 		return too_big(ctx, &first->hop);
-	list.list[0] = first->sid;
+	copy_address(&list.list[0], &first->sid);
 	if (!hunted)
-		list.list[0].behaviour = bpf_htons(SID_FINAL);
+		make_final(&list.list[0]);
 	if (!then)
 		return encapsulate(ctx, p, h, c->hash, 0, &list, 1, &first->hop);
-	list.list[1] = then->sid;
+	copy_address(&list.list[1], &then->sid);
 	return encapsulate(ctx, p, h, c->hash, 0, &list, 2, &first->hop);
 }
 

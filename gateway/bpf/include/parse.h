@@ -37,6 +37,27 @@ static __always_inline int is_mapped(const union address *a)
 	return a->halves[0] == 0 && a->words[2] == bpf_htonl(0xffff);
 }
 
+/* copy_address copies an address in two pieces, at most: what is written in smaller ones
+ * than it is read in has to reach the cache first.
+ */
+static __always_inline void copy_address(void *to, const void *from)
+{
+	typedef __be64 __attribute__((may_alias)) half;
+	half *t = to;
+	const half *f = from;
+
+	t[0] = f[0];
+	t[1] = f[1];
+}
+
+/* mapped is an IPv4 address. */
+static __always_inline union address mapped(__be32 a)
+{
+	union address m = {.halves = {0, (__be64)a << 32 | bpf_htonl(0xffff)}};
+
+	return m;
+}
+
 enum fragment {
 	WHOLE,
 	FIRST_FRAGMENT,
@@ -158,23 +179,34 @@ static __always_inline enum parsed parse_l4(struct packet *p, void *l4, void *en
 	return PARSED;
 }
 
+/* cut_off tells whether a packet is longer than the rest of its frame, or than room where
+ * there is no frame. Most frames are in one piece: then nobody has to be asked.
+ */
+static __always_inline int cut_off(struct xdp_md *ctx, const struct packet *p, void *l3, void *end,
+				   __u32 room)
+{
+	if (!ctx)
+		return p->length > room;
+	return l3 + p->length > end && p->length > bpf_xdp_get_buff_len(ctx) - p->l3;
+}
+
 /* parse_ipv4 reads an IPv4 header (RFC 791 §3.1) with its options passed over. */
-static __always_inline enum parsed parse_ipv4(struct packet *p, void *data, void *end, __u32 room)
+static __always_inline enum parsed parse_ipv4(struct xdp_md *ctx, struct packet *p, void *data, void *end,
+					      __u32 room)
 {
 	struct iphdr *ip = data + within(p->l3);
 	__u32 header;
 
+	barrier_var(p);
 	if ((void *)(ip + 1) > end)
 		return MALFORMED;
 	header = ip->ihl * 4;
 	p->length = bpf_ntohs(ip->tot_len);
-	if (ip->version != 4 || header < sizeof(*ip) || p->length < header || p->length > room)
+	if (ip->version != 4 || header < sizeof(*ip) || p->length < header || cut_off(ctx, p, ip, end, room))
 		return MALFORMED;
 	p->family = AF_INET;
-	p->source.halves[0] = p->destination.halves[0] = 0;
-	p->source.words[2] = p->destination.words[2] = bpf_htonl(0xffff);
-	p->source.words[3] = ip->saddr;
-	p->destination.words[3] = ip->daddr;
+	p->source = mapped(ip->saddr);
+	p->destination = mapped(ip->daddr);
 	p->protocol = ip->protocol;
 	p->class = ip->tos;
 	p->hops = ip->ttl;
@@ -185,19 +217,21 @@ static __always_inline enum parsed parse_ipv4(struct packet *p, void *data, void
 }
 
 /* parse_ipv6 reads an IPv6 header (RFC 8200 §3) and the chain behind it. */
-static __always_inline enum parsed parse_ipv6(struct packet *p, void *data, void *end, __u32 room)
+static __always_inline enum parsed parse_ipv6(struct xdp_md *ctx, struct packet *p, void *data, void *end,
+					      __u32 room)
 {
 	struct ipv6hdr *ip = data + within(p->l3);
 	__u32 next, at = p->l3 + sizeof(*ip);
 
+	barrier_var(p);
 	if ((void *)(ip + 1) > end)
 		return MALFORMED;
 	p->length = bpf_ntohs(ip->payload_len) + sizeof(*ip);
-	if (ip->version != 6 || p->length > room)
+	if (ip->version != 6 || cut_off(ctx, p, ip, end, room))
 		return MALFORMED;
 	p->family = AF_INET6;
-	__builtin_memcpy(&p->source, &ip->saddr, 16);
-	__builtin_memcpy(&p->destination, &ip->daddr, 16);
+	copy_address(&p->source, &ip->saddr);
+	copy_address(&p->destination, &ip->daddr);
 	p->class = bpf_ntohl(*(__be32 *)ip) >> 20;
 	p->hops = ip->hop_limit;
 	next = ip->nexthdr;
@@ -238,16 +272,18 @@ static __always_inline enum parsed parse_ipv6(struct packet *p, void *data, void
 static __always_inline enum parsed parse_ip(struct xdp_md *ctx, struct packet *p, __be16 type)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u32 room = bpf_xdp_get_buff_len(ctx) - p->l3;
 
 	if (type == bpf_htons(ETH_P_IPV6))
-		return parse_ipv6(p, data, end, room);
+		return parse_ipv6(ctx, p, data, end, 0);
 	if (type == bpf_htons(ETH_P_IP))
-		return parse_ipv4(p, data, end, room);
+		return parse_ipv4(ctx, p, data, end, 0);
 	return NOT_IP;
 }
 
-/* parse reads a frame into p, which is zero. */
+/* parse reads a frame into p, which is zero. As in all that write it, p is a pointer to
+ * memory for the compiler: there each field is written once. In registers, each of the
+ * many ways out of here would have to set all of them first.
+ */
 static __always_inline enum parsed parse(struct xdp_md *ctx, struct packet *p)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -255,6 +291,7 @@ static __always_inline enum parsed parse(struct xdp_md *ctx, struct packet *p)
 	struct vlan_header *vlan = (void *)(eth + 1);
 	__be16 type;
 
+	barrier_var(p);
 	if ((void *)(eth + 1) > end)
 		return NOT_IP;
 	type = eth->h_proto;

@@ -38,6 +38,12 @@ _Static_assert(sizeof(union sid) == 16, "sid");
 _Static_assert(__builtin_offsetof(union sid, target) == 10, "sid.target");
 _Static_assert(__builtin_offsetof(union sid, round) == 12, "sid.round");
 
+/* make_final changes the function of a SID, in the half that it is in (see copy_address). */
+static __always_inline void make_final(union sid *s)
+{
+	s->address.halves[1] = (s->address.halves[1] & ~(__be64)0xffff) | bpf_htons(SID_FINAL);
+}
+
 /* The segment routing header (RFC 8754 §2) without its list. */
 struct srh {
 	__u8 next;
@@ -94,7 +100,7 @@ struct outer {
  */
 static __always_inline int parse_outer(struct outer *o, __u32 l3, void *data, void *end)
 {
-	struct ipv6hdr *ip = data + l3;
+	struct ipv6hdr *ip = data + within(l3);
 	struct srh *srh = (void *)(ip + 1);
 
 	if ((void *)(srh + 1) > end)
