@@ -13,6 +13,23 @@
 #define ECT_0 2
 #define CE 3
 
+/* macs are both addresses of an Ethernet header. By bytes they would take longer than the
+ * rest of the header.
+ */
+struct macs {
+	__u64 low;
+	__u32 high;
+} __attribute__((packed, aligned(4), may_alias));
+_Static_assert(sizeof(struct macs) == 2 * ETH_ALEN, "macs");
+
+static __always_inline void swap_macs(void *eth)
+{
+	struct macs *m = eth, was = *m;
+
+	m->low = was.low >> 48 | (__u64)was.high << 16 | was.low << 48;
+	m->high = was.low >> 16;
+}
+
 /* send_back sends a packet, whose destination is new, to the router that it came from.
  * A backend has one way out: that router knows all locators, and no table needs to be
  * asked. What is for another SID of this very host stays here: it begins anew, with one
@@ -22,16 +39,12 @@ static __always_inline int send_back(struct xdp_md *ctx, const struct domain *d,
 				     const union address *to)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
-	__u8 mac[ETH_ALEN];
 
 	if (to->halves[0] == d->locator)
 		bpf_tail_call(ctx, &slots, SLOT_ENDPOINT);
-	if ((void *)(eth + 1) > end)
+	if (data + sizeof(struct ethhdr) > end)
 		return XDP_DROP;
-	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
-	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
+	swap_macs(data);
 	return XDP_TX;
 }
 
@@ -57,7 +70,7 @@ static __always_inline int end_(struct xdp_md *ctx, const struct domain *d, cons
 		return count(DROPPED_SEGMENTS, XDP_DROP);
 	ip->hop_limit--;
 	srh->left = left;
-	__builtin_memcpy(&ip->daddr, &to, sizeof(to));
+	copy_address(&ip->daddr, &to);
 	h->handed_on++;
 	count(HANDED_ON, 0);
 	return send_back(ctx, d, &to);
@@ -124,25 +137,22 @@ static __always_inline int end_dt46(struct xdp_md *ctx, const struct packet *out
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 at = inner->l3 & OFFSET_MASK;
-	struct ethhdr mac, *eth = data;
+	struct ethhdr *eth = data;
+	struct macs macs;
 
 	if (merge_ecn(data + at, end, inner->family, outer->class, inner->class))
 		return count(DROPPED_CONGESTED, XDP_DROP);
 	if ((void *)(eth + 1) > end)
 		return count(DROPPED_ROOM, XDP_DROP);
-	mac = *eth;
-	mac.h_proto = inner->family == AF_INET6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
-	if (t->ifindex) {
-		__builtin_memcpy(mac.h_dest, t->destination, ETH_ALEN);
-		__builtin_memcpy(mac.h_source, t->source, ETH_ALEN);
-	}
-	if (bpf_xdp_adjust_head(ctx, at - sizeof(mac)))
+	macs = t->ifindex ? *(const struct macs *)t->destination : *(const struct macs *)eth;
+	if (bpf_xdp_adjust_head(ctx, at - sizeof(*eth)))
 		return count(DROPPED_ROOM, XDP_DROP);
 	eth = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
 	if ((void *)(eth + 1) > end)
 		return count(DROPPED_ROOM, XDP_DROP);
-	*eth = mac;
+	*(struct macs *)eth = macs;
+	eth->h_proto = inner->family == AF_INET6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
 	h->taken++;
 	count(reason, 0);
 	return t->ifindex ? bpf_redirect(t->ifindex, 0) : XDP_PASS;

@@ -26,6 +26,7 @@ struct target {
 	__u16 spare;
 };
 _Static_assert(sizeof(struct target) == 24, "target");
+_Static_assert(__builtin_offsetof(struct target, source) == ETH_ALEN, "target.source");
 _Static_assert(__builtin_offsetof(struct target, present) == 20, "target.present");
 
 /* vip_key is an address that a target ends flows of. */
