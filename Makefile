@@ -63,7 +63,7 @@ bench: ## Run the benchmarks (BENCH=Answer)
 # With the prototypes of ../shared/prototypes/dataplane, where they are.
 .PHONY: bench-dataplane
 bench-dataplane: ## Print what balancer and endpoint take for a packet
-	$(GO) test -run '^$$' -bench '^BenchmarkDataplane$$' ./integration
+	$(GO) test -run '^$$' -bench '^BenchmarkDataplane$$' -benchtime 25x ./integration
 
 # One after another: each takes all cores.
 .PHONY: fuzz

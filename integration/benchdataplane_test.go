@@ -36,29 +36,32 @@ const (
 
 	// Each measurement is short and made often, after some packets that warm the caches:
 	// the least of them is one that nobody disturbed.
-	benchRounds = 25
-	benchWarm   = 20_000
-	benchRun    = 100_000
+	benchWarm = 20_000
+	benchRun  = 100_000
 )
 
 // BenchmarkDataplane is the time that balancer and endpoint take for a packet, each
 // from another flow than the last one, and that of the prototypes where their sources
 // are beside the project. What the harness takes is subtracted.
 func BenchmarkDataplane(b *testing.B) {
-	d := &dataplaneBench{b: b, node: netlab.New(quiet{b}).Node("host")}
-	ours, prototype := d.balancer(), d.prototype("gw", "-DMODE=1", "-DNSEG=2", "-DLRUFLAGS=0")
-	for _, c := range balancerCases() {
-		d.measure("balancer: "+c.name, c.Traffic, c.verdict, ours, prototype)
-	}
-	ours, prototype = d.endpoint(), d.prototype("agent")
-	for _, c := range d.endpointCases() {
-		d.measure("endpoint: "+c.name, c.Traffic, c.verdict, ours, prototype)
-	}
-	d.alone = d.load(nil, balancerCases()[0].Traffic, harness.Pass)
-	for range benchRounds {
+	d := newDataplaneBench(b, benchWarm, benchRun)
+	d.prepare(d.prototype("gw", "-DMODE=1", "-DNSEG=2", "-DLRUFLAGS=0"), d.prototype("agent"))
+	rounds := 0
+	for b.Loop() {
 		d.round()
+		rounds++
 	}
-	d.table()
+	d.check()
+	d.table(rounds)
+}
+
+// What is measured is what the names of the benchmark's cases say.
+func TestDataplaneCases(t *testing.T) {
+	t.Parallel()
+	d := newDataplaneBench(t, 100, 1000)
+	d.prepare(nil, nil)
+	d.round()
+	d.check()
 }
 
 // benchCase is traffic and what becomes of all of it.
@@ -114,10 +117,30 @@ func (d *dataplaneBench) endpointCases() []benchCase {
 }
 
 type dataplaneBench struct {
-	b     *testing.B
-	node  *netlab.Node
-	alone *measurement // the harness without a program
-	rows  []benchRow
+	b         testing.TB
+	node      *netlab.Node
+	warm, run int          // packets before each measurement, and in it
+	alone     *measurement // the harness without a program
+	rows      []benchRow
+}
+
+func newDataplaneBench(b testing.TB, warm, run int) *dataplaneBench {
+	b.Helper()
+	return &dataplaneBench{b: b, node: netlab.New(quiet{b}).Node("host"), warm: warm, run: run}
+}
+
+// prepare loads all programs for all cases.
+func (d *dataplaneBench) prepare(gateway, agent *harness.Subject) {
+	d.b.Helper()
+	ours := d.balancer()
+	for _, c := range balancerCases() {
+		d.add("balancer: "+c.name, c, ours, gateway)
+	}
+	ours = d.endpoint()
+	for _, c := range d.endpointCases() {
+		d.add("endpoint: "+c.name, c, ours, agent)
+	}
+	d.alone = d.load(nil, benchCase{Traffic: balancerCases()[0].Traffic, verdict: harness.Pass})
 }
 
 // benchRow is what programs take for one kind of traffic.
@@ -130,6 +153,7 @@ type benchRow struct {
 type measurement struct {
 	*harness.Harness
 	verdict int
+	packets uint64
 	least   time.Duration
 }
 
@@ -140,87 +164,92 @@ func (d *dataplaneBench) must(err error) {
 	}
 }
 
-func (d *dataplaneBench) measure(name string, t harness.Traffic, verdict int, subjects ...*harness.Subject) {
+// add is a further row of the table.
+func (d *dataplaneBench) add(name string, c benchCase, subjects ...*harness.Subject) {
 	d.b.Helper()
 	row := benchRow{name: name}
 	for _, s := range subjects {
 		var m *measurement
 		if s != nil {
-			m = d.load(s, t, verdict)
+			m = d.load(s, c)
 		}
 		row.taken = append(row.taken, m)
 	}
 	d.rows = append(d.rows, row)
 }
 
-func (d *dataplaneBench) load(s *harness.Subject, t harness.Traffic, verdict int) *measurement {
+func (d *dataplaneBench) load(s *harness.Subject, c benchCase) *measurement {
 	d.b.Helper()
-	h, err := harness.Load(s, t)
+	h, err := harness.Load(s, c.Traffic)
 	d.must(err)
 	d.b.Cleanup(h.Close)
-	return &measurement{Harness: h, verdict: verdict, least: time.Hour}
+	return &measurement{Harness: h, verdict: c.verdict, least: time.Hour}
 }
 
 // round measures every program once, so that what else the machine does harms all alike.
 func (d *dataplaneBench) round() {
 	d.b.Helper()
-	d.run(d.alone)
+	d.measure(d.alone)
 	for _, r := range d.rows {
 		for _, m := range r.taken {
 			if m != nil {
-				d.run(m)
+				d.measure(m)
 			}
 		}
 	}
 }
 
-func (d *dataplaneBench) run(m *measurement) {
+func (d *dataplaneBench) measure(m *measurement) {
 	d.b.Helper()
 	var took time.Duration
 	var err error
 	d.node.Do(func() {
-		if _, err = m.Run(benchWarm); err == nil {
-			took, err = m.Run(benchRun)
+		if _, err = m.Run(d.warm); err == nil {
+			took, err = m.Run(d.run)
 		}
 	})
 	d.must(err)
 	m.least = min(m.least, took)
+	m.packets += uint64(d.warm + d.run)
 }
 
-// table prints the figures, in ns, once every packet had the verdict that it should.
-func (d *dataplaneBench) table() {
+// check tells whether every packet had the verdict that it should.
+func (d *dataplaneBench) check() {
+	d.b.Helper()
+	for _, r := range d.rows {
+		for i, m := range r.taken {
+			if m == nil {
+				continue
+			}
+			verdicts, err := m.Verdicts()
+			d.must(err)
+			got := verdicts[m.verdict]
+			verdicts[m.verdict] = 0
+			// A run that a signal ends is made again.
+			if got < m.packets || verdicts != [8]uint64{} {
+				d.b.Errorf("%s, program %d: verdict %d of %d packets, others %v", r.name, i, m.verdict, got, verdicts)
+			}
+		}
+	}
+}
+
+// table prints the figures, in ns.
+func (d *dataplaneBench) table(rounds int) {
 	d.b.Helper()
 	fmt.Printf("\nns per packet, the least of %d runs of %d packets; the harness's own %d are subtracted\n",
-		benchRounds, benchRun, d.alone.least)
+		rounds, d.run, d.alone.least)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\trazor\tprototype\tratio")
 	for _, r := range d.rows {
-		ours, prototype := d.net(r, 0), d.net(r, 1)
+		ours := r.taken[0].least - d.alone.least
 		if r.taken[1] == nil {
 			fmt.Fprintf(w, "%s\t%d\t\t\n", r.name, ours)
 			continue
 		}
+		prototype := r.taken[1].least - d.alone.least
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.2f\n", r.name, ours, prototype, float64(ours)/float64(prototype))
 	}
 	d.must(w.Flush())
-}
-
-// net is what a program takes without the harness.
-func (d *dataplaneBench) net(r benchRow, i int) time.Duration {
-	d.b.Helper()
-	m := r.taken[i]
-	if m == nil {
-		return 0
-	}
-	verdicts, err := m.Verdicts()
-	d.must(err)
-	got := verdicts[m.verdict]
-	verdicts[m.verdict] = 0
-	// A run that a signal ends is made again.
-	if got < benchRounds*(benchWarm+benchRun) || verdicts != [8]uint64{} {
-		d.b.Errorf("%s, program %d: verdict %d of %d packets, others %v", r.name, i, m.verdict, got, verdicts)
-	}
-	return m.least - d.alone.least
 }
 
 // benchRowOf is the backends of a slot.
