@@ -314,6 +314,31 @@ func TestReference(t *testing.T) {
 	}
 }
 
+// TestDataplaneExamples: the configurations of deploy/dataplane are good, each for the
+// roles that its host runs.
+func TestDataplaneExamples(t *testing.T) {
+	t.Parallel()
+	gw, err := loadConfig("deploy/dataplane/gateway.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend, err := loadConfig("deploy/dataplane/backend.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !gw.Gateway.Used() || gw.Agent.Used() || !backend.Gateway.Used() || !backend.Agent.Used() {
+		t.Error("a role is missing, or one too many is there")
+	}
+	if a, b := gw.Gateway.Dataplane.SRBlock, backend.Agent.SRBlock; a != b {
+		t.Errorf("blocks %s and %s", a, b)
+	}
+	for i, vip := range backend.Agent.VIPs {
+		if p := gw.Gateway.Announce[0].Prefixes[i]; p != vip {
+			t.Errorf("VIP %s of the backend, and %s is announced", vip, p)
+		}
+	}
+}
+
 // explained tells whether a comment stands above the setting on line i, at once
 // or above the settings before it.
 func explained(text []string, i int) bool {

@@ -16,6 +16,9 @@ import (
 // iproute2 knows of has. Addresses have it since Linux 5.18.
 const ours = 82
 
+// agents marks the addresses that the agent on the same host made: VIPs.
+const agents = 83
+
 // ifaProto is the attribute with the protocol of an address (linux/if_addr.h).
 const ifaProto = 11
 
@@ -25,6 +28,7 @@ type address struct {
 	loopback bool         // of the interface
 	prefix   netip.Prefix // the address itself, not masked, with the length of its network
 	ours     bool         // Bind made it
+	agents   bool         // the agent made it
 }
 
 // addresses are those of all interfaces in the namespace of the calling thread.
@@ -77,6 +81,7 @@ func parseAddress(m []byte) (a address, index int, err error) {
 			other = attribute.Value
 		case ifaProto:
 			a.ours = len(attribute.Value) == 1 && attribute.Value[0] == ours
+			a.agents = len(attribute.Value) == 1 && attribute.Value[0] == agents
 		}
 	}
 	if local == nil {

@@ -58,7 +58,7 @@ func ReadHost() (Host, error) {
 //   - the router ID is the lowest IPv4 address of loopback, else of the interfaces to
 //     the peers, else of the others; else it is made from the /64.
 //
-// What Bind put on loopback does not count, nor what is anycast. Errors are upstreams.Defect, with keys
+// What Bind or an agent put on loopback does not count, nor what is anycast. Errors are upstreams.Defect, with keys
 // below section.
 func (c IdentityConfig) Identify(section string, host Host) (Identity, error) {
 	r, defects := c.parse(section)
@@ -137,7 +137,7 @@ func (h Host) places(links []string, anycast []netip.Prefix) [][]address {
 	out := make([][]address, 3)
 	for _, a := range h.addresses {
 		switch {
-		case a.ours || inside(netip.PrefixFrom(a.prefix.Addr().WithZone(""), a.prefix.Addr().BitLen()), anycast):
+		case a.ours || a.agents || inside(netip.PrefixFrom(a.prefix.Addr().WithZone(""), a.prefix.Addr().BitLen()), anycast):
 		case a.loopback:
 			out[0] = append(out[0], a)
 		case slices.Contains(links, a.iface):

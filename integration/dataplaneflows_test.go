@@ -17,6 +17,7 @@ import (
 
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/integration/netlab"
 )
 
 // kept is a dataplane whose balancer follows plans, with endpoints on the backends.
@@ -43,7 +44,7 @@ func newKept(t *testing.T, backends int) *kept {
 		k.toBackend[i].A.MeetXDP()
 		k.endpoint(i)
 		for _, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
-			k.serve(b.Name, to, i)
+			answerLines(t, b, to)
 		}
 		k.plan = append(k.plan, balancer.PlannedBackend{Name: b.Name, SID: hunt(i + 1), Weight: 1, State: balancer.Active})
 	}
@@ -71,11 +72,13 @@ func (k *kept) endpoint(i int) {
 	})
 }
 
-// serve answers each line with the backend's name, for as long as a client wants.
-func (k *kept) serve(name, to string, i int) {
-	k.t.Helper()
-	l, err := k.backends[i].Listen("tcp", to)
-	k.must(err)
+// answerLines answers each line with the name of the node, for as long as a client wants.
+func answerLines(t testing.TB, n *netlab.Node, to string) {
+	t.Helper()
+	l, err := n.Listen("tcp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var open []net.Conn
@@ -91,14 +94,14 @@ func (k *kept) serve(name, to string, i int) {
 			wg.Go(func() {
 				lines := bufio.NewScanner(c)
 				for lines.Scan() {
-					if _, err := fmt.Fprintln(c, name); err != nil {
+					if _, err := fmt.Fprintln(c, n.Name); err != nil {
 						return
 					}
 				}
 			})
 		}
 	})
-	k.t.Cleanup(func() {
+	t.Cleanup(func() {
 		_ = l.Close()
 		mu.Lock()
 		for _, c := range open {
@@ -150,15 +153,26 @@ func (k *kept) apply() {
 func (k *kept) begin(n int) {
 	k.t.Helper()
 	for i := range n {
-		to := []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"}[i%2]
-		c, err := k.client.Dial(k.t.Context(), "tcp", to)
-		k.must(err)
-		k.t.Cleanup(func() { _ = c.Close() })
-		f := &liveFlow{conn: c, reader: bufio.NewReader(c)}
-		k.flows = append(k.flows, f)
-		f.by, err = f.ask()
-		k.must(err)
+		k.flows = append(k.flows, beginFlow(k.t, k.client, i))
 	}
+}
+
+// beginFlow opens the flow of that number: odd ones are over IPv4.
+func beginFlow(t testing.TB, client *netlab.Node, i int) *liveFlow {
+	t.Helper()
+	to := []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"}[i%2]
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := client.Dial(ctx, "tcp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	f := &liveFlow{conn: c, reader: bufio.NewReader(c)}
+	if f.by, err = f.ask(); err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // ask asks who is at the other end.

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,13 +31,14 @@ var razorBinary = sync.OnceValues(func() (string, error) {
 	return file, err
 })
 
-// announcer is a razor gateway on a node of a lab.
+// announcer is a razor gateway, or another role, on a node of a lab.
 type announcer struct {
 	*netlab.Process
 
 	tb     testing.TB
 	node   *netlab.Node
 	config string
+	role   string // another than gateway
 }
 
 // startGateway runs a gateway on a node with what `gateway:` is to have.
@@ -69,7 +71,7 @@ func (a *announcer) start() {
 	if err != nil {
 		a.tb.Fatal(err)
 	}
-	p := a.node.Start(razor, "gateway", "--config", a.config)
+	p := a.node.Start(razor, cmp.Or(a.role, "gateway"), "--config", a.config)
 	a.Process = p
 	a.tb.Cleanup(func() {
 		p.Kill() // a drain at the end of a test takes long and helps nobody

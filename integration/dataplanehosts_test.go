@@ -1,0 +1,221 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/integration/netlab"
+)
+
+// hosts is deploy/dataplane as its README draws it, with the processes of users:
+//
+//	client eth0 ── swp9 tor ┬─ swp1 ── eth0 gateway
+//	                        ├─ swp2 ── eth0 web1
+//	                        └─ swp3 ── eth0 web2
+type hosts struct {
+	*front
+
+	pins    string // a directory for each host
+	gateway *announcer
+	ways    []*announcer // of the backends
+	agents  []*announcer
+	flows   []*liveFlow
+}
+
+func newHosts(t *testing.T) *hosts {
+	t.Helper()
+	h := &hosts{front: newFront(t, "cumulus-tor.conf"), pins: t.TempDir()}
+	if err := unix.Mount("bpf", h.pins, "bpf", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(h.pins, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	h.client.Run("ethtool", "-K", "eth0", "tx", "off")
+	for i, name := range []string{"gateway", "web1", "web2"} {
+		node := h.lab.Node(name)
+		link := h.lab.Link(h.tor, fmt.Sprint("swp", i+1), node, "eth0")
+		link.A.MeetXDP()
+		link.B.WholeChecksums()
+		router := link.A.Local.WithZone("").String()
+		node.Run("ip", "addr", "add", nodePrefix(i+1).Addr().Next().String()+"/64", "dev", "lo")
+		node.Run("ip", "-6", "route", "add", "default", "via", router, "dev", "eth0")
+		node.Run("ip", "-4", "route", "add", "default", "via", "inet6", router, "dev", "eth0")
+		if i == 0 {
+			h.gateway = h.process(node, "gateway", "gateway.yaml")
+			continue
+		}
+		for _, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
+			answerLines(t, node, to)
+		}
+		h.ways = append(h.ways, h.process(node, "gateway", "backend.yaml"))
+		h.agents = append(h.agents, h.process(node, "agent", "backend.yaml"))
+	}
+	return h
+}
+
+// process runs a role with an example, in which the places of files are the test's.
+func (h *hosts) process(node *netlab.Node, role, example string) *announcer {
+	h.t.Helper()
+	text, err := os.ReadFile("../deploy/dataplane/" + example)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	a := &announcer{tb: h.t, node: node, config: filepath.Join(node.Dir, example)}
+	key, pins := filepath.Join(node.Dir, "flow.key"), "pins: "+filepath.Join(h.pins, node.Name)
+	for file, text := range map[string]string{
+		key: strings.Repeat("5e", 16),
+		a.config: strings.NewReplacer(
+			"/etc/razor/flow.key", key, "dataplane:\n", "dataplane:\n    "+pins+"\n", "agent:\n", "agent:\n  "+pins+"\n",
+			"gateway:\n", "gateway:\n  drain: {converge: 100ms, settle: 100ms}\n  state_dir: "+a.stateDir()+"\n",
+		).Replace(string(text)),
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	a.role = role
+	a.start()
+	return a
+}
+
+// begin opens flows until there are some on each backend.
+func (h *hosts) begin(n int) {
+	h.t.Helper()
+	by := map[string]int{}
+	for i := range n {
+		f := beginFlow(h.t, h.client, i)
+		by[strings.TrimSpace(f.by)]++
+		h.flows = append(h.flows, f)
+	}
+	if by["web1"] == 0 || by["web2"] == 0 || len(by) != 2 {
+		h.t.Errorf("flows went to %v", by)
+	}
+}
+
+// goOn holds that all flows are as they were.
+func (h *hosts) goOn(when string) {
+	h.t.Helper()
+	for i, f := range h.flows {
+		if by, err := f.ask(); err != nil || by != f.by {
+			h.t.Fatalf("%s: flow %d of %q is of %q, %v", when, i, f.by, by, err)
+		}
+	}
+}
+
+// get asks the agent on a backend for one of its pages; "" while it does not answer.
+func get(a *announcer, path string) string {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return a.node.Dial(ctx, network, address)
+		},
+	}}
+	answer, err := client.Get("http://[::1]:8056" + path)
+	if err != nil {
+		return ""
+	}
+	defer answer.Body.Close()
+	text, _ := io.ReadAll(answer.Body)
+	return string(text)
+}
+
+// ready waits until an agent says that it is.
+func (h *hosts) ready(a *announcer, number int) {
+	h.t.Helper()
+	want := fmt.Sprintf("2 VIPs, locator %v, on eth0\n", nodePrefix(number))
+	h.lab.Eventually(a.node.Name+" is ready", func() bool { return get(a, "/readyz") == want })
+}
+
+// attached tells whether an XDP program is on a host's eth0.
+func attached(n *netlab.Node) bool {
+	return strings.Contains(n.Run("ip", "link", "show", "dev", "eth0"), "prog/xdp")
+}
+
+// Flows to the VIPs of both families reach the backends, and go on while processes are
+// killed and started again. Those that stop leave nothing.
+func TestDataplaneOfProcesses(t *testing.T) {
+	t.Parallel()
+	h := newHosts(t)
+	for i, a := range h.agents {
+		h.ready(a, i+2)
+	}
+	h.until([]string{"swp1"}, vip4, vip6)
+	for i, device := range []string{"swp1", "swp2", "swp3"} {
+		h.until([]string{device}, nodePrefix(i+1).String())
+	}
+	h.begin(40)
+
+	h.agents[0].Kill()
+	h.goOn("an agent was killed")
+	h.begin(20)
+	h.agents[0].start()
+	h.ready(h.agents[0], 2)
+	h.goOn("the agent runs again")
+
+	h.agents[1].Signal(syscall.SIGHUP)
+	h.lab.Eventually("the agent starts again", func() bool { return strings.Count(h.agents[1].Log(), `msg="endpoint attached"`) == 2 })
+	h.ready(h.agents[1], 3)
+	h.goOn("an agent started again")
+
+	h.ways[0].Kill()
+	h.ways[0].start() // beside VIPs on loopback
+	h.ways[0].awaitUp(1)
+	h.goOn("what announces a backend runs again")
+
+	h.gateway.Kill()
+	h.goOn("the gateway was killed")
+	h.begin(20)
+	h.gateway.start()
+	h.gateway.awaitUp(1)
+	h.goOn("the gateway runs again")
+	h.begin(20)
+
+	said, err := h.agents[0].razor("check")
+	if err == nil || !strings.Contains(said, `agent.interfaces[0]: "eth0": its MTU is 1500: `) || strings.Contains(said, "port in use") || strings.Contains(said, "rp_filter") {
+		t.Errorf("check: %v: %s", err, said)
+	}
+	if !strings.Contains(h.agents[0].Log(), `level=WARN msg="the host is not as it should be" setting=agent.interfaces[0] of=eth0 what="its MTU is 1500: `) {
+		t.Error("the MTU was not told of")
+	}
+	taken := regexp.MustCompile(`(?m)^razor_agent_segment_packets_total\{reason="taken_socket"\} [1-9]`)
+	if got := get(h.agents[0], "/metrics"); !taken.MatchString(got) {
+		t.Errorf("metrics: %s", got)
+	}
+	h.stop()
+}
+
+// stop ends all, which leaves nothing.
+func (h *hosts) stop() {
+	h.t.Helper()
+	for _, a := range slices.Concat(h.agents, h.ways, []*announcer{h.gateway}) {
+		a.Terminate()
+		if a.role == "gateway" && a != h.gateway {
+			continue
+		}
+		if attached(a.node) {
+			h.t.Errorf("%s: a program is left", a.node.Name)
+		}
+		if left, err := os.ReadDir(filepath.Join(h.pins, a.node.Name)); err != nil || len(left) > 0 {
+			h.t.Errorf("%s: pins are left: %v, %v", a.node.Name, left, err)
+		}
+		if got := a.node.Run("ip", "addr", "show", "dev", "lo"); strings.Contains(got, vipAddress4) || strings.Contains(got, vipAddress6) {
+			h.t.Errorf("%s: a VIP is left: %s", a.node.Name, got)
+		}
+	}
+}
