@@ -303,13 +303,12 @@ func (d *dataplaneBench) balancer() *harness.Subject {
 // endpoint is ours, on a host that has the VIP.
 func (d *dataplaneBench) endpoint() *harness.Subject {
 	d.b.Helper()
-	e, err := segment.Load(nil)
+	e, err := segment.Load(segment.Options{})
 	d.must(err)
 	d.b.Cleanup(func() { _ = e.Close() })
 	d.must(e.SetDomain(segment.Domain{Locator: locator(1), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
 	d.must(e.SetTarget(segment.Host, segment.Target{Level: segment.Normal}))
 	d.must(e.SetVIPs(segment.Host, []netip.Addr{benchVIP6.Addr()}))
-	d.must(e.Install())
 	s, err := harness.Loaded(filepath.Join("..", "agent", "segment", "endpoint_bpfel.o"), "endpoint", e.Program())
 	d.must(err)
 	d.b.Cleanup(s.Close)
