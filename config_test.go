@@ -137,6 +137,14 @@ func TestBadConfig(t *testing.T) {
 			`f:3: agent.locator: "2001:db8:1::/64": outside of agent.sr_block; want a /64 inside of it`,
 			`f:5: agent.vips[0]: "2001:db8:5e::1": inside of agent.sr_block; want an address that is no SID`,
 		}},
+		{"bad agent.containers", "agent:\n  interfaces: [eth0]\n  sr_block: 2001:db8:5e::/48\n  vips: [192.0.2.1]\n  containers:\n  - {target: 1, netns: a, veth: v}\n  - {target: 1, netns: b, veth: v}\n  - {target: 1024, veth: a/b, vips: [x]}\n", []string{
+			`f:7: agent.containers[1].target: "1": used twice; want each number once`,
+			`f:7: agent.containers[1].veth: "v": used twice; want a veth for each container`,
+			`f:8: agent.containers[2].target: "1024": out of range; want a number from 1 to 1023; 0 is the host`,
+			`f:8: agent.containers[2].netns: missing; want the name of its network namespace, a process in it, or a path`,
+			`f:8: agent.containers[2].veth: "a/b": not the name of an interface; want the host's end of its veth`,
+			`f:8: agent.containers[2].vips[0]: "x": unable to parse IP; want an address such as 198.51.100.1 or 2001:db8::1`,
+		}},
 		{"bad agent: bare", "agent:\n  sr_block: 2001:db8:5e::/48\n", []string{
 			`f:1: agent.interfaces: missing; want the interfaces where packets of gateways come in`,
 			`f:1: agent.vips: missing; want the addresses whose flows end here`,

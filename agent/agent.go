@@ -23,7 +23,7 @@ import (
 var ErrRestart = errors.New("restart, the endpoint goes on")
 
 // repair is how often what somebody else took from the host is put back.
-const repair = 10 * time.Second
+const repair = 2 * time.Second
 
 // Options are what an agent has beside its configuration.
 type Options struct {
@@ -40,6 +40,8 @@ type agent struct {
 	endpoint *segment.Endpoint
 	on       map[string]*attached // by interface
 	trouble  string               // that was said last
+
+	containers map[uint16]container // by target, as they were set
 }
 
 // attached is an interface as it was when the endpoint was put on it.
@@ -52,7 +54,7 @@ type attached struct {
 // then takes them off. It takes over what an earlier process left. When it ends with
 // another error all goes on without it. ready is told the state as it changes.
 func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer, ready func(bool, string)) error {
-	a := &agent{config: cfg, log: log, ready: ready, on: map[string]*attached{}}
+	a := newAgent(cfg, log, ready)
 	if err := a.open(); err != nil {
 		return errors.Join(err, a.close())
 	}
@@ -64,6 +66,10 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 		err = a.remove()
 	}
 	return errors.Join(err, a.close())
+}
+
+func newAgent(cfg Config, log *slog.Logger, ready func(bool, string)) *agent {
+	return &agent{config: cfg, log: log, ready: ready, on: map[string]*attached{}, containers: map[uint16]container{}}
 }
 
 // open takes over or makes all that there is. Nothing is touched before it is clear
@@ -92,7 +98,7 @@ func (a *agent) open() error {
 	if err := a.fill(); err != nil {
 		return err
 	}
-	trouble := a.bind()
+	trouble := append(a.bind(), a.contain()...)
 	for _, name := range a.config.Interfaces {
 		if err := a.join(devices[name]); err != nil {
 			return err
@@ -116,7 +122,7 @@ func (a *agent) fill() error {
 	if err := a.endpoint.SetVIPs(segment.Host, a.config.parsedVIPs()); err != nil {
 		return err
 	}
-	return a.endpoint.SetTarget(segment.Host, segment.Target{Level: segment.Normal})
+	return errors.Join(a.endpoint.SetTarget(segment.Host, segment.Target{Level: segment.Normal}), a.forget())
 }
 
 // bind has the VIPs on loopback, or, where it is not to have them, none of an earlier
@@ -187,7 +193,7 @@ func (a *agent) loop(ctx context.Context, opt Options) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			a.say(append(a.bind(), a.attachAgain()...))
+			a.say(slices.Concat(a.bind(), a.contain(), a.attachAgain()))
 		case <-opt.Signals:
 			if err := opt.Check(); err != nil {
 				a.log.Error("not started again: the configuration has a mistake", "err", err)

@@ -41,7 +41,7 @@ func TestLife(t *testing.T) {
 	at := func(c *Config) { c.Pins = pins }
 	start := func(c *Config) (a *agent, text string) {
 		t.Helper()
-		a = &agent{config: *c, log: slog.New(slog.DiscardHandler), on: map[string]*attached{}}
+		a = newAgent(*c, slog.New(slog.DiscardHandler), nil)
 		a.ready = func(ok bool, now string) {
 			if !ok {
 				now = "not ready: " + now
@@ -64,7 +64,7 @@ func TestLife(t *testing.T) {
 	if !section(at).Running() {
 		t.Error("it does not run")
 	}
-	other := &agent{config: *section(at), log: slog.New(slog.DiscardHandler), on: map[string]*attached{}}
+	other := newAgent(*section(at), slog.New(slog.DiscardHandler), nil)
 	if d, ok := errors.AsType[upstreams.Defect](other.open()); !ok || d.Key != "agent.pins" {
 		t.Error("a second one: ", d)
 	}

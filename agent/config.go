@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
@@ -20,6 +21,16 @@ type Config struct {
 	VIPs       []string `yaml:"vips"`       // whose flows end here
 	Bind       *bool    `yaml:"bind"`       // have the VIPs on loopback while the agent runs
 	Pins       string   `yaml:"pins"`       // directory on a BPF file system
+	// Containers are targets beside the host itself.
+	Containers []ContainerConfig `yaml:"containers"`
+}
+
+// ContainerConfig is one of `agent.containers:`, a namespace that ends flows of its own.
+type ContainerConfig struct {
+	Target int      `yaml:"target"` // number in its SID
+	Netns  string   `yaml:"netns"`  // name, process or path of its network namespace
+	Veth   string   `yaml:"veth"`   // the host's end
+	VIPs   []string `yaml:"vips"`   // the host's without
 }
 
 const (
@@ -36,6 +47,11 @@ func (c *Config) Defaults() {
 	if c.Bind == nil {
 		yes := true
 		c.Bind = &yes
+	}
+	for i := range c.Containers {
+		if t := &c.Containers[i]; t.VIPs == nil {
+			t.VIPs = c.VIPs
+		}
 	}
 	if c.Pins == "" {
 		c.Pins = root.DefaultPins
@@ -58,7 +74,8 @@ func (c *Config) Check() []upstreams.Defect {
 	if c.Locator != locatorAuto {
 		d.locator(c.Locator, block)
 	}
-	d.vips(c.VIPs, block)
+	d.vips("vips", c.VIPs, block)
+	d.containers(c.Containers, block)
 	if !filepath.IsAbs(c.Pins) {
 		d.add("pins", c.Pins, "not an absolute path", "a directory such as "+root.DefaultPins)
 	}
@@ -102,16 +119,42 @@ func (d *defects) locator(text string, block netip.Prefix) {
 	}
 }
 
-func (d *defects) vips(texts []string, block netip.Prefix) {
+func (d *defects) containers(all []ContainerConfig, block netip.Prefix) {
+	targets, veths := map[int]bool{}, map[string]bool{}
+	for i := range all {
+		t, key := &all[i], "containers["+strconv.Itoa(i)+"]"
+		switch {
+		case t.Target < 1 || t.Target >= segment.MaxTargets:
+			d.add(key+".target", strconv.Itoa(t.Target), "out of range", "a number from 1 to "+strconv.Itoa(segment.MaxTargets-1)+"; 0 is the host")
+		case targets[t.Target]:
+			d.add(key+".target", strconv.Itoa(t.Target), "used twice", "each number once")
+		}
+		if t.Netns == "" {
+			d.add(key+".netns", "", "missing", "the name of its network namespace, a process in it, or a path")
+		}
+		switch {
+		case t.Veth == "" || strings.Contains(t.Veth, "/"):
+			d.add(key+".veth", t.Veth, "not the name of an interface", "the host's end of its veth")
+		case veths[t.Veth]:
+			d.add(key+".veth", t.Veth, "used twice", "a veth for each container")
+		}
+		targets[t.Target], veths[t.Veth] = true, true
+		if len(t.VIPs) > 0 {
+			d.vips(key+".vips", t.VIPs, block)
+		}
+	}
+}
+
+func (d *defects) vips(list string, texts []string, block netip.Prefix) {
 	switch {
 	case len(texts) == 0:
-		d.add("vips", "", "missing", "the addresses whose flows end here")
+		d.add(list, "", "missing", "the addresses whose flows end here")
 	case len(texts) > mostVIPs:
-		d.add("vips", "", "more than "+strconv.Itoa(mostVIPs), "fewer of them on a host")
+		d.add(list, "", "more than "+strconv.Itoa(mostVIPs), "fewer of them on a host")
 	}
 	seen := map[netip.Addr]bool{}
 	for i, text := range texts {
-		key := "vips[" + strconv.Itoa(i) + "]"
+		key := list + "[" + strconv.Itoa(i) + "]"
 		vip, err := parseVIP(text)
 		switch {
 		case err != nil:
@@ -142,10 +185,12 @@ func parseVIP(text string) (netip.Addr, error) {
 	return p.Addr(), nil
 }
 
-// parsedVIPs are those of a section that has been checked.
-func (c *Config) parsedVIPs() []netip.Addr {
-	out := make([]netip.Addr, 0, len(c.VIPs))
-	for _, text := range c.VIPs {
+func (c *Config) parsedVIPs() []netip.Addr { return parsed(c.VIPs) }
+
+// parsed are the VIPs of a section that has been checked.
+func parsed(texts []string) []netip.Addr {
+	out := make([]netip.Addr, 0, len(texts))
+	for _, text := range texts {
 		if vip, err := parseVIP(text); err == nil {
 			out = append(out, vip)
 		}

@@ -58,6 +58,9 @@ func (c *Config) CheckHost() []upstreams.Defect {
 	if !*c.Bind {
 		d.local(c)
 	}
+	for i := range c.Containers {
+		d.container("containers["+strconv.Itoa(i)+"]", &c.Containers[i], c.parsedVIPs())
+	}
 	return d.list
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -28,16 +29,19 @@ import (
 type hosts struct {
 	*front
 
-	pins    string // a directory for each host
+	pins    string              // a directory for each host
+	edit    map[string][]string // of an example, by host: old and new texts in turn
 	gateway *announcer
 	ways    []*announcer // of the backends
 	agents  []*announcer
 	flows   []*liveFlow
 }
 
-func newHosts(t *testing.T) *hosts {
+// newHosts starts all; prepare may set edit, and make further nodes, before.
+func newHosts(t *testing.T, prepare func(*hosts)) *hosts {
 	t.Helper()
 	h := &hosts{front: newFront(t, "cumulus-tor.conf"), pins: t.TempDir()}
+	prepare(h)
 	if err := unix.Mount("bpf", h.pins, "bpf", 0, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -80,10 +84,10 @@ func (h *hosts) process(node *netlab.Node, role, example string) *announcer {
 	key, pins := filepath.Join(node.Dir, "flow.key"), "pins: "+filepath.Join(h.pins, node.Name)
 	for file, text := range map[string]string{
 		key: strings.Repeat("5e", 16),
-		a.config: strings.NewReplacer(
+		a.config: strings.NewReplacer(append(h.edit[node.Name],
 			"/etc/razor/flow.key", key, "dataplane:\n", "dataplane:\n    "+pins+"\n", "agent:\n", "agent:\n  "+pins+"\n",
 			"gateway:\n", "gateway:\n  drain: {converge: 100ms, settle: 100ms}\n  state_dir: "+a.stateDir()+"\n",
-		).Replace(string(text)),
+		)...).Replace(string(text)),
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			h.t.Fatal(err)
@@ -94,8 +98,8 @@ func (h *hosts) process(node *netlab.Node, role, example string) *announcer {
 	return a
 }
 
-// begin opens flows until there are some on each backend.
-func (h *hosts) begin(n int) {
+// begin opens flows, of which some reach each of the backends.
+func (h *hosts) begin(n int, backends ...string) {
 	h.t.Helper()
 	by := map[string]int{}
 	for i := range n {
@@ -103,7 +107,7 @@ func (h *hosts) begin(n int) {
 		by[strings.TrimSpace(f.by)]++
 		h.flows = append(h.flows, f)
 	}
-	if by["web1"] == 0 || by["web2"] == 0 || len(by) != 2 {
+	if got := slices.Sorted(maps.Keys(by)); !slices.Equal(got, backends) {
 		h.t.Errorf("flows went to %v", by)
 	}
 }
@@ -147,11 +151,9 @@ func attached(n *netlab.Node) bool {
 	return strings.Contains(n.Run("ip", "link", "show", "dev", "eth0"), "prog/xdp")
 }
 
-// Flows to the VIPs of both families reach the backends, and go on while processes are
-// killed and started again. Those that stop leave nothing.
-func TestDataplaneOfProcesses(t *testing.T) {
-	t.Parallel()
-	h := newHosts(t)
+// await waits until all is there that clients need.
+func (h *hosts) await() {
+	h.t.Helper()
 	for i, a := range h.agents {
 		h.ready(a, i+2)
 	}
@@ -159,11 +161,19 @@ func TestDataplaneOfProcesses(t *testing.T) {
 	for i, device := range []string{"swp1", "swp2", "swp3"} {
 		h.until([]string{device}, nodePrefix(i+1).String())
 	}
-	h.begin(40)
+}
+
+// Flows to the VIPs of both families reach the backends, and go on while processes are
+// killed and started again. Those that stop leave nothing.
+func TestDataplaneOfProcesses(t *testing.T) {
+	t.Parallel()
+	h := newHosts(t, func(*hosts) {})
+	h.await()
+	h.begin(40, "web1", "web2")
 
 	h.agents[0].Kill()
 	h.goOn("an agent was killed")
-	h.begin(20)
+	h.begin(20, "web1", "web2")
 	h.agents[0].start()
 	h.ready(h.agents[0], 2)
 	h.goOn("the agent runs again")
@@ -180,11 +190,11 @@ func TestDataplaneOfProcesses(t *testing.T) {
 
 	h.gateway.Kill()
 	h.goOn("the gateway was killed")
-	h.begin(20)
+	h.begin(20, "web1", "web2")
 	h.gateway.start()
 	h.gateway.awaitUp(1)
 	h.goOn("the gateway runs again")
-	h.begin(20)
+	h.begin(20, "web1", "web2")
 
 	said, err := h.agents[0].razor("check")
 	if err == nil || !strings.Contains(said, `agent.interfaces[0]: "eth0": its MTU is 1500: `) || strings.Contains(said, "port in use") || strings.Contains(said, "rp_filter") {
@@ -218,4 +228,70 @@ func (h *hosts) stop() {
 			h.t.Errorf("%s: a VIP is left: %s", a.node.Name, got)
 		}
 	}
+}
+
+// A container on a backend is a backend of its own. It may come after the agent, and get
+// another veth.
+func TestDataplaneOfContainers(t *testing.T) {
+	t.Parallel()
+	const last = `        - {name: web2, locator: "2001:db8:5e:3::/64"}`
+	var c1 *netlab.Node
+	h := newHosts(t, func(h *hosts) {
+		c1 = h.lab.Node("c1")
+		h.edit = map[string][]string{
+			"gateway": {last, last + "\n" + `        - {name: c1, locator: "2001:db8:5e:2::/64", target: 1}`},
+			"web1":    {"sr_block:", "containers: [{target: 1, netns: " + c1.Namespace + ", veth: veth-c1}]\n  sr_block:"},
+		}
+	})
+	agent := h.agents[0]
+	h.lab.Eventually("the container is missed", func() bool { return strings.HasPrefix(get(agent, "/readyz"), "container 1: ") })
+	h.plug(c1)
+	for _, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
+		answerLines(t, c1, to)
+	}
+	h.await()
+	said, _ := agent.razor("check")
+	for _, want := range []string{
+		`agent.containers[0].vips[0]: "198.51.100.1": not an address of the container; want ip addr add 198.51.100.1/32 dev lo, in the namespace ` + c1.Namespace,
+		`agent.containers[0].vips[0]: "198.51.100.1": also a VIP of the host, which drops what the container answers; want sysctl -w net.ipv4.conf.veth-c1.accept_local=1`,
+		`agent.containers[0].vips[1]: "2001:db8:ffff::1": not an address of the container; want `,
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("check: %s: want %s", said, want)
+		}
+	}
+	agent.node.Sysctl("net.ipv4.conf.all.accept_local", "1")
+	c1.Own(vip4)
+	c1.Own(vip6)
+	if said, _ := agent.razor("check"); strings.Contains(said, "containers") {
+		t.Errorf("check: %s", said)
+	}
+	h.begin(60, "c1", "web1", "web2")
+
+	agent.Kill()
+	h.goOn("the agent was killed")
+	agent.start()
+	h.ready(agent, 2)
+	h.goOn("the agent runs again")
+
+	agent.node.Run("ip", "link", "del", "veth-c1")
+	h.plug(c1)
+	h.lab.Eventually("the container is found again", func() bool {
+		return strings.Count(agent.Log(), `msg="container taken up"`) == 3 && strings.HasPrefix(get(agent, "/readyz"), "2 VIPs")
+	})
+	h.goOn("it has another veth")
+	h.begin(60, "c1", "web1", "web2")
+	h.stop()
+	if attached(c1) {
+		t.Error("a program is left in the container")
+	}
+}
+
+// plug lays the veth from web1 to a container.
+func (h *hosts) plug(c *netlab.Node) {
+	h.t.Helper()
+	link := h.lab.Link(h.agents[0].node, "veth-c1", c, "eth0")
+	host := link.A.Local.WithZone("").String()
+	c.Run("ip", "-6", "route", "add", "default", "via", host, "dev", "eth0")
+	c.Run("ip", "-4", "route", "add", "default", "via", "inet6", host, "dev", "eth0")
 }

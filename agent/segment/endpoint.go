@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/razor-steering/razor/gateway/bpf/root"
@@ -33,6 +34,8 @@ type Endpoint struct {
 	lock    *os.File // of the directory
 	objects endpointObjects
 	joined  map[string]*endpointObjects // by interface
+
+	receivers map[uint16]link.Link // of this process, by target
 }
 
 const (
@@ -48,7 +51,7 @@ const (
 //
 // It needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON.
 func Load(o Options) (*Endpoint, error) {
-	e := &Endpoint{joined: map[string]*endpointObjects{}}
+	e := &Endpoint{joined: map[string]*endpointObjects{}, receivers: map[uint16]link.Link{}}
 	if err := e.load(o); err != nil {
 		return nil, fmt.Errorf("load the endpoint's program: %w", errors.Join(err, e.Close()))
 	}
@@ -211,6 +214,9 @@ func (e *Endpoint) Close() error {
 	err := e.objects.Close()
 	for _, o := range e.joined {
 		err = errors.Join(err, o.Close())
+	}
+	for _, l := range e.receivers {
+		err = errors.Join(err, l.Close())
 	}
 	if e.lock != nil {
 		err = errors.Join(err, e.lock.Close())

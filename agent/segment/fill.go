@@ -142,7 +142,7 @@ func (e *Endpoint) SetLevel(number uint16, level Level) error {
 	return nil
 }
 
-// RemoveTarget ends SetTarget and SetVIPs: packets to its SIDs are dropped.
+// RemoveTarget ends SetTarget, SetVIPs and Receive: packets to its SIDs are dropped.
 func (e *Endpoint) RemoveTarget(number uint16) error {
 	if number >= MaxTargets {
 		return fmt.Errorf("target %d: the last is %d", number, MaxTargets-1)
@@ -150,7 +150,7 @@ func (e *Endpoint) RemoveTarget(number uint16) error {
 	if err := e.objects.Targets.Put(uint32(number), endpointTarget{}); err != nil {
 		return fmt.Errorf("remove target %d: %w", number, err)
 	}
-	return e.SetVIPs(number, nil)
+	return errors.Join(e.SetVIPs(number, nil), e.release(number))
 }
 
 // SetVIPs says which addresses a target ends flows of, in place of those before. What is
