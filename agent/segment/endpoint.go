@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -36,6 +37,9 @@ type Endpoint struct {
 	joined  map[string]*endpointObjects // by interface
 
 	receivers map[uint16]link.Link // of this process, by target
+
+	scrape sync.RWMutex // whoever reads counters for others may do so after Close
+	closed bool
 }
 
 const (
@@ -211,6 +215,9 @@ func (e *Endpoint) Unpin() error {
 
 // Close lets go of program and maps. What is pinned, or on an interface, goes on.
 func (e *Endpoint) Close() error {
+	e.scrape.Lock()
+	defer e.scrape.Unlock()
+	e.closed = true
 	err := e.objects.Close()
 	for _, o := range e.joined {
 		err = errors.Join(err, o.Close())

@@ -122,8 +122,13 @@ func (e *Endpoint) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descLost
 }
 
-// Collect implements prometheus.Collector: it reads the maps.
+// Collect implements prometheus.Collector: it reads the maps. There are none after Close.
 func (e *Endpoint) Collect(ch chan<- prometheus.Metric) {
+	e.scrape.RLock()
+	defer e.scrape.RUnlock()
+	if e.closed {
+		return
+	}
 	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -177,4 +178,20 @@ func onProgram(t *testing.T, id uint32, packet []byte) uint32 {
 	verdict, err := p.Run(&ebpf.RunOptions{Data: packet, DataOut: make([]byte, len(packet)+256)})
 	must(t, err)
 	return verdict
+}
+
+// Whoever watches may ask while the process ends.
+func TestCollectAfterClose(t *testing.T) {
+	t.Parallel()
+	_, pins := attachable(t, "eth0")
+	e := loaded(t, pins)
+	reg := prometheus.NewRegistry()
+	must(t, reg.Register(e))
+	if got, err := reg.Gather(); err != nil || len(got) == 0 {
+		t.Errorf("before: %d, %v", len(got), err)
+	}
+	must(t, e.Close())
+	if got, err := reg.Gather(); err != nil || len(got) != 0 {
+		t.Errorf("after: %d, %v", len(got), err)
+	}
 }
