@@ -2,22 +2,17 @@ package gateway
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/razor-steering/razor/gateway/balancer"
@@ -33,6 +28,7 @@ type DataplaneConfig struct {
 	Locator     string   `yaml:"locator"`       // /64 of our SIDs; auto is the node's
 	SRBlock     string   `yaml:"sr_block"`      // that all locators are in
 	FlowKeyFile string   `yaml:"flow_key_file"` // the same at all sites
+	KeyFile     string   `yaml:"key_file"`      // shared with agents; "" for no pins
 	MaxServices int      `yaml:"max_services"`
 	Pins        string   `yaml:"pins"` // directory on a BPF file system
 	// TablesListen is where mates copy the tables of this gateway from, "" nowhere.
@@ -186,29 +182,6 @@ func (b *BackendConfig) sid() (netip.Addr, bool) {
 	return balancer.Hunt(p, uint16(b.Target)), true
 }
 
-// flowKey is the secret that the keys of the services' flow hashes are made of.
-func (c *DataplaneConfig) flowKey() ([]byte, error) {
-	wrong := func(reason, want string) error {
-		return upstreams.Defect{Key: "gateway.dataplane.flow_key_file", Member: c.FlowKeyFile, Reason: reason, Want: want}
-	}
-	info, err := os.Stat(c.FlowKeyFile)
-	if err != nil {
-		return nil, wrong(reason(err), "a file that can be read")
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, wrong(fmt.Sprintf("others may read it (mode %#o)", info.Mode().Perm()), "mode 0600")
-	}
-	text, err := os.ReadFile(c.FlowKeyFile)
-	if err != nil {
-		return nil, wrong(reason(err), "a file that can be read")
-	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) < leastFlowKey {
-		return nil, wrong("not a key", "32 or more hexadecimal digits (openssl rand -hex 16)")
-	}
-	return key, nil
-}
-
 // CheckFiles lists what of the section's files and interfaces cannot be used on this
 // host. It is apart from Check, as the configuration may be judged elsewhere.
 func (c *Config) CheckFiles() []upstreams.Defect {
@@ -216,7 +189,9 @@ func (c *Config) CheckFiles() []upstreams.Defect {
 	if !c.Dataplane.used() {
 		return list
 	}
-	if _, err := c.Dataplane.flowKey(); err != nil {
+	_, wrong := c.Dataplane.flowKey()
+	_, wrongToo := c.Dataplane.keys()
+	for _, err := range []error{wrong, wrongToo} {
 		if d, ok := errors.AsType[upstreams.Defect](err); ok {
 			list = append(list, d)
 		}
@@ -229,14 +204,6 @@ func (c *Config) CheckFiles() []upstreams.Defect {
 		}
 	}
 	return list
-}
-
-// reason is what is wrong with a file, without its name.
-func reason(err error) string {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err.Error()
-	}
-	return err.Error()
 }
 
 // balance is what the balancer is to do.
@@ -263,15 +230,6 @@ func (c *Config) balance(flowKey []byte) balancer.Plan {
 	return p
 }
 
-// keyOf is the hash key of a service: of the shared secret and its name, so that no
-// service tells anything of another's.
-func keyOf(secret []byte, service string) steering.FlowKey {
-	m := hmac.New(sha256.New, secret)
-	m.Write([]byte("flow hash of " + service))
-	sum := m.Sum(nil)
-	return steering.FlowKey{binary.BigEndian.Uint64(sum), binary.BigEndian.Uint64(sum[8:])}
-}
-
 // dataplane is the balancer on the interfaces of the host.
 type dataplane struct {
 	*balancer.Keeper
@@ -283,6 +241,7 @@ type dataplane struct {
 	listener net.Listener        // for mates; nil without
 	followed string              // the mate that decides; "" decides here
 	copied   steering.PlanNumber // of the mate's tables, at the start
+	pins     *Pins               // nil without keys
 }
 
 // openDataplane puts the balancer on the interfaces, with the plan of the
@@ -346,7 +305,17 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 		}
 		log.Info("balancer attached", "interface", name, "mode", r.Mode())
 	}
-	return nil
+	return p.listen(&c.Dataplane, host.Locator)
+}
+
+// listen begins to take pins from agents.
+func (p *dataplane) listen(c *DataplaneConfig, locator netip.Prefix) error {
+	keys, err := c.keys()
+	if keys == nil || err != nil {
+		return err
+	}
+	p.pins, err = ListenPins(locator, keys, p.Pin)
+	return err
 }
 
 // meet copies the tables of the mate that decides, before the first packet, and opens
@@ -368,7 +337,7 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 	return nil
 }
 
-// run keeps the balancer until ctx ends.
+// run keeps the balancer, serves mates and takes pins until ctx ends.
 func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return p.Run(ctx) })
 	if p.listener != nil {
@@ -376,6 +345,41 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	}
 	if p.followed != "" {
 		group.Go(func() error { p.mates.follow(ctx, p.followed, p.copied); return nil })
+	}
+	if p.pins != nil {
+		group.Go(func() error { return p.pins.Run(ctx) })
+	}
+}
+
+// reload makes the plan of a configuration the balancer's, and the keys in its file
+// those of the agents: nothing of it where the keys cannot be read or the plan cannot be.
+func (p *dataplane) reload(c *Config, now time.Time) error {
+	keys, err := c.Dataplane.keys()
+	if err != nil {
+		return err
+	}
+	if err := p.Apply(c.balance(p.flowKey), now); err != nil {
+		return err
+	}
+	if p.pins != nil {
+		p.pins.SetKeys(keys)
+	}
+	return nil
+}
+
+// Describe implements prometheus.Collector.
+func (p *dataplane) Describe(ch chan<- *prometheus.Desc) {
+	p.Keeper.Describe(ch)
+	if p.pins != nil {
+		p.pins.Describe(ch)
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (p *dataplane) Collect(ch chan<- prometheus.Metric) {
+	p.Keeper.Collect(ch)
+	if p.pins != nil {
+		p.pins.Collect(ch)
 	}
 }
 
@@ -396,6 +400,9 @@ func (p *dataplane) close() error {
 	}
 	if p.listener != nil {
 		_ = p.listener.Close() // a second time, where it was served
+	}
+	if p.pins != nil {
+		_ = p.pins.Close() // likewise
 	}
 	return errors.Join(err, p.balancer.Close())
 }

@@ -399,7 +399,7 @@ func (g *Gateway) reload(ctx context.Context, group *errgroup.Group, restart boo
 		return
 	}
 	if g.dataplane != nil {
-		if err := g.dataplane.Apply(next.balance(g.dataplane.flowKey), time.Now()); err != nil {
+		if err := g.dataplane.reload(&next, time.Now()); err != nil {
 			g.log.Error("configuration not reloaded, going on with the old one", "err", err)
 			return
 		}
