@@ -28,6 +28,8 @@ type kept struct {
 	stop   func()
 	plan   []balancer.PlannedBackend
 	flows  []*liveFlow
+
+	endpoints []*segment.Endpoint // of the backends
 }
 
 // liveFlow is a connection that goes on, and who answered it at first.
@@ -63,6 +65,7 @@ func (k *kept) endpoint(i int) {
 	k.must(e.SetTarget(segment.Host, segment.Target{Level: segment.Normal}))
 	k.must(e.SetVIPs(segment.Host, []netip.Addr{netip.MustParseAddr(vipAddress6), netip.MustParseAddr(vipAddress4)}))
 	k.must(e.Join(r, "eth0"))
+	k.endpoints = append(k.endpoints, e)
 	k.t.Cleanup(func() {
 		if err := e.Leave(r, "eth0"); err != nil {
 			k.t.Error(err)
