@@ -40,6 +40,7 @@ type agent struct {
 	endpoint *segment.Endpoint
 	on       map[string]*attached // by interface
 	trouble  string               // that was said last
+	pinner   *Pinner              // nil without keys
 
 	containers map[uint16]container // by target, as they were set
 }
@@ -61,6 +62,7 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 	reg.MustRegister(a.endpoint)
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.loop(inner, opt) })
+	a.tell(inner, group, reg)
 	err := group.Wait()
 	if err == nil {
 		err = a.remove()
@@ -96,6 +98,9 @@ func (a *agent) open() error {
 		return err
 	}
 	if err := a.fill(); err != nil {
+		return err
+	}
+	if a.pinner, err = a.config.pinner(a.domain.Locator); err != nil {
 		return err
 	}
 	trouble := append(a.bind(), a.contain()...)
@@ -258,6 +263,9 @@ func (a *agent) close() error {
 	var err error
 	for _, on := range a.on {
 		err = errors.Join(err, on.root.Close())
+	}
+	if a.pinner != nil {
+		_ = a.pinner.Close() // a second time, where it ran
 	}
 	if a.endpoint != nil {
 		err = errors.Join(err, a.endpoint.Close())

@@ -18,6 +18,7 @@ type Config struct {
 	Interfaces []string `yaml:"interfaces"` // where encapsulated packets come in
 	Locator    string   `yaml:"locator"`    // /64 of this host's SIDs; auto is the one that the host has in the block
 	SRBlock    string   `yaml:"sr_block"`   // that all locators are in
+	KeyFile    string   `yaml:"key_file"`   // shared with gateways; "" tells them of no flows
 	VIPs       []string `yaml:"vips"`       // whose flows end here
 	Bind       *bool    `yaml:"bind"`       // have the VIPs on loopback while the agent runs
 	Pins       string   `yaml:"pins"`       // directory on a BPF file system
