@@ -110,6 +110,9 @@ func (d *defects) dataplane(c *Config) {
 	if !filepath.IsAbs(p.Pins) {
 		d.add("dataplane.pins", p.Pins, "not an absolute path", "a directory such as "+root.DefaultPins)
 	}
+	if p.Follow != "" && p.Follow == p.TablesListen {
+		d.add("dataplane.follow", p.Follow, "this gateway itself", "another gateway of the site, or nothing where this one decides")
+	}
 	for key, text := range map[string]string{"dataplane.tables_listen": p.TablesListen, "dataplane.follow": p.Follow} {
 		if a, err := netip.ParseAddrPort(text); text != "" && (err != nil || a.Port() == 0) {
 			d.add(key, text, "not an address and port", `one such as "[2001:db8:5e:1::1]:5206"`)
@@ -304,6 +307,9 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 			return err
 		}
 		log.Info("balancer attached", "interface", name, "mode", r.Mode())
+	}
+	if err := p.balancer.RemoveOthers(); err != nil {
+		return err
 	}
 	return p.listen(&c.Dataplane, host.Locator)
 }

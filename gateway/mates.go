@@ -36,19 +36,26 @@ const (
 	firstWait   = 3 * time.Second  // of a gateway that starts, for its first copy
 	retryEvery  = time.Second
 	tablesLimit = 512 << 20 // bytes of a copy: 256 services are 270 MB
+	mostCopies  = 4         // that are made at once
 )
 
 // mates is the part of a gateway that speaks with its mates.
 type mates struct {
 	keeper *balancer.Keeper
-	key    []byte // of the MACs
+	client *http.Client
+	key    []byte        // of the MACs
+	busy   chan struct{} // as many as are answered at once
 	log    *slog.Logger
 }
 
 func newMates(k *balancer.Keeper, flowKey []byte, log *slog.Logger) *mates {
 	m := hmac.New(sha256.New, flowKey)
 	m.Write([]byte("tables of mates"))
-	return &mates{keeper: k, key: m.Sum(nil), log: log}
+	client := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true}, // and no proxy
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return &mates{keeper: k, client: client, key: m.Sum(nil), busy: make(chan struct{}, mostCopies), log: log}
 }
 
 // mac proves parts to somebody with the same key.
@@ -97,10 +104,16 @@ func (m *mates) tables(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	select {
+	case m.busy <- struct{}{}:
+		defer func() { <-m.busy }()
+	default:
+		http.Error(w, "too many ask at once", http.StatusServiceUnavailable)
+		return
+	}
 	c, err := m.keeper.Copy()
 	if err != nil {
-		m.log.Error("tables not copied", "err", err)
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	body, err := json.Marshal(c)
@@ -123,7 +136,7 @@ func (m *mates) fetch(ctx context.Context, mate string, after steering.PlanNumbe
 		return c, false, err
 	}
 	r.Header.Set(macHeader, m.mac("ask", nonce, after.String()))
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := m.client.Do(r)
 	if err != nil {
 		return c, false, err
 	}
@@ -150,16 +163,20 @@ func (m *mates) fetch(ctx context.Context, mate string, after steering.PlanNumbe
 func (m *mates) follow(ctx context.Context, mate string, after steering.PlanNumber) {
 	away := false
 	for ctx.Err() == nil {
+		began := time.Now()
 		number, err := m.copyOnce(ctx, mate, after)
-		if err == nil {
+		if err == nil && (number != after || time.Since(began) > retryEvery) {
 			if away {
 				m.log.Info("the mate that decides is back", "mate", mate)
 			}
 			after, away = number, false
 			continue
 		}
+		if err == nil {
+			err = errors.New("it answers that there is nothing new, and does not wait for it")
+		}
 		if ctx.Err() == nil && !away {
-			m.log.Warn("the mate that decides is away, tables stay as they are", "mate", mate, "err", err)
+			m.log.Warn("no tables of the mate that decides, they stay as they are", "mate", mate, "err", err)
 		}
 		away = true
 		select {

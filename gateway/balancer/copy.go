@@ -1,8 +1,10 @@
 package balancer
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/razor-steering/razor/steering"
@@ -38,10 +40,19 @@ func (k *Keeper) Number() (steering.PlanNumber, <-chan struct{}) {
 	return k.number, k.news
 }
 
-// Copy is the tables as they are.
+// ErrNoTables is that a service has no slot with a backend, as at a start: mates are
+// better off with what they have.
+var ErrNoTables = errors.New("not all services have a table yet")
+
+// Copy is the tables as they are. The error may be [ErrNoTables].
 func (k *Keeper) Copy() (Copy, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	for _, s := range k.plan.Services {
+		if !k.services[s.Name].serves && slices.ContainsFunc(s.Backends, func(b PlannedBackend) bool { return b.State == Active && b.Weight > 0 }) {
+			return Copy{}, ErrNoTables
+		}
+	}
 	c := Copy{Plan: k.number}
 	sids := map[uint16]netip.Addr{}
 	for sid, r := range k.backends {
@@ -69,8 +80,9 @@ func (k *Keeper) Follow() {
 	k.follows = true
 }
 
-// Adopt makes the tables those of a mate's copy, with the services that both have. An
-// older copy than the one before is refused.
+// Adopt makes the tables those of a mate's copy, with the services that both have and
+// that the copy does not leave without a backend. An older copy of the same process than
+// the one before is refused.
 func (k *Keeper) Adopt(c Copy, now time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -93,16 +105,47 @@ func (k *Keeper) Adopt(c Copy, now time.Time) error {
 		if err := table.Renumber(here); err != nil {
 			return fmt.Errorf("table of service %s: %w", s.Name, err)
 		}
+		if own.serves && *table.Assignment() == (steering.Assignment{}) {
+			continue
+		}
 		tables[own] = table
 	}
-	if err := k.adopted.Advance(c.Plan); err != nil {
-		return err
+	// A decider that started again has another term, and its clock may be behind: what
+	// it says now is fresh all the same, as who asked made sure.
+	again := c.Plan.Term != k.adopted.Term
+	if !again && c.Plan.Compare(k.adopted) <= 0 {
+		return fmt.Errorf("plan %v is not after plan %v", c.Plan, k.adopted)
 	}
 	for own, table := range tables {
-		k.store(own, own.table.Become(nil, table, now))
+		if err := k.adoptTable(own, table, again && k.adopted.Term != 0, now); err != nil {
+			return err
+		}
 	}
+	k.adopted = c.Plan
 	k.release(now)
 	k.follow()
+	k.next()
+	return nil
+}
+
+// adoptTable makes a service's table a copy, but for who is dead here. What a decider
+// that started again does not know any more is kept: who had the flows before.
+func (k *Keeper) adoptTable(own *kept, table *steering.Table, again bool, now time.Time) error {
+	if again {
+		stores, err := own.table.Apply(nil, table.Assignment(), own.dead, now)
+		if err != nil {
+			return err
+		}
+		k.store(own, stores)
+	} else {
+		k.store(own, own.table.Become(nil, table, now))
+		stores, err := own.table.Apply(nil, own.table.Assignment(), own.dead, now)
+		if err != nil {
+			return err
+		}
+		k.store(own, stores)
+	}
+	own.settle()
 	return nil
 }
 

@@ -1,7 +1,9 @@
 package balancer
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,9 +35,12 @@ func TestAdopt(t *testing.T) {
 	late := service("web", Active, Active, Active)
 	late.Backends[0], late.Backends[2] = late.Backends[2], late.Backends[0] // other indices
 	mate.Follow()
+	if _, err := mate.Copy(); err != nil {
+		t.Error("a mate without services: ", err)
+	}
 	apply(t, mate, late)
-	if mate.owners("web") == decider.owners("web") {
-		t.Fatal("the tables are the same before")
+	if o := mate.owners("web"); o == decider.owners("web") || !o[0][0].IsValid() {
+		t.Fatal("a mate that has heard of nobody has no table of its own, or the same one")
 	}
 	first, err := decider.Copy()
 	if err != nil {
@@ -71,16 +76,63 @@ func TestAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := mate.Adopt(second, time.Now()); err != nil || mate.owners("web") != decider.owners("web") {
+	if err := mate.Adopt(second, time.Now()); err != nil {
 		t.Errorf("second copy: %v", err)
 	}
 	if err := mate.Adopt(first, time.Now()); err == nil || !strings.Contains(err.Error(), "is not after plan") {
 		t.Errorf("an old copy: %v", err)
 	}
+	// Who is dead here stays so, whatever the decider has.
+	if o := mate.owners("web"); slices.ContainsFunc(o[:], func(o [2]netip.Addr) bool { return o[0] == netip.MustParseAddr("2001:db8:5e:3:5201::") }) {
+		t.Error("a dead backend came back with a copy")
+	}
 	second.Plan.Sequence++
 	second.Services[0].Table = second.Services[0].Table[:100]
 	second.Services[1].Table = second.Services[1].Table[:100]
-	if err := mate.Adopt(second, time.Now()); err == nil || mate.owners("web") != decider.owners("web") {
+	before = mate.owners("web")
+	if err := mate.Adopt(second, time.Now()); err == nil || mate.owners("web") != before {
 		t.Errorf("a copy that is cut off: %v", err)
+	}
+}
+
+// A decider that starts from nothing, with a clock that is behind, has nothing to say
+// until it has tables; what its mates know of the past stays.
+func TestDeciderStartsAgain(t *testing.T) {
+	t.Parallel()
+	needsRoot(t)
+	a, decider := process(t, "", 1)
+	b, mate := process(t, "", 1)
+	c, again := process(t, "", 1)
+	t.Cleanup(func() { _, _, _ = a.Close(), b.Close(), c.Close() })
+	apply(t, decider, service("web", Active, Active))
+	mate.Follow()
+	apply(t, mate, service("web", Active, Active))
+	copied := func(from *Keeper) {
+		t.Helper()
+		c, err := from.Copy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := mate.Adopt(c, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied(decider)
+	before := mate.owners("web")
+
+	if err := again.Apply(Plan{Services: []PlannedService{service("web", Active)}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Copy(); !errors.Is(err, ErrNoTables) {
+		t.Errorf("a decider without tables: %v", err)
+	}
+	again.number.Term = 1 // long ago
+	apply(t, again, service("web", Active))
+	copied(again)
+	b1, b2 := netip.MustParseAddr("2001:db8:5e:1:5201::"), netip.MustParseAddr("2001:db8:5e:2:5201::")
+	for slot, o := range mate.owners("web") {
+		if o[0] != b1 || before[slot][0] == b2 && o[1] != b2 {
+			t.Fatalf("slot %d: %v after %v", slot, o, before[slot])
+		}
 	}
 }

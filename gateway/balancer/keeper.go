@@ -77,7 +77,12 @@ type kept struct {
 	marked  map[uint32]bool // slots that may have pins
 	hashed  Service         // as it hashes
 	members map[uint16]bool // backends that may own flows
+	dead    []uint16        // backends that the plan calls dead
+	serves  bool            // some slot has a backend
 }
+
+// settle notes whether the table serves anybody.
+func (s *kept) settle() { s.serves = *s.table.Assignment() != (steering.Assignment{}) }
 
 // reached is a backend that some table has.
 type reached struct {
@@ -196,6 +201,11 @@ func (k *Keeper) check(p Plan) error {
 			if other, ok := vips[v]; ok {
 				return fmt.Errorf("service %s: vip %s is of service %s", s.Name, v, other)
 			}
+			for other := range vips {
+				if v.nested(other) {
+					return fmt.Errorf("service %s: vip %s is nested with %s, which prefixes must not be", s.Name, v, other)
+				}
+			}
 			vips[v] = s.Name
 		}
 		sids := map[netip.Addr]string{}
@@ -298,6 +308,7 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 		}
 		planned[index] = true
 	}
+	to.dead = slices.Clone(dead) // which keep their indices, being in the plan
 	for _, index := range to.table.Backends() {
 		if !planned[index] && !k.follows {
 			dead = append(dead, index)
@@ -316,6 +327,7 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 	}
 	to.hashed, to.members = s.Service, planned
 	k.store(to, stores)
+	to.settle()
 	return nil
 }
 
@@ -408,11 +420,14 @@ func (k *Keeper) hopsChanged(changes []HopChange) {
 			k.log.Error("next hop not set", "backend", r.name, "sid", c.Address, "err", err)
 		}
 	}
-	if !joined || k.follows {
+	if !joined {
 		return
 	}
 	defer k.next()
 	for _, s := range k.plan.Services {
+		if k.follows && k.services[s.Name].serves {
+			continue // its table is the mate's to change
+		}
 		if err := k.applyService(k.services[s.Name], s, time.Now()); err != nil {
 			k.log.Error("backends do not join", "service", s.Name, "err", err)
 		}
@@ -442,13 +457,19 @@ func (k *Keeper) Servable(p netip.Prefix) (bool, string) {
 // unserved is why a service takes no new flows, "" if it does.
 func (k *Keeper) unserved(s PlannedService) string {
 	why := "no active backend"
+	if s := k.services[s.Name]; !s.serves {
+		why = "no slot has a backend"
+	}
 	for _, b := range s.Backends {
 		if b.State != Active || b.Weight == 0 {
 			continue
 		}
 		r := k.backends[b.SID]
-		if r.hop.Index != 0 {
+		if r.hop.Index != 0 && k.services[s.Name].serves {
 			return ""
+		}
+		if r.hop.Index != 0 {
+			continue
 		}
 		why = fmt.Sprintf("backend %s: %s", b.Name, cmp.Or(r.why, "no way to it"))
 	}

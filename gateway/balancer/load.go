@@ -170,15 +170,7 @@ func (b *Balancer) Join(r *root.Root, device string) error {
 	if err := spec.LoadAndAssign(o, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {
 		return fmt.Errorf("balancer on %s: %w", device, explained(err))
 	}
-	err := errors.Join(o.link(), r.Put(root.Balancer, o.Balancer))
-	if err == nil && b.dir != "" {
-		// The steps live as long as their map is pinned or open somewhere.
-		pin := filepath.Join(b.dir, "steps-"+root.PinName(device))
-		if err = os.Remove(pin); err == nil || errors.Is(err, fs.ErrNotExist) {
-			err = o.Steps.Pin(pin)
-		}
-	}
-	if err != nil {
+	if err := errors.Join(o.link(), b.put(r, device, o)); err != nil {
 		return fmt.Errorf("balancer on %s: %w", device, errors.Join(err, o.Close()))
 	}
 	if was := b.joined[device]; was != nil {
@@ -186,6 +178,42 @@ func (b *Balancer) Join(r *root.Root, device string) error {
 	}
 	b.joined[device] = o
 	return nil
+}
+
+// put pins the steps of a program and puts it on the interface. The kernel empties the
+// map of the steps when it is neither open nor pinned: it is pinned before the program
+// sees a packet, and the one before goes afterwards.
+func (b *Balancer) put(r *root.Root, device string, o *bpfObjects) error {
+	if b.dir == "" {
+		return r.Put(root.Balancer, o.Balancer)
+	}
+	pin := filepath.Join(b.dir, "steps-"+root.PinName(device))
+	next := pin + "-next"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := o.Steps.Pin(next); err != nil {
+		return err
+	}
+	if err := r.Put(root.Balancer, o.Balancer); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return os.Rename(next, pin)
+}
+
+// RemoveOthers removes the pins of balancers with other maps, of another number of
+// services or another version, once this one is on all interfaces.
+func (b *Balancer) RemoveOthers() error {
+	if b.dir == "" {
+		return nil
+	}
+	others, err := filepath.Glob(filepath.Join(filepath.Dir(b.dir), "balancer-*"))
+	for _, dir := range others {
+		if dir != b.dir {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	return err
 }
 
 // shared are the maps of all programs, by name.

@@ -35,6 +35,7 @@ func (k *Keeper) restore(now time.Time) error {
 		}
 		s.table, s.marked = table, markedSlots(table)
 		k.store(s, fixes)
+		s.settle()
 		k.services[name], byNumber[number] = s, s
 	}
 	for key, v := range k.balancer.keys {

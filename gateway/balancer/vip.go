@@ -150,6 +150,12 @@ func (v VIP) check() error {
 	return nil
 }
 
+// nested tells whether two VIPs are prefixes of which one contains the other: only the
+// longest that an address is in is looked at.
+func (v VIP) nested(other VIP) bool {
+	return !v.Prefix.IsSingleIP() && !other.Prefix.IsSingleIP() && v.Prefix != other.Prefix && v.Prefix.Overlaps(other.Prefix)
+}
+
 // lookups are the kinds that the program has to make for a VIP beside the exact one.
 func (v VIP) lookups() (l uint32) {
 	if v.Port == 0 && v.Protocol != 0 {
