@@ -50,12 +50,11 @@ http { access_log off; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastc
   server { listen [::]:80 ipv6only=on; listen 80; root %[1]s; } }
 `, b.Dir), 0o644))
 		b.Start("nginx", "-c", conf, "-p", b.Dir)
-		b.Sysctl("net.ipv6.ip_nonlocal_bind", "1") // the VIPs are routes, not addresses
+		b.Sysctl("net.ipv6.ip_nonlocal_bind", "1")               // the VIPs are routes, not addresses
 		for _, vip := range []string{vipAddress6, vipAddress4} { // else it answers UDP from another address
 			b.Start("iperf3", "-s", "-p", "5201", "-B", vip)
 		}
 	}
-	data = nil
 	k.hashed()
 	for _, vip := range []string{"[" + vipAddress6 + "]", vipAddress4} {
 		k.lab.Eventually("nginx", func() bool {
