@@ -81,11 +81,13 @@ func (h *hosts) process(node *netlab.Node, role, example string) *announcer {
 		h.t.Fatal(err)
 	}
 	a := &announcer{tb: h.t, node: node, config: filepath.Join(node.Dir, example)}
-	key, pins := filepath.Join(node.Dir, "flow.key"), "pins: "+filepath.Join(h.pins, node.Name)
+	key, keys := filepath.Join(node.Dir, "flow.key"), filepath.Join(node.Dir, "dataplane.keys")
+	pins := "pins: " + filepath.Join(h.pins, node.Name)
 	for file, text := range map[string]string{
-		key: strings.Repeat("5e", 16),
+		key:  strings.Repeat("5e", 16),
+		keys: "1: " + strings.Repeat("a5", 32),
 		a.config: strings.NewReplacer(append(h.edit[node.Name],
-			"/etc/razor/flow.key", key, "dataplane:\n", "dataplane:\n    "+pins+"\n", "agent:\n", "agent:\n  "+pins+"\n",
+			"/etc/razor/flow.key", key, "/etc/razor/dataplane.keys", keys, "dataplane:\n", "dataplane:\n    "+pins+"\n", "agent:\n", "agent:\n  "+pins+"\n",
 			"gateway:\n", "gateway:\n  drain: {converge: 100ms, settle: 100ms}\n  state_dir: "+a.stateDir()+"\n",
 		)...).Replace(string(text)),
 	} {

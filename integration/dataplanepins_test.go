@@ -8,7 +8,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -342,4 +345,43 @@ func TestFloodMakesNoPins(t *testing.T) {
 	if got := p.metric("razor_agent_pins_told_total", ""); got != flows {
 		t.Errorf("agents told of %v flows, want %d", got, flows)
 	}
+}
+
+// The processes of users: a backend drains, and its agent has the gateway pin its flows.
+func TestPinsOfProcesses(t *testing.T) {
+	t.Parallel()
+	h := newHosts(t, func(*hosts) {})
+	h.await()
+	h.begin(40, "web1", "web2")
+	text, err := os.ReadFile(h.gateway.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const web1 = `locator: "2001:db8:5e:2::/64"`
+	if err := os.WriteFile(h.gateway.config, []byte(strings.Replace(string(text), web1, web1+", state: draining", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.gateway.Signal(syscall.SIGHUP)
+	h.gateway.untilLog("configuration reloaded")
+	h.goOn("a backend drains")
+	old := 0
+	for _, f := range h.flows {
+		if f.by == "web1\n" {
+			old++
+		}
+	}
+	pinned := fmt.Sprintf(`razor_gateway_pins_told_total{result="pinned"} %d`+"\n", old)
+	h.lab.Eventually("its flows are pinned", func() bool { return strings.Contains(h.gateway.metrics(), pinned) })
+	if told := fmt.Sprintf("razor_agent_pins_told_total %d\n", old); !strings.Contains(get(h.agents[0], "/metrics"), told) {
+		t.Errorf("the agent's metrics are without %q", told)
+	}
+	h.gateway.Kill()
+	h.goOn("the gateway was killed")
+	h.gateway.start()
+	h.gateway.awaitUp(1)
+	h.goOn("the gateway runs again")
+	if got, want := h.gateway.metrics(), fmt.Sprintf("razor_gateway_pins %d\n", old); !strings.Contains(got, want) {
+		t.Errorf("the gateway's metrics are without %q", want)
+	}
+	h.stop()
 }
