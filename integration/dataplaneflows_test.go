@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -145,7 +146,7 @@ func (k *kept) keep() {
 // apply makes the plan of the moment the balancer's.
 func (k *kept) apply() {
 	k.t.Helper()
-	s := balancer.PlannedService{Service: balancer.Service{Name: "web", Key: serviceKey}, Backends: k.plan}
+	s := balancer.PlannedService{Service: balancer.Service{Name: "web", Key: serviceKey}, Backends: slices.Clone(k.plan)}
 	for _, a := range []string{vipAddress6 + "/128", vipAddress4 + "/32"} {
 		s.VIPs = append(s.VIPs, balancer.VIP{Prefix: netip.MustParsePrefix(a), Port: 443, Protocol: unix.IPPROTO_TCP})
 	}

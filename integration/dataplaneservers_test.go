@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 // the fragments of its datagrams.
 func (k *kept) hashed() {
 	k.t.Helper()
-	s := balancer.PlannedService{Service: balancer.Service{Name: "hashed", Key: serviceKey, Fragments: true}, Backends: k.plan}
+	s := balancer.PlannedService{Service: balancer.Service{Name: "hashed", Key: serviceKey, Fragments: true}, Backends: slices.Clone(k.plan)}
 	for _, a := range []string{vipAddress6 + "/128", vipAddress4 + "/32"} {
 		for _, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			s.VIPs = append(s.VIPs, balancer.VIP{Prefix: netip.MustParsePrefix(a), Protocol: protocol})

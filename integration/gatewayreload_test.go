@@ -371,7 +371,7 @@ func TestGatewaysOnOneHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		changed := strings.NewReplacer(edit...).Replace(string(text)) + "http: {gateway: \"[::1]:8056\"}\n"
+		changed := strings.NewReplacer(edit...).Replace(string(text)) + "http: {gateway: \"[::1]:8066\"}\n"
 		if err := os.WriteFile(g.config, []byte(changed), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -72,7 +72,9 @@ func (e *Embedded) before(c *server.Peer, cmd string, args ...string) bool {
 	e.inside[c] = true
 	e.mu.Unlock()
 
-	e.store.Server().Dispatch(c, append([]string{cmd}, args...))
+	if s := e.store.Server(); s != nil { // nil while it is closed
+		s.Dispatch(c, append([]string{cmd}, args...))
+	}
 
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -84,7 +84,7 @@ func TestBadBodies(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Message{Type: tt.kind, Body: tt.body}.AppendPins(pins[:1])
+			got, err := Message{Type: tt.kind, Body: tt.body}.AppendPins(pins[:1:1])
 			if tt.ok && (err != nil || len(got) != 3) {
 				t.Errorf("%d pins, %v", len(got), err)
 			}
