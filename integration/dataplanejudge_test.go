@@ -197,7 +197,7 @@ func TestWiresharkReadsTheLab(t *testing.T) {
 	k.check("a backend drains", "")
 	k.plan[0].State = balancer.Active
 	k.apply()
-	k.check("at the end", "")
+	k.check(atTheEnd, "")
 	var frames []tshark.Frame
 	encapsulated := 0
 	for i, c := range captures {

@@ -65,6 +65,7 @@ func TestFlowsMoveBetweenGateways(t *testing.T) {
 	k.check("all at the second", "")
 	k.shared(one)
 	k.check("all at the first", "")
+	k.check(atTheEnd, "")
 	if c := mate.counts(); c["no_backend"]+c["no_neighbour"]+c["malformed"]+c["stray"] != 0 {
 		t.Error(c)
 	}
