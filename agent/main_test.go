@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -20,29 +18,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // default routes name. It returns a directory on a BPF file system.
 //
 //	this host  eth0 ── peer  (the same namespace)
-func newHost(t *testing.T) (pins string) {
+func newHost(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-			t.Fatal("required here: root, for network namespaces and BPF")
-		}
-		t.Skip("needs root, for network namespaces and BPF")
-	}
-	runtime.LockOSThread() // and the thread ends with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ns.Close() })
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	testhost.Enter(t)
+	pins := testhost.BPFFS(t)
 	for _, line := range []string{
 		"ip link set lo up",
 		"ip link add eth0 mtu 1644 type veth peer name peer",
@@ -59,7 +38,7 @@ func newHost(t *testing.T) (pins string) {
 	}
 	set(t, "eth0", "rp_filter", "0")
 	set(t, "all", "rp_filter", "0")
-	return filepath.Join(dir, "razor")
+	return pins
 }
 
 // run runs a command of an operator on the host.

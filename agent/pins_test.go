@@ -5,17 +5,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/razor-steering/razor/agent/segment"
+	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/steering/wire"
 )
 
@@ -28,18 +26,7 @@ type gatewayListener struct {
 // pinnerHost makes the test's thread a host of its own, of which all locators are.
 func pinnerHost(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-			t.Fatal("required here: root, for network namespaces")
-		}
-		t.Skip("needs root, for network namespaces")
-	}
-	runtime.LockOSThread() // and the thread ends with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ns.Close() })
+	testhost.Enter(t)
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
 		err = netlink.LinkSetUp(lo)

@@ -8,15 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/steering/wire"
 )
 
@@ -24,34 +23,15 @@ import (
 // on a BPF file system.
 func ownHost(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-			t.Fatal("required here: root, for network namespaces and BPF")
-		}
-		t.Skip("needs root, for network namespaces and BPF")
-	}
-	runtime.LockOSThread() // and the thread ends with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ns.Close() })
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	testhost.Enter(t)
+	pins := testhost.BPFFS(t)
 	for _, line := range []string{"ip link set lo up", "ip link add eth0 type veth peer name peer", "ip link set eth0 up"} {
 		words := strings.Fields(line)
 		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", line, err, out)
 		}
 	}
-	return filepath.Join(dir, "razor")
+	return pins
 }
 
 // series are the counters of a collector that are not 0, with the value of their label.

@@ -9,25 +9,20 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/steering"
 )
 
 // aMate is a keeper of a balancer without interfaces, with its part in a site.
 func aMate(t *testing.T, key string, log *slog.Logger) *mates {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-			t.Fatal("not root")
-		}
-		t.Skip("loading a program needs root")
-	}
+	testhost.NeedsRoot(t)
 	b, err := balancer.Load(balancer.Options{Services: 1})
 	if err != nil {
 		t.Fatal(err)

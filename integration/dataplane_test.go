@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/integration/netlab"
+	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/steering"
 )
 
@@ -114,7 +114,7 @@ func (d *dataplane) by(n *netlab.Node, hop6, hop4 string, prefixes ...string) {
 // start puts a balancer on the gateway, which forwards all until it is told more.
 func (d *dataplane) start() {
 	d.t.Helper()
-	d.pins = bpfFS(d.t)
+	d.pins = testhost.BPFFS(d.t)
 	d.load()
 	d.t.Cleanup(func() {
 		if err := d.balancer.Remove(d.root); err != nil {
@@ -140,21 +140,6 @@ func (d *dataplane) unload() {
 	d.t.Helper()
 	d.must(d.balancer.Close())
 	d.must(d.root.Close())
-}
-
-// bpfFS is a directory on a BPF file system of the test's own.
-func bpfFS(tb testing.TB) string {
-	tb.Helper()
-	mounted := tb.TempDir()
-	if err := unix.Mount("bpf", mounted, "bpf", 0, ""); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := unix.Unmount(mounted, 0); err != nil {
-			tb.Error(err)
-		}
-	})
-	return filepath.Join(mounted, "razor")
 }
 
 // openRoot is the root program of an interface of a host.

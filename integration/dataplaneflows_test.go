@@ -19,6 +19,7 @@ import (
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/integration/netlab"
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 // kept is a dataplane whose balancer follows plans, with endpoints on the backends.
@@ -62,7 +63,7 @@ func newKept(t *testing.T, backends int) *kept {
 // endpoint puts the endpoint on a backend.
 func (k *kept) endpoint(i int) {
 	k.t.Helper()
-	r := openRoot(k.t, k.backends[i], "eth0", bpfFS(k.t))
+	r := openRoot(k.t, k.backends[i], "eth0", testhost.BPFFS(k.t))
 	e, err := segment.Load(segment.Options{})
 	k.must(err)
 	k.must(e.SetDomain(segment.Domain{Locator: locator(i + 1), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))

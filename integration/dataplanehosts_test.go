@@ -16,9 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/razor-steering/razor/integration/netlab"
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 // hosts is deploy/dataplane as its README draws it, with the processes of users:
@@ -40,16 +39,8 @@ type hosts struct {
 // newHosts starts all; prepare may set edit, and make further nodes, before.
 func newHosts(t *testing.T, prepare func(*hosts)) *hosts {
 	t.Helper()
-	h := &hosts{front: newFront(t, "cumulus-tor.conf"), pins: t.TempDir()}
+	h := &hosts{front: newFront(t, "cumulus-tor.conf"), pins: testhost.BPFFS(t)}
 	prepare(h)
-	if err := unix.Mount("bpf", h.pins, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(h.pins, 0); err != nil {
-			t.Error(err)
-		}
-	})
 	h.client.Run("ethtool", "-K", "eth0", "tx", "off")
 	for i, name := range []string{"gateway", "web1", "web2"} {
 		node := h.lab.Node(name)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/integration/netlab"
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 // A gateway of plain Linux, which encapsulates, in front of backends:
@@ -108,7 +109,7 @@ func (s *segmentLab) endpoint(n *netlab.Node, locator string) *segment.Endpoint 
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = e.Close() })
-	r := openRoot(s.t, n, "uplink", bpfFS(s.t))
+	r := openRoot(s.t, n, "uplink", testhost.BPFFS(s.t))
 	for _, err := range []error{
 		e.SetDomain(segment.Domain{Locator: netip.MustParsePrefix(locator), Block: netip.MustParsePrefix(segmentBlock)}),
 		e.SetTarget(segment.Host, segment.Target{Level: segment.Normal}),

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/razor-steering/razor/gateway/bpf/root"
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -56,12 +57,7 @@ type host struct {
 // RAZOR_TEST_REQUIRE is set.
 func newHost(tb testing.TB) *host {
 	tb.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-			tb.Fatal("required here: root, for network namespaces and BPF")
-		}
-		tb.Skip("needs root, for network namespaces and BPF")
-	}
+	testhost.NeedsRoot(tb)
 	h := &host{
 		tb: tb, calls: make(chan func()), flows: map[flow]*socket{}, ports: map[uint16]*socket{},
 		mu: &sync.Mutex{}, conns: map[flow]net.Conn{},

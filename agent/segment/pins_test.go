@@ -5,44 +5,22 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"github.com/razor-steering/razor/gateway/bpf/root"
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 // attachable is a host with an interface, and a directory on a BPF file system.
 func attachable(t *testing.T, name string) (*net.Interface, string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-			t.Fatal("required here: root, for network namespaces and BPF")
-		}
-		t.Skip("needs root, for network namespaces and BPF")
-	}
-	runtime.LockOSThread() // and the thread ends with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ns.Close() })
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	testhost.Enter(t)
+	pins := testhost.BPFFS(t)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "peer"}); err != nil {
@@ -52,7 +30,7 @@ func attachable(t *testing.T, name string) (*net.Interface, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return i, filepath.Join(dir, "razor")
+	return i, pins
 }
 
 func loaded(t *testing.T, pins string) *Endpoint {

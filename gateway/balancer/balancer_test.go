@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 const (
@@ -22,18 +23,6 @@ const (
 
 	fin, syn, rst, ack = 1, 2, 4, 16
 )
-
-// needsRoot skips where no program can be loaded, which is an error where it must.
-func needsRoot(tb testing.TB) {
-	tb.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-		tb.Fatal("not root")
-	}
-	tb.Skip("loading a program needs root")
-}
 
 // The world of the tests: services that hash by all and by addresses, VIPs of all
 // kinds, and rows, some with a previous backend and a history, among few backends. In
@@ -102,7 +91,7 @@ func newModel(messy bool) *model {
 // load is the program with the model's world.
 func (m *model) load(tb testing.TB) *Balancer {
 	tb.Helper()
-	needsRoot(tb)
+	testhost.NeedsRoot(tb)
 	b, err := Load(Options{Services: 3})
 	if err != nil {
 		tb.Fatal(err)

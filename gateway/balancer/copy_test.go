@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 // owners are the SIDs that the slots of a service have, current and previous.
@@ -25,7 +27,7 @@ func (k *Keeper) owners(name string) (out [Slots][2]netip.Addr) {
 // A mate has the tables of the one that decides, under indices of its own.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	testhost.NeedsRoot(t)
 	a, decider := process(t, "", 2)
 	b, mate := process(t, "", 2)
 	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
@@ -99,7 +101,7 @@ func TestAdopt(t *testing.T) {
 // until it has tables; what its mates know of the past stays.
 func TestDeciderStartsAgain(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	testhost.NeedsRoot(t)
 	a, decider := process(t, "", 1)
 	b, mate := process(t, "", 1)
 	c, again := process(t, "", 1)

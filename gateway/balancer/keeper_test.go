@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,24 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/steering"
 )
-
-// pins is a directory on a BPF file system of the test's own.
-func pins(t *testing.T) string {
-	t.Helper()
-	needsRoot(t)
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return filepath.Join(dir, "razor")
-}
 
 // process is a balancer with its keeper, as one process has them after another.
 func process(t *testing.T, dir string, services int) (*Balancer, *Keeper) {
@@ -85,7 +69,7 @@ func apply(t *testing.T, k *Keeper, services ...PlannedService) {
 // A backend joins, drains, dies; a process takes over from another; services go.
 func TestKeeper(t *testing.T) {
 	t.Parallel()
-	dir := pins(t)
+	dir := testhost.BPFFS(t)
 	b, k := process(t, dir, 3)
 	if err := k.Apply(Plan{Services: []PlannedService{service("web", Active, Active)}}, time.Now()); err != nil {
 		t.Fatal(err)
@@ -156,7 +140,7 @@ func TestKeeper(t *testing.T) {
 // A plan that cannot be is refused whole.
 func TestKeeperRefuses(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	testhost.NeedsRoot(t)
 	b, k := process(t, "", 2)
 	t.Cleanup(func() { _ = b.Close() })
 	good := service("web", Active)

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/steering"
 )
 
@@ -54,7 +55,7 @@ func (k *Keeper) elsewhere(b *Balancer, n int) (ports []uint16) {
 // idle and where the row says what they say.
 func TestKeeperPins(t *testing.T) {
 	t.Parallel()
-	dir := pins(t)
+	dir := testhost.BPFFS(t)
 	b, k := process(t, dir, 3)
 	web := service("web", Active, Active, Active)
 	apply(t, k, web, service("mail", Active))
@@ -143,7 +144,7 @@ func TestKeeperPins(t *testing.T) {
 // What cannot be pinned is refused.
 func TestKeeperRefusesPins(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	testhost.NeedsRoot(t)
 	b, k := process(t, "", 3)
 	t.Cleanup(func() { _ = b.Close() })
 	prefix := service("prefixes", Active)
@@ -180,7 +181,7 @@ func TestKeeperRefusesPins(t *testing.T) {
 // More pins than there is room for: the map stays full of others, and it is counted.
 func TestKeeperDisplacesPins(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	testhost.NeedsRoot(t)
 	b, k := process(t, "", 1)
 	t.Cleanup(func() { _ = b.Close() })
 	apply(t, k, service("web", Active, Active))

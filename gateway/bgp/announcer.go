@@ -28,7 +28,7 @@ type Announcer struct {
 	metrics  *metrics
 	routes   *routeList
 	peers    map[string]*peer // by name
-	listener listener
+	listener *net.TCPListener
 }
 
 // Identity is who this gateway is to its peers.
@@ -63,13 +63,13 @@ func New(cfg Config, id Identity, command []string, log *slog.Logger, reg promet
 
 // Listen opens the port before Run does, until ctx ends. Who calls waits for Run.
 func (a *Announcer) Listen(ctx context.Context) error {
-	l, err := listen(ctx, a.config.Port)
+	keys, err := a.keys()
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, a.config.Port, keys...)
 	if err != nil {
 		return upstreams.BindDefect("gateway.bgp.port", strconv.Itoa(a.config.Port), err)
-	}
-	if err := a.setKeys(l); err != nil {
-		_ = l.Close()
-		return err
 	}
 	context.AfterFunc(ctx, func() { _ = l.Close() })
 	a.listener = l
@@ -79,7 +79,7 @@ func (a *Announcer) Listen(ctx context.Context) error {
 // Run keeps the sessions until ctx ends. They then end without a word, so that
 // the peers keep the routes for the restart; Shutdown before it says goodbye.
 func (a *Announcer) Run(ctx context.Context) error {
-	if a.listener.TCPListener == nil {
+	if a.listener == nil {
 		if err := a.Listen(ctx); err != nil {
 			return err
 		}
@@ -107,26 +107,25 @@ func (c *Config) CheckListen(ctx context.Context) []upstreams.Defect {
 	return nil
 }
 
-// setKeys tells the listener the passwords of the peers.
-func (a *Announcer) setKeys(l listener) error {
+// keys are the sockets of the peers that have a password.
+func (a *Announcer) keys() ([]socket, error) {
+	var out []socket
 	for _, p := range a.peers {
 		if p.config.Password == "" && p.config.PasswordFile == "" {
 			continue
 		}
 		s, err := p.config.socket(p.address)
-		if err == nil {
-			err = l.setKey(s)
-		}
 		if err != nil {
-			return upstreams.Defect{Key: "gateway.bgp.peers", Member: p.config.Name, Reason: err.Error(), Want: "a password that the kernel takes"}
+			return nil, upstreams.Defect{Key: "gateway.bgp.peers", Member: p.config.Name, Reason: err.Error(), Want: "a password that the kernel takes"}
 		}
+		out = append(out, s)
 	}
-	return nil
+	return out, nil
 }
 
 // answer gives every call to the peer that it comes from. Nobody else has an
 // answer.
-func (a *Announcer) answer(ctx context.Context, l listener) error {
+func (a *Announcer) answer(ctx context.Context, l *net.TCPListener) error {
 	for {
 		conn, err := l.AcceptTCP()
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {

@@ -111,13 +111,16 @@ func (s socket) setKey(fd int) error {
 	return os.NewSyscallError("setsockopt TCP_MD5SIG", err)
 }
 
-// A listener takes the calls of all peers.
-type listener struct{ *net.TCPListener }
-
-// listen opens the port, for IPv6 and IPv4.
-func listen(ctx context.Context, port int) (listener, error) {
+// listen opens the port, for IPv6 and IPv4, with the keys of those that have one: they
+// are there before the first call is.
+func listen(ctx context.Context, port int, keys ...socket) (*net.TCPListener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return onSocket(c, func(fd int) error {
+			for _, s := range keys {
+				if err := s.setKey(fd); err != nil {
+					return err
+				}
+			}
 			// The answer to a call comes before it is known who called: whoever
 			// demands a hop limit of 255 has to get it.
 			return errors.Join(
@@ -128,16 +131,7 @@ func listen(ctx context.Context, port int) (listener, error) {
 	config.SetMultipathTCP(false) // which has no TCP MD5
 	l, err := config.Listen(ctx, "tcp", net.JoinHostPort("::", fmt.Sprint(port)))
 	if err != nil {
-		return listener{}, err
+		return nil, err
 	}
-	return listener{l.(*net.TCPListener)}, nil
-}
-
-// setKey tells the listener the key of a peer; none when empty.
-func (l listener) setKey(s socket) error {
-	c, err := l.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return onSocket(c, s.setKey)
+	return l.(*net.TCPListener), nil
 }

@@ -1,25 +1,15 @@
 package harness
 
 import (
-	"os"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
-)
 
-func needsRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-		t.Fatal("not root")
-	}
-	t.Skip("loading a program needs root")
-}
+	"github.com/razor-steering/razor/integration/testhost"
+)
 
 // verdicts is what becomes of some packets; the program is run twice, as frames are made
 // anew after what it did to the last one.
@@ -44,7 +34,7 @@ func verdicts(t *testing.T, s *Subject, traffic Traffic, packets int) [8]uint64 
 
 func TestTheHarnessAlonePassesAll(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	testhost.NeedsRoot(t)
 	got := verdicts(t, nil, Traffic{Frame: make([]byte, Headers)}, 1000)
 	if got[Pass] < 2000 || got[Drop]+got[TX]+got[0] != 0 {
 		t.Error(got)
@@ -54,7 +44,7 @@ func TestTheHarnessAlonePassesAll(t *testing.T) {
 // A program sees all flows alike often, and frames as they were before it changed them.
 func TestEveryPacketIsFromAnotherFlow(t *testing.T) {
 	t.Parallel()
-	needsRoot(t)
+	testhost.NeedsRoot(t)
 	const address, port = 30, 41
 	spec, err := loadBpf()
 	if err != nil {

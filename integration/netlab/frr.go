@@ -103,8 +103,11 @@ func (f *FRR) start(daemon string) {
 		"-f", "/dev/null", "-i", f.file(daemon + ".pid"), "-z", f.file("zserv.api"),
 		"--vty_socket", f.dir, "-P", "0", "--log", "stdout",
 	}
-	if daemon == "bfdd" {
+	switch daemon {
+	case "bfdd":
 		args = append(args, "--bfdctl", f.file("bfdd.sock"))
+	case "zebra": // else an IPv6 route is deleted, and added again, at each change
+		args = append(args, "--v6-rr-semantics")
 	}
 	p := f.node.start(daemon, program(tb, daemon, "frr"), args...)
 	f.running[daemon] = p

@@ -3,16 +3,15 @@ package root
 import (
 	"net"
 	"os"
-	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 const (
@@ -20,34 +19,6 @@ const (
 	pass = 2
 	tx   = 3
 )
-
-// host makes the test's thread a host of its own with a BPF file system, and returns
-// where that is.
-func host(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-			t.Fatal("not root")
-		}
-		t.Skip("attaching a program needs root")
-	}
-	runtime.LockOSThread() // and the thread ends with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = ns.Close()
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return filepath.Join(dir, "razor")
-}
 
 // device makes an interface.
 func device(t *testing.T, name string) *net.Interface {
@@ -127,7 +98,8 @@ func must(t *testing.T, err error) {
 // Programs come and go in any order; the first slot that is filled goes first.
 func TestSlots(t *testing.T) {
 	t.Parallel()
-	dir := host(t)
+	testhost.Enter(t)
+	dir := testhost.BPFFS(t)
 	i := device(t, "eth0")
 	a := open(t, dir, i)
 	if a.Mode() != "native" {
@@ -159,7 +131,8 @@ func TestSlots(t *testing.T) {
 // The name of a VLAN has a dot in it.
 func TestDot(t *testing.T) {
 	t.Parallel()
-	dir := host(t)
+	testhost.Enter(t)
+	dir := testhost.BPFFS(t)
 	i := device(t, "eth0.7")
 	r := open(t, dir, i)
 	must(t, r.Put(DNS, fixed(t, drop)))
@@ -173,7 +146,8 @@ func TestDot(t *testing.T) {
 // One that comes while the last one leaves is on the interface all the same.
 func TestLeaveBetweenOpenAndPut(t *testing.T) {
 	t.Parallel()
-	dir := host(t)
+	testhost.Enter(t)
+	dir := testhost.BPFFS(t)
 	i := device(t, "eth0")
 	a, b := open(t, dir, i), open(t, dir, i)
 	must(t, a.Put(Endpoint, fixed(t, drop)))
@@ -188,7 +162,8 @@ func TestLeaveBetweenOpenAndPut(t *testing.T) {
 // An interface that is made anew gets the programs when a process opens it.
 func TestNewInterface(t *testing.T) {
 	t.Parallel()
-	dir := host(t)
+	testhost.Enter(t)
+	dir := testhost.BPFFS(t)
 	i := device(t, "eth0")
 	a := open(t, dir, i)
 	must(t, a.Put(Balancer, fixed(t, tx)))
@@ -204,7 +179,8 @@ func TestNewInterface(t *testing.T) {
 // What is not ours stays: another program on the interface is an error that says so.
 func TestOccupied(t *testing.T) {
 	t.Parallel()
-	dir := host(t)
+	testhost.Enter(t)
+	dir := testhost.BPFFS(t)
 	i := device(t, "eth0")
 	l, err := link.AttachXDP(link.XDPOptions{Program: fixed(t, pass), Interface: i.Index})
 	must(t, err)
