@@ -66,19 +66,6 @@ static __always_inline void tell(const struct packet *outer, const struct outer 
 	bpf_map_update_elem(&told, c, &now, BPF_ANY);
 }
 
-/* parse_inner reads the packet inside, which has to fit into the outer one. */
-static __always_inline enum parsed parse_inner(struct packet *inner, const struct packet *outer,
-					       const struct outer *o, void *data, void *end)
-{
-	__u32 room = outer->l3 + outer->length - o->inner;
-
-	if (o->inner > outer->l3 + outer->length)
-		return MALFORMED;
-	inner->l3 = o->inner;
-	return o->next == IPPROTO_IPV6 ? parse_ipv6(NULL, inner, data, end, room) :
-					 parse_ipv4(NULL, inner, data, end, room);
-}
-
 /* is_vip tells whether a packet is to a VIP of a target. An address of IPv4 in a packet
  * of IPv6 is none: no host may send that.
  */

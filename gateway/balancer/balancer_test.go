@@ -114,6 +114,8 @@ func (m *model) load(tb testing.TB) *Balancer {
 	for i, backend := range m.backends {
 		must(b.SetBackend(int(i), backend))
 	}
+	must(b.SetSites(m.sites))
+	must(b.SetMissBudget(1 << 40))
 	for at, row := range m.rows {
 		b.SetRow(int(at[0]), int(at[1]), row)
 	}

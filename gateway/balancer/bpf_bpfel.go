@@ -26,6 +26,18 @@ type bpfBackend struct {
 	Spare uint32
 }
 
+type bpfBudget struct {
+	_        structs.HostLayout
+	Interval uint64
+	Used     uint64
+	Most     uint64
+}
+
+type bpfFingerprints struct {
+	_  structs.HostLayout
+	Of [16]uint32
+}
+
 type bpfHistories struct {
 	_      structs.HostLayout
 	Former [65537]uint64
@@ -56,7 +68,8 @@ type bpfHost struct {
 		}
 	}
 	Lookups uint32
-	Spare   uint32
+	Sites   uint16
+	Spare   uint16
 }
 
 type bpfPin struct {
@@ -99,25 +112,32 @@ const (
 	bpfReasonSENT              bpfReason = 0
 	bpfReasonSTEERED_ERROR     bpfReason = 1
 	bpfReasonSTEERED_MISS      bpfReason = 2
-	bpfReasonANSWERED_ECHO     bpfReason = 3
-	bpfReasonANSWERED_TOO_BIG  bpfReason = 4
-	bpfReasonDROPPED_OUTSIDER  bpfReason = 5
-	bpfReasonDROPPED_MALFORMED bpfReason = 6
-	bpfReasonDROPPED_FLAGS     bpfReason = 7
-	bpfReasonDROPPED_FRAGMENT  bpfReason = 8
-	bpfReasonDROPPED_HOPS      bpfReason = 9
-	bpfReasonDROPPED_BACKEND   bpfReason = 10
-	bpfReasonDROPPED_NEIGHBOUR bpfReason = 11
-	bpfReasonDROPPED_TOO_BIG   bpfReason = 12
-	bpfReasonDROPPED_ROOM      bpfReason = 13
-	bpfReasonDROPPED_STRAY     bpfReason = 14
-	bpfReasonREASONS           bpfReason = 15
+	bpfReasonSTEERED_AWAY      bpfReason = 3
+	bpfReasonSPILLED           bpfReason = 4
+	bpfReasonENTERED           bpfReason = 5
+	bpfReasonRETURNED          bpfReason = 6
+	bpfReasonANSWERED_ECHO     bpfReason = 7
+	bpfReasonANSWERED_TOO_BIG  bpfReason = 8
+	bpfReasonDROPPED_OUTSIDER  bpfReason = 9
+	bpfReasonDROPPED_MALFORMED bpfReason = 10
+	bpfReasonDROPPED_FLAGS     bpfReason = 11
+	bpfReasonDROPPED_FRAGMENT  bpfReason = 12
+	bpfReasonDROPPED_HOPS      bpfReason = 13
+	bpfReasonDROPPED_BACKEND   bpfReason = 14
+	bpfReasonDROPPED_NEIGHBOUR bpfReason = 15
+	bpfReasonDROPPED_TOO_BIG   bpfReason = 16
+	bpfReasonDROPPED_ROOM      bpfReason = 17
+	bpfReasonDROPPED_STRAY     bpfReason = 18
+	bpfReasonDROPPED_BUDGET    bpfReason = 19
+	bpfReasonREASONS           bpfReason = 20
 )
 
 type bpfScratch struct {
 	_        structs.HostLayout
 	Mtu      uint32
+	Service  uint32
 	Told     uint32
+	_        [4]byte
 	Interval uint64
 	Choice   struct {
 		_       structs.HostLayout
@@ -137,10 +157,24 @@ type bpfScratch struct {
 }
 
 type bpfService struct {
-	_     structs.HostLayout
-	Key   [2]uint64
-	Flags uint32
-	Name  [44]int8
+	_       structs.HostLayout
+	Key     [2]uint64
+	Flags   uint32
+	Spilled uint32
+	Spills  [4]bpfSpill
+	Name    [44]int8
+	Spare   uint32
+}
+
+type bpfSite struct {
+	_       structs.HostLayout
+	Entries [8]uint32
+}
+
+type bpfSpill struct {
+	_    structs.HostLayout
+	End  uint32
+	Site uint32
 }
 
 type bpfTable struct {
@@ -177,25 +211,30 @@ type bpfVipKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapBackendTraffic  = "backend_traffic"
-	bpfMapBackends        = "backends"
-	bpfMapHistories       = "histories"
-	bpfMapPins            = "pins"
-	bpfMapPrefixes        = "prefixes"
-	bpfMapReasons         = "reasons"
-	bpfMapScratch         = "scratch"
-	bpfMapServices        = "services"
-	bpfMapSettings        = "settings"
-	bpfMapSlots           = "slots"
-	bpfMapSteps           = "steps"
-	bpfMapTables          = "tables"
-	bpfMapVipTraffic      = "vip_traffic"
-	bpfMapVips            = "vips"
-	bpfProgBalancer       = "balancer"
-	bpfProgBalancerIcmp   = "balancer_icmp"
-	bpfProgBalancerMiss   = "balancer_miss"
-	bpfProgBalancerPinned = "balancer_pinned"
-	bpfProgBalancerToobig = "balancer_toobig"
+	bpfMapBackendTraffic   = "backend_traffic"
+	bpfMapBackends         = "backends"
+	bpfMapBudgets          = "budgets"
+	bpfMapHistories        = "histories"
+	bpfMapMissed           = "missed"
+	bpfMapPins             = "pins"
+	bpfMapPrefixes         = "prefixes"
+	bpfMapReasons          = "reasons"
+	bpfMapScratch          = "scratch"
+	bpfMapServices         = "services"
+	bpfMapSettings         = "settings"
+	bpfMapSites            = "sites"
+	bpfMapSlots            = "slots"
+	bpfMapSteps            = "steps"
+	bpfMapTables           = "tables"
+	bpfMapVipTraffic       = "vip_traffic"
+	bpfMapVips             = "vips"
+	bpfProgBalancer        = "balancer"
+	bpfProgBalancerEntry   = "balancer_entry"
+	bpfProgBalancerIcmp    = "balancer_icmp"
+	bpfProgBalancerMiss    = "balancer_miss"
+	bpfProgBalancerPinned  = "balancer_pinned"
+	bpfProgBalancerSpilled = "balancer_spilled"
+	bpfProgBalancerToobig  = "balancer_toobig"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -240,11 +279,13 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	Balancer       *ebpf.ProgramSpec `ebpf:"balancer"`
-	BalancerIcmp   *ebpf.ProgramSpec `ebpf:"balancer_icmp"`
-	BalancerMiss   *ebpf.ProgramSpec `ebpf:"balancer_miss"`
-	BalancerPinned *ebpf.ProgramSpec `ebpf:"balancer_pinned"`
-	BalancerToobig *ebpf.ProgramSpec `ebpf:"balancer_toobig"`
+	Balancer        *ebpf.ProgramSpec `ebpf:"balancer"`
+	BalancerEntry   *ebpf.ProgramSpec `ebpf:"balancer_entry"`
+	BalancerIcmp    *ebpf.ProgramSpec `ebpf:"balancer_icmp"`
+	BalancerMiss    *ebpf.ProgramSpec `ebpf:"balancer_miss"`
+	BalancerPinned  *ebpf.ProgramSpec `ebpf:"balancer_pinned"`
+	BalancerSpilled *ebpf.ProgramSpec `ebpf:"balancer_spilled"`
+	BalancerToobig  *ebpf.ProgramSpec `ebpf:"balancer_toobig"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -253,13 +294,16 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	BackendTraffic *ebpf.MapSpec `ebpf:"backend_traffic"`
 	Backends       *ebpf.MapSpec `ebpf:"backends"`
+	Budgets        *ebpf.MapSpec `ebpf:"budgets"`
 	Histories      *ebpf.MapSpec `ebpf:"histories"`
+	Missed         *ebpf.MapSpec `ebpf:"missed"`
 	Pins           *ebpf.MapSpec `ebpf:"pins"`
 	Prefixes       *ebpf.MapSpec `ebpf:"prefixes"`
 	Reasons        *ebpf.MapSpec `ebpf:"reasons"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	Services       *ebpf.MapSpec `ebpf:"services"`
 	Settings       *ebpf.MapSpec `ebpf:"settings"`
+	Sites          *ebpf.MapSpec `ebpf:"sites"`
 	Slots          *ebpf.MapSpec `ebpf:"slots"`
 	Steps          *ebpf.MapSpec `ebpf:"steps"`
 	Tables         *ebpf.MapSpec `ebpf:"tables"`
@@ -270,8 +314,7 @@ type bpfMapSpecs struct {
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type bpfVariableSpecs struct {
-}
+type bpfVariableSpecs struct{}
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
 //
@@ -295,13 +338,16 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	BackendTraffic *ebpf.Map `ebpf:"backend_traffic"`
 	Backends       *ebpf.Map `ebpf:"backends"`
+	Budgets        *ebpf.Map `ebpf:"budgets"`
 	Histories      *ebpf.Map `ebpf:"histories"`
+	Missed         *ebpf.Map `ebpf:"missed"`
 	Pins           *ebpf.Map `ebpf:"pins"`
 	Prefixes       *ebpf.Map `ebpf:"prefixes"`
 	Reasons        *ebpf.Map `ebpf:"reasons"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
 	Services       *ebpf.Map `ebpf:"services"`
 	Settings       *ebpf.Map `ebpf:"settings"`
+	Sites          *ebpf.Map `ebpf:"sites"`
 	Slots          *ebpf.Map `ebpf:"slots"`
 	Steps          *ebpf.Map `ebpf:"steps"`
 	Tables         *ebpf.Map `ebpf:"tables"`
@@ -313,13 +359,16 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.BackendTraffic,
 		m.Backends,
+		m.Budgets,
 		m.Histories,
+		m.Missed,
 		m.Pins,
 		m.Prefixes,
 		m.Reasons,
 		m.Scratch,
 		m.Services,
 		m.Settings,
+		m.Sites,
 		m.Slots,
 		m.Steps,
 		m.Tables,
@@ -331,26 +380,29 @@ func (m *bpfMaps) Close() error {
 // bpfVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
-type bpfVariables struct {
-}
+type bpfVariables struct{}
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	Balancer       *ebpf.Program `ebpf:"balancer"`
-	BalancerIcmp   *ebpf.Program `ebpf:"balancer_icmp"`
-	BalancerMiss   *ebpf.Program `ebpf:"balancer_miss"`
-	BalancerPinned *ebpf.Program `ebpf:"balancer_pinned"`
-	BalancerToobig *ebpf.Program `ebpf:"balancer_toobig"`
+	Balancer        *ebpf.Program `ebpf:"balancer"`
+	BalancerEntry   *ebpf.Program `ebpf:"balancer_entry"`
+	BalancerIcmp    *ebpf.Program `ebpf:"balancer_icmp"`
+	BalancerMiss    *ebpf.Program `ebpf:"balancer_miss"`
+	BalancerPinned  *ebpf.Program `ebpf:"balancer_pinned"`
+	BalancerSpilled *ebpf.Program `ebpf:"balancer_spilled"`
+	BalancerToobig  *ebpf.Program `ebpf:"balancer_toobig"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.Balancer,
+		p.BalancerEntry,
 		p.BalancerIcmp,
 		p.BalancerMiss,
 		p.BalancerPinned,
+		p.BalancerSpilled,
 		p.BalancerToobig,
 	)
 }

@@ -11,6 +11,10 @@ var reasons = [bpfReasonREASONS]string{
 	bpfReasonSENT:              "sent",
 	bpfReasonSTEERED_ERROR:     "icmp_error",
 	bpfReasonSTEERED_MISS:      "miss",
+	bpfReasonSTEERED_AWAY:      "away",
+	bpfReasonSPILLED:           "spilled",
+	bpfReasonENTERED:           "entered",
+	bpfReasonRETURNED:          "returned",
 	bpfReasonANSWERED_ECHO:     "echo",
 	bpfReasonANSWERED_TOO_BIG:  "too_big",
 	bpfReasonDROPPED_OUTSIDER:  "outsider",
@@ -23,6 +27,7 @@ var reasons = [bpfReasonREASONS]string{
 	bpfReasonDROPPED_TOO_BIG:   "too_big_untold",
 	bpfReasonDROPPED_ROOM:      "no_headroom",
 	bpfReasonDROPPED_STRAY:     "stray",
+	bpfReasonDROPPED_BUDGET:    "budget",
 }
 
 // drop tells whether a reason ends a packet here.

@@ -78,6 +78,7 @@ type Service struct {
 	Name      string           // for the next process, 1 to MaxServiceName bytes
 	Key       steering.FlowKey // the same at all sites, for ever
 	Fragments bool             // hash by the client alone, so that fragments are taken
+	Spills    []Spill          // at most MaxSpills
 }
 
 // SetService says how a service hashes; a zero one removes it. A number is below
@@ -92,6 +93,9 @@ func (b *Balancer) SetService(number int, s Service) error {
 	}
 	if s.Fragments {
 		v.Flags = serviceFragments
+	}
+	if err := v.setSpills(s.Spills); err != nil {
+		return fmt.Errorf("service %s: %w", s.Name, err)
 	}
 	if err := b.objects.Services.Put(uint32(number), v); err != nil {
 		return fmt.Errorf("service %d: %w", number, err)

@@ -11,9 +11,9 @@ import (
 // Every fixture cut off at each length, and with each byte changed.
 func TestEachLengthAndByte(t *testing.T) {
 	t.Parallel()
-	m := newModel(false)
+	m := newModelOfSites(false)
 	b := m.load(t)
-	for _, f := range fixtures() {
+	for _, f := range append(fixtures(), siteFixtures()...) {
 		for _, vlan := range []uint16{0, 12} {
 			whole := ethernet(vlan, f.packet)
 			if flow, service, hash, ok := m.flowOf(whole); ok && vlan != 0 {
@@ -38,7 +38,7 @@ func TestEachLengthAndByte(t *testing.T) {
 // Random flows and mutations: the program and the model agree on each.
 func TestRandomPackets(t *testing.T) {
 	t.Parallel()
-	m := newModel(true)
+	m := newModelOfSites(true)
 	b := m.load(t)
 	rounds := 100_000
 	if os.Getenv("RAZOR_LONG") != "" {
@@ -46,7 +46,7 @@ func TestRandomPackets(t *testing.T) {
 	}
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
-	all := fixtures()
+	all := append(fixtures(), siteFixtures()...)
 	for range rounds {
 		f := all[r.IntN(len(all))]
 		frame := mutated(r, ethernet(uint16(r.IntN(2)), f.packet))
@@ -85,9 +85,9 @@ func mutated(r *rand.Rand, frame []byte) []byte {
 }
 
 func FuzzBalancer(f *testing.F) {
-	m := newModel(true)
+	m := newModelOfSites(true)
 	b := m.load(f)
-	for _, x := range fixtures() {
+	for _, x := range append(fixtures(), siteFixtures()...) {
 		f.Add(ethernet(0, x.packet))
 		if flow, service, hash, ok := m.flowOf(ethernet(0, x.packet)); ok {
 			m.pin(f, b, flow, service, hash, true, bpfPin{Backend: 4, Service: uint16(service), Used: uptime()})

@@ -85,7 +85,7 @@ func Load(o Options) (*Balancer, error) {
 }
 
 // layout is that of the maps (gateway/bpf/maps.h): others are not taken over.
-const layout = 2
+const layout = 3
 
 // pin has the shared maps pinned, in a directory that tells what they are like.
 func (b *Balancer) pin(pins string) error {
@@ -146,7 +146,7 @@ func all[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 
 // link joins the program to those of its rare steps.
 func (o *bpfObjects) link() error {
-	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned} {
+	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry} {
 		if err := o.Steps.Put(uint32(step), program); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
@@ -220,9 +220,9 @@ func (b *Balancer) RemoveOthers() error {
 func (b *Balancer) shared() map[string]*ebpf.Map {
 	o := &b.objects
 	return map[string]*ebpf.Map{
-		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapHistories: o.Histories,
-		bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServices: o.Services, bpfMapSettings: o.Settings,
-		bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
+		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapBudgets: o.Budgets, bpfMapHistories: o.Histories,
+		bpfMapMissed: o.Missed, bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServices: o.Services,
+		bpfMapSettings: o.Settings, bpfMapSites: o.Sites, bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +26,7 @@ type model struct {
 	vips     map[VIP]Assignment
 	services []Service
 	backends map[uint32]Backend
+	sites    [][]int              // entries of each
 	rows     map[[2]uint32]uint32 // by service and slot
 	former   map[[2]uint32]uint64
 	pins     map[Flow]*bpfPin // without slots
@@ -237,8 +237,11 @@ func (m *model) run(frame []byte) verdict {
 		if (b != 0 || p.routing) && !m.host.Block.Contains(p.source) {
 			return drop(frame, "outsider")
 		}
-		if b == behaviourMiss {
+		switch b {
+		case behaviourMiss:
 			return m.miss(frame, p)
+		case behaviourEntry:
+			return m.enter(frame, p)
 		}
 	}
 	if p.malformed || p.family == 6 && p.destination.Is4In6() {
@@ -291,21 +294,33 @@ func (m *model) second(service int, slot, current uint32) uint32 {
 	return 0
 }
 
-func (m *model) steer(frame []byte, p *parsed, service int) verdict {
+// refuses is why a packet that no client may send is dropped, "" if it is not.
+func (m *model) refuses(p *parsed, service int) string {
 	tcp := p.protocol == unix.IPPROTO_TCP
 	fin, syn, rst, ack := p.flags&1 != 0, p.flags&2 != 0, p.flags&4 != 0, p.flags&16 != 0
 	switch {
 	case p.fragment != 0 && (tcp || !m.services[service].Fragments):
-		return drop(frame, "fragment")
+		return "fragment"
 	case tcp && (syn && (ack || rst || fin) || !syn && !ack && !rst):
-		return drop(frame, "flags")
+		return "flags"
 	case p.hops <= 1:
-		return drop(frame, "hop_limit")
+		return "hop_limit"
+	}
+	return ""
+}
+
+func (m *model) steer(frame []byte, p *parsed, service int) verdict {
+	tcp := p.protocol == unix.IPPROTO_TCP
+	if reason := m.refuses(p, service); reason != "" {
+		return drop(frame, reason)
 	}
 	hash := m.hash(service, p.source, p.ports[0], p.ports[1], p.protocol)
-	current, other := m.choose(service, hash, tcp, syn)
+	current, other := m.choose(service, hash, tcp, p.flags&syn != 0)
 	if owner := m.prefer(p.flow(), service, hash, p.flags); tcp && owner != 0 && owner != current {
 		return m.sendPinned(frame, p, hash, owner, current, other)
+	}
+	if site, ok := m.spills(service, hash); ok && (tcp || current == 0) {
+		return m.sendSpilled(frame, p, hash, current, other, site)
 	}
 	return m.send(frame, p, hash, current, other, tcp)
 }
@@ -326,7 +341,14 @@ func (m *model) send(frame []byte, p *parsed, hash uint64, current, other uint32
 	if other != 0 {
 		list = append(list, m.backend(other).SID.As16())
 	}
-	return m.encapsulate(frame, p, hash, 0, list, first.Hop, counted...)
+	return m.encapsulate(frame, p, m.source(hash, 0), hash, list, first.Hop, counted...)
+}
+
+// source is the outer source of a packet of ours.
+func (m *model) source(hash uint64, round byte) [16]byte {
+	source := sid(m.host.Locator, behaviourSource)
+	copy(source[12:], []byte{round, byte(hash >> 20), byte(hash >> 28), byte(hash >> 36)})
+	return source
 }
 
 // backend is one of the map, where what is not there is zero.
@@ -339,7 +361,7 @@ func (m *model) backend(i uint32) Backend {
 }
 
 // encapsulate is H.Encaps of RFC 8986 §5.1, reduced where the list is one segment.
-func (m *model) encapsulate(frame []byte, p *parsed, hash uint64, round byte, list [][16]byte, hop Hop, counted ...string) verdict {
+func (m *model) encapsulate(frame []byte, p *parsed, source [16]byte, hash uint64, list [][16]byte, hop Hop, counted ...string) verdict {
 	header := make([]byte, 40)
 	next := map[int]byte{4: unix.IPPROTO_IPIP, 6: unix.IPPROTO_IPV6}[p.family]
 	if len(list) > 1 {
@@ -359,8 +381,6 @@ func (m *model) encapsulate(frame []byte, p *parsed, hash uint64, round byte, li
 	binary.BigEndian.PutUint32(header, 6<<28|uint32(p.class)<<20|steering.FlowLabel(hash))
 	binary.BigEndian.PutUint16(header[4:], uint16(len(header)-40+len(p.l3bytes)))
 	header[6], header[7] = next, 64
-	source := sid(m.host.Locator, behaviourSource)
-	copy(source[12:], []byte{round, byte(hash >> 20), byte(hash >> 28), byte(hash >> 36)})
 	copy(header[8:], source[:])
 	copy(header[24:], list[0][:])
 	out := append(append([]byte{}, hop.Destination[:]...), hop.Source[:]...)
@@ -437,158 +457,4 @@ func (m *model) tooBig(frame []byte, p *parsed, mtu int, counted ...string) verd
 		out = append(out, h...)
 	}
 	return verdict{xdpTX, append(out, icmp...), append(counted, "too_big")}
-}
-
-// miss is what nobody in its list owned.
-func (m *model) miss(frame []byte, p *parsed) verdict {
-	at, next := p.l3+40, frame[p.l3+6]
-	if len(frame) < at+8 {
-		return drop(frame, "malformed")
-	}
-	if next == unix.IPPROTO_ROUTING {
-		srh := frame[at:]
-		if srh[2] != 4 || srh[4] >= 6 || srh[1] != 2*(srh[4]+1) || srh[3] != 0 {
-			return drop(frame, "malformed")
-		}
-		at, next = at+8+8*int(srh[1]), srh[0]
-	}
-	kind := map[byte]uint16{unix.IPPROTO_IPV6: unix.ETH_P_IPV6, unix.IPPROTO_IPIP: unix.ETH_P_IP}[next]
-	if kind == 0 || at > len(frame) {
-		return drop(frame, "malformed")
-	}
-	frame = slices.Concat(frame[:12], []byte{byte(kind >> 8), byte(kind)}, frame[at:])
-	in := readIP(frame, 14, kind)
-	if in.malformed {
-		return drop(nil, "malformed")
-	}
-	if in.hops <= 1 {
-		return drop(nil, "hop_limit")
-	}
-	if p.class&3 == 3 && in.class&3 != 0 {
-		in.class |= 3
-	}
-	a, ok := m.find(in.destination, in.ports[1], in.protocol, false)
-	if !ok || in.fragment != 0 || in.protocol != unix.IPPROTO_TCP {
-		return drop(nil, "stray")
-	}
-	return m.again(frame, in, a.Service, p.destination.As16()[12])
-}
-
-// again is the list of a miss.
-func (m *model) again(frame []byte, p *parsed, service int, round byte) verdict {
-	hash := m.hash(service, p.source, p.ports[0], p.ports[1], p.protocol)
-	current, other := m.choose(service, hash, true, false)
-	if current == 0 {
-		return drop(nil, "no_backend")
-	}
-	asked := map[uint32]bool{0: true, current: true, other: true}
-	var indices []uint32
-	if round == 0 {
-		slot := steering.FlowSlot(hash)
-		former := m.former[[2]uint32{uint32(service), slot}]
-		for _, i := range []uint32{
-			m.second(service, slot, current), uint32(former & 0xffff), uint32(former >> 16 & 0xffff),
-			uint32(former >> 32 & 0xffff), uint32(former >> 48),
-		} {
-			if !asked[i] && m.backends[i].Hop.Index != 0 {
-				asked[i] = true
-				indices = append(indices, i)
-			}
-		}
-	}
-	last := m.backend(current).SID.As16()
-	binary.BigEndian.PutUint16(last[8:], behaviourFinal)
-	list, first := [][16]byte{}, m.backend(current).Hop
-	for n, i := range indices {
-		if n == 0 {
-			first = m.backend(i).Hop
-		}
-		list = append(list, m.backend(i).SID.As16())
-	}
-	v := m.encapsulate(frame, p, hash, 1, append(list, last), first, "miss")
-	if v.action == xdpDrop {
-		v.frame = nil
-	}
-	return v
-}
-
-// icmp is an echo to a VIP or an error that speaks of one of its flows.
-func (m *model) icmp(frame []byte, p *parsed) verdict {
-	six := p.family == 6
-	_, ours := m.find(p.destination, 0, p.protocol, true)
-	switch {
-	case !ours:
-		return passed(frame)
-	case p.fragment != 0:
-		return drop(frame, "fragment")
-	case six != (p.protocol == unix.IPPROTO_ICMPV6):
-		return passed(frame)
-	case p.source == p.destination, six && p.source.IsMulticast(), !six && p.source.As4()[0] >= 224:
-		return drop(frame, "malformed")
-	case p.typ == 8 && !six || p.typ == 128 && six:
-		return m.echo(frame, p)
-	case six && (p.typ < 1 || p.typ > 4), !six && p.typ != 3 && p.typ != 11 && p.typ != 12:
-		return passed(frame)
-	case p.hops <= 1:
-		return drop(frame, "hop_limit")
-	}
-	return m.steerError(frame, p)
-}
-
-func (m *model) echo(frame []byte, p *parsed) verdict {
-	if p.l4 != p.l3+map[int]int{4: 20, 6: 40}[p.family] {
-		return drop(frame, "malformed")
-	}
-	out := append(turned(frame, p.l3), frame[p.l3:]...)
-	ip, icmp := out[p.l3:], out[p.l4:]
-	reply := byte(0)
-	if p.family == 6 {
-		reply = 129
-		copy(ip[8:], p.destination.AsSlice())
-		copy(ip[24:], p.source.AsSlice())
-		ip[7] = 64
-	} else {
-		copy(ip[12:], p.destination.AsSlice())
-		copy(ip[16:], p.source.AsSlice())
-		setSum(ip[10:], binary.BigEndian.Uint16(ip[10:]), ip[8], 64)
-		ip[8] = 64
-	}
-	setSum(icmp[2:], binary.BigEndian.Uint16(icmp[2:]), icmp[0], reply)
-	icmp[0] = reply
-	return verdict{xdpTX, out, []string{"echo"}}
-}
-
-func (m *model) steerError(frame []byte, p *parsed) verdict {
-	b := frame[p.l4:]
-	header := 20
-	if p.family == 6 {
-		header = 40
-	}
-	forged := p.family == 6 && p.typ == 2 && binary.BigEndian.Uint32(b[4:]) < 1280
-	if forged || len(b) < 8+header+8 {
-		return drop(frame, "malformed")
-	}
-	in := b[8:]
-	protocol, vip, client := in[9], in[12:16], in[16:20]
-	if p.family == 6 {
-		protocol, vip, client = in[6], in[8:24], in[24:40]
-	}
-	if p.family == 6 && in[0]>>4 != 6 || p.family == 4 && in[0] != 0x45 ||
-		protocol != unix.IPPROTO_TCP && protocol != unix.IPPROTO_UDP || !bytes.Equal(vip, p.destination.AsSlice()) {
-		return drop(frame, "malformed")
-	}
-	port, clientPort := binary.BigEndian.Uint16(in[header:]), binary.BigEndian.Uint16(in[header+2:])
-	a, ok := m.find(p.destination, port, protocol, false)
-	if !ok {
-		return passed(frame)
-	}
-	from, _ := netip.AddrFromSlice(client)
-	hash := m.hash(a.Service, from, clientPort, port, protocol)
-	tcp := protocol == unix.IPPROTO_TCP
-	current, other := m.choose(a.Service, hash, tcp, false)
-	f := Flow{Client: netip.AddrPortFrom(from, clientPort), VIP: netip.AddrPortFrom(p.destination, port), Protocol: protocol}
-	if owner := m.owner(f, a.Service, hash); owner != 0 && owner != current {
-		return m.sendPinned(frame, p, hash, owner, current, other, "icmp_error")
-	}
-	return m.send(frame, p, hash, current, other, tcp, "icmp_error")
 }

@@ -77,7 +77,7 @@ func (m *model) sendPinned(frame []byte, p *parsed, hash uint64, owner, current,
 			list = append(list, m.backend(i).SID.As16())
 		}
 	}
-	return m.encapsulate(frame, p, hash, 0, list, m.backend(owner).Hop, counted...)
+	return m.encapsulate(frame, p, m.source(hash, 0), hash, list, m.backend(owner).Hop, counted...)
 }
 
 // flowOf is the flow that a frame is of, or that the error in it speaks of, and the

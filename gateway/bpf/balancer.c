@@ -6,6 +6,8 @@
  *	other TCP		current, or current -> previous
  *	with a pin		owner -> current -> previous
  *	UDP and others		current (final)
+ *	new, the slot spills	entry of another site
+ *	others, it spills	current -> previous -> entry
  *
  * What is rare has a program of its own behind a tail call, so that the common
  * path stays small.
@@ -13,20 +15,14 @@
 #include "maps.h"
 #include "send.h"
 #include "include/slots.h"
+#include "entry.h"
 #include "icmp.h"
 #include "miss.h"
 #include "pins.h"
+#include "sites.h"
 #include "toobig.h"
 
 char _license[] SEC("license") = "GPL";
-
-/* valid tells whether a client sends such flags: a SYN+ACK is a server's. */
-static __always_inline int valid(__u8 flags)
-{
-	__u8 kind = flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
-
-	return kind == TCP_SYN || (!(kind & TCP_SYN) && kind & (TCP_ACK | TCP_RST));
-}
 
 /* steer sends a packet of a VIP to the backends of its slot. */
 static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, const struct host *h,
@@ -51,6 +47,8 @@ static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, con
 	choose(&c, table, tcp, p->flags & TCP_SYN);
 	if (tcp && c.marked)
 		prefer(&c, p, number);
+	if (service->spilled && !c.owner && (tcp || !c.current) && rank_of(flow_slot(c.hash)) < service->spilled)
+		send_spilled(ctx, &c, number);
 	note(&backend_traffic, c.owner ?: c.current, p->length);
 	if (c.owner)
 		send_pinned(ctx, &c);
@@ -83,6 +81,10 @@ int balancer(struct xdp_md *ctx)
 		return count(DROPPED_OUTSIDER, XDP_DROP);
 	if (behaviour == SID_MISS) {
 		bpf_tail_call(ctx, &steps, STEP_MISS);
+		return count(DROPPED_STRAY, XDP_DROP);
+	}
+	if (behaviour == SID_ENTRY) {
+		bpf_tail_call(ctx, &steps, STEP_ENTRY);
 		return count(DROPPED_STRAY, XDP_DROP);
 	}
 	if (parsed == MALFORMED || (p.family == AF_INET6 && is_mapped(&p.destination)))

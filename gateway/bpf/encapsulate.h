@@ -84,18 +84,28 @@ static __always_inline void copy_macs(void *eth, const struct hop *hop)
 	to[2] = from[2];
 }
 
+/* source_of is the outer source of a packet: who it comes from, which round a miss of
+ * it begins, and what spreads it over the receive queues of a backend.
+ */
+static __always_inline union address source_of(const struct host *h, __u64 hash, __u8 round)
+{
+	union address source = h->source.address;
+
+	source.halves[1] |= (__u64)round << 32 | hash >> 20 << 40; /* the entropy is 24 bits of it */
+	return source;
+}
+
 /* encapsulate puts n segments before a packet and sends it to the first of them.
  * n is a constant where this is inlined: then there is no loop.
  */
-static __always_inline int encapsulate(struct xdp_md *ctx, const struct packet *p, const struct host *h,
-				       __u64 hash, __u8 round, const struct segments *list, __u32 n,
-				       const struct hop *hop)
+static __always_inline int encapsulate(struct xdp_md *ctx, const struct packet *p,
+				       const union address *source, __u64 hash,
+				       const struct segments *list, __u32 n, const struct hop *hop)
 {
 	__u32 added = overhead(n);
 	void *data, *end;
 	struct ethhdr *eth;
 	struct ipv6hdr *ip;
-	union address source;
 
 	if (!hop->ifindex)
 		return count(DROPPED_NEIGHBOUR, XDP_DROP);
@@ -113,9 +123,7 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct packet *
 	ip->payload_len = bpf_htons(p->length + added - sizeof(*ip));
 	ip->nexthdr = p->family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
 	ip->hop_limit = OUTER_HOPS;
-	source = h->source.address;
-	source.halves[1] |= (__u64)round << 32 | hash >> 20 << 40; /* the entropy is 24 bits of it */
-	copy_address(&ip->saddr, &source);
+	copy_address(&ip->saddr, source);
 	copy_address(&ip->daddr, &list->list[0]);
 	if (n > 1) {
 		struct srh *srh = (void *)(ip + 1);

@@ -10,7 +10,9 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 2
+#define LAYOUT 3
+
+#define SECOND 1000000000ull /* ns */
 
 #define MAX_VIPS 1024
 #define MAX_SERVICES 256
@@ -45,13 +47,37 @@ _Static_assert(sizeof(struct prefix_key) == 20, "prefix_key");
 #define SERVICE_FRAGMENTS 1 /* hashed by the client alone: all that it sends to one backend */
 
 #define SERVICE_NAME 44
+#define MAX_SPILLS 4 /* sites that a service spills to at a time */
+
+/* spill is whose the new flows are of the slots with the ranks below end, and not below
+ * the end of the spill before.
+ */
+struct spill {
+	__u32 end;
+	__u32 site;
+};
+_Static_assert(sizeof(struct spill) == 8, "spill");
 
 struct service {
 	__u64 key[2]; /* of the hash */
 	__u32 flags;
+	__u32 spilled; /* slots whose new flows go to other sites: the end of the last spill */
+	struct spill spills[MAX_SPILLS];
 	char name[SERVICE_NAME]; /* for the next process of user space; empty: none */
+	__u32 spare;
 };
-_Static_assert(sizeof(struct service) == 64, "service");
+_Static_assert(sizeof(struct service) == 104, "service");
+
+#define MAX_SITES 64 /* others */
+#define SITE_GATEWAYS 8
+
+/* site is another site: indices of backends that are entries of its gateways, each as
+ * often as its share is. 0 is none.
+ */
+struct site {
+	__u32 entries[SITE_GATEWAYS];
+};
+_Static_assert(sizeof(struct site) == 32, "site");
 
 struct table {
 	__u32 rows[TABLE_SLOTS];
@@ -75,7 +101,7 @@ struct hop {
 _Static_assert(sizeof(struct hop) == 20, "hop");
 
 struct backend {
-	union sid sid; /* hunt */
+	union sid sid; /* hunt, or entry of another site's gateway */
 	struct hop hop;
 	__u32 spare;
 };
@@ -115,6 +141,10 @@ enum reason {
 	SENT,
 	STEERED_ERROR,	  /* an ICMP error to the backend of its flow */
 	STEERED_MISS,	  /* a packet that nobody in its list owned, to others */
+	STEERED_AWAY,	  /* likewise, to another site */
+	SPILLED,	  /* a packet of a new flow to another site */
+	ENTERED,	  /* a packet of another site's gateway, to backends here */
+	RETURNED,	  /* likewise, back to it, as there is nobody here */
 	ANSWERED_ECHO,
 	ANSWERED_TOO_BIG,
 	DROPPED_OUTSIDER, /* a SID or an SRH from outside of the SR domain */
@@ -127,6 +157,7 @@ enum reason {
 	DROPPED_TOO_BIG,  /* and nobody to tell, or too many told */
 	DROPPED_ROOM,	  /* no headroom in the frame */
 	DROPPED_STRAY,	  /* a miss that is nobody's any more */
+	DROPPED_BUDGET,	  /* a miss beyond what other sites are asked for */
 	REASONS,
 };
 
@@ -135,9 +166,32 @@ struct host {
 	struct domain domain;
 	union sid source; /* of what it sends, round and entropy 0 */
 	__u32 lookups;	  /* kinds of VIPs there are */
-	__u32 spare;
+	__u16 sites;	  /* others, from 0 */
+	__u16 spare;
 };
 _Static_assert(sizeof(struct host) == 48, "host");
+
+#define BUDGET_INTERVAL 100000000 /* ns */
+
+/* budget is what of the misses goes to other sites. A flow that missed a moment ago may
+ * have all of it, another one half.
+ */
+struct budget {
+	__u64 interval;
+	__u64 used;
+	__u64 most; /* packets in an interval */
+};
+_Static_assert(sizeof(struct budget) == 24, "budget");
+
+/* A fingerprint is when a flow missed last: 24 bits of its hash, and 8 of the second. */
+#define FINGERPRINT_AGE 4 /* s */
+#define FINGERPRINT_BLOCKS (1 << 18)
+#define FINGERPRINTS 16
+
+struct fingerprints {
+	__u32 of[FINGERPRINTS];
+};
+_Static_assert(sizeof(struct fingerprints) == 64, "fingerprints");
 
 #define LOOKUP_ANY_PORT 1
 #define LOOKUP_ANY_PROTOCOL 2
@@ -196,6 +250,27 @@ struct {
 	__type(value, struct backend);
 } backends SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_SITES);
+	__type(key, __u32);
+	__type(value, struct site);
+} sites SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct budget);
+} budgets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FINGERPRINT_BLOCKS);
+	__type(key, __u32);
+	__type(value, struct fingerprints);
+} missed SEC(".maps");
+
 /* User space alone makes pins; a full map forgets one that was not used lately. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -239,9 +314,10 @@ struct choice {
 /* scratch is what one step leaves to the next one, and what does not fit a stack. */
 struct scratch {
 	__u32 mtu;	 /* of the path that a packet is too big for */
+	__u32 service;	 /* of a flow that may spill */
 	__u32 told;	 /* ICMP errors of ours in this interval */
 	__u64 interval;
-	struct choice choice; /* of a flow with a pin */
+	struct choice choice; /* of a flow with a pin, or one that may spill */
 	union sid list[8]; /* MAX_SEGMENTS are used */
 };
 

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A miss: a packet that nobody in its list owned comes back. Round 0 tries the
- * slot's second backend and its history; who is current takes it in any case then.
+/* A miss: a packet that nobody in its list owned comes back to the gateway that sent it
+ * first. It goes on in rounds, each of which begins one later:
+ *
+ *	round 0		second -> history
+ *	round k		the entry of the next other site, from the k-th on
+ *	after the last	current (final), whose kernel answers
+ *
+ * New flows and RSTs go to no other site.
  */
 #ifndef RAZOR_MISS_H
 #define RAZOR_MISS_H
 
-#include "list.h"
+#include "icmp.h"
+#include "sites.h"
 
 #define CE 3 /* RFC 3168 §5 */
 
@@ -31,67 +38,116 @@ static __always_inline int decapsulate(struct xdp_md *ctx, const struct outer *o
 	return parse_ip(ctx, inner, type) == PARSED ? 0 : -1;
 }
 
-/* append puts a backend behind a list unless it has been asked already. */
-static __always_inline __u32 append(struct scratch *s, __u32 n, __u32 backend, const struct choice *c)
+/* keep_congestion has congestion on the way here go on in the next outer header
+ * (RFC 6040 §4.2).
+ */
+static __always_inline void keep_congestion(const struct packet *outer, struct packet *inner)
 {
-	struct backend *b;
+	if ((outer->class & CE) == CE && inner->class & CE)
+		inner->class |= CE;
+}
 
-	if (!backend || backend == c->current || backend == c->other || n >= MAX_SEGMENTS - 1)
-		return n;
-	b = bpf_map_lookup_elem(&backends, &backend);
-	if (!b || !b->hop.ifindex)
-		return n;
-	s->list[n & 7] = b->sid;
-	return n + 1;
+/* subject_of finds the flow that a packet is of, or that an ICMP error speaks of. It
+ * returns -1 where an error speaks of nothing.
+ */
+static __always_inline int subject_of(struct xdp_md *ctx, struct embedded *e, const struct packet *p)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+
+	if (p->protocol == (p->family == AF_INET6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		return p->fragment || !is_error(p) || is_forged(p, data, end) || read_embedded(e, p, data, end) ? -1 : 0;
+	e->client = p->source;
+	e->vip = p->destination;
+	e->client_port = p->source_port;
+	e->port = p->fragment ? 0 : p->destination_port;
+	e->protocol = p->protocol;
+	return 0;
+}
+
+/* next_site is the number of the first of the other sites from one on that can be
+ * reached, and its entry for a flow; 0 for none.
+ */
+static __always_inline __u32 next_site(const struct host *h, __u32 *number, __u64 hash)
+{
+	for (int i = 0; i < MAX_SITES; i++, (*number)++) {
+		__u32 entry;
+
+		if (*number >= h->sites)
+			return 0;
+		entry = entry_of(h, *number, hash);
+		if (entry)
+			return entry;
+	}
+	return 0;
+}
+
+/* send_away asks another site. */
+static __always_inline int send_away(struct xdp_md *ctx, const struct packet *p, const struct host *h,
+				     struct asked *a, __u32 entry, __u64 hash, __u8 round)
+{
+	union address source = source_of(h, hash, round);
+
+	if (!may_ask(hash))
+		return count(DROPPED_BUDGET, XDP_DROP);
+	ask(a, entry);
+	note(&backend_traffic, entry, p->length);
+	count(STEERED_AWAY, 0);
+	return send_asked(ctx, p, &source, a, hash);
+}
+
+/* send_final has the one that is current take a packet at the end of a list. */
+static __always_inline int send_final(struct xdp_md *ctx, const struct packet *p, const union address *source,
+				      struct asked *a, __u32 current, __u64 hash)
+{
+	struct backend *last = bpf_map_lookup_elem(&backends, &current);
+
+	if (!current || !last)
+		return count(DROPPED_STRAY, XDP_DROP);
+	if (!a->n)
+		a->first = current;
+	a->own->list[a->n & 7] = last->sid;
+	make_final(&a->own->list[a->n & 7]);
+	a->n++;
+	count(STEERED_MISS, 0);
+	return send_asked(ctx, p, source, a, hash);
 }
 
 /* steer_miss sends a packet to whom it was not sent before. */
 static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p, const struct host *h,
-				      const struct vip *v, __u8 round)
+				      const struct embedded *e, __u32 number, __u8 round)
 {
-	__u32 number = v->service, n = 0, slot, second;
 	struct service *service = bpf_map_lookup_elem(&services, &number);
 	struct table *table = bpf_map_lookup_elem(&tables, &number);
-	struct histories *histories_of = bpf_map_lookup_elem(&histories, &number);
-	struct scratch *own = scratch_of_cpu();
-	struct backend *last, *first;
+	struct histories *of = bpf_map_lookup_elem(&histories, &number);
+	struct asked a = {.own = scratch_of_cpu(), .most = MAX_SEGMENTS - 1};
+	int home = p->flags & (TCP_SYN | TCP_RST);
+	union address source;
 	struct choice c = {};
-	__u64 former;
-	__u32 index;
+	__u32 site, entry;
 
-	if (!service || !table || !histories_of || !own)
+	if (!service || !table || !of || !a.own)
 		return count(DROPPED_BACKEND, XDP_DROP);
-	c.hash = hash_of(service, &p->source, p->source_port, p->destination_port, p->protocol);
+	c.hash = hash_of(service, &e->client, e->client_port, e->port, IPPROTO_TCP);
 	choose(&c, table, 1, 0);
-	slot = flow_slot(c.hash);
-	last = bpf_map_lookup_elem(&backends, &c.current);
-	if (!c.current || !last || slot >= TABLE_SLOTS)
-		return count(DROPPED_BACKEND, XDP_DROP);
-	first = last;
-	if (round == 0) {
-		second = second_of(table, slot, c.current);
-		n = append(own, n, second, &c);
-		index = n ? second : 0;
-		former = *(volatile __u64 *)&histories_of->former[slot];
-#pragma unroll
-		for (int i = 0; i < HISTORY; i++) {
-			__u32 backend = former >> (16 * i) & 0xffff, was = n;
+	if (!round && !(p->flags & TCP_SYN)) {
+		__u32 second = second_of(table, flow_slot(c.hash), c.current);
 
-			if (backend != second)
-				n = append(own, n, backend, &c);
-			if (!was && n)
-				index = backend;
-		}
-		if (n) {
-			first = bpf_map_lookup_elem(&backends, &index);
-			if (!first)
-				return count(DROPPED_BACKEND, XDP_DROP);
-		}
+		a.not[0] = c.current;
+		a.not[1] = c.other;
+		ask(&a, second);
+		a.not[2] = second;
+		ask_former(&a, of, flow_slot(c.hash));
 	}
-	own->list[n & 7] = last->sid;
-	own->list[n & 7].behaviour = bpf_htons(SID_FINAL);
-	count(STEERED_MISS, 0);
-	return send_list(ctx, p, h, own, c.hash, 1, n + 1, &first->hop);
+	source = source_of(h, c.hash, 1);
+	if (a.n && h->sites && !home) {
+		count(STEERED_MISS, 0);
+		return send_asked(ctx, p, &source, &a, c.hash);
+	}
+	site = round ? round - 1 : 0;
+	entry = home ? 0 : next_site(h, &site, c.hash);
+	if (entry)
+		return send_away(ctx, p, h, &a, entry, c.hash, site + 2);
+	return send_final(ctx, p, &source, &a, c.current, c.hash);
 }
 
 SEC("xdp.frags")
@@ -99,6 +155,7 @@ int balancer_miss(struct xdp_md *ctx)
 {
 	struct packet p = {}, inner = {};
 	struct host *h = this_host();
+	struct embedded e = {};
 	struct outer o;
 	struct vip *v;
 	__u8 round;
@@ -106,18 +163,16 @@ int balancer_miss(struct xdp_md *ctx)
 	if (!h || parse(ctx, &p) == NOT_IP ||
 	    parse_outer(&o, p.l3, (void *)(long)ctx->data, (void *)(long)ctx->data_end) || o.left)
 		return count(DROPPED_MALFORMED, XDP_DROP);
-	round = ((union sid *)&p.destination)->round;
-	if (decapsulate(ctx, &o, &inner))
+	round = ((union sid *)&p.destination)->round & ~ROUND_ENTERED;
+	if (decapsulate(ctx, &o, &inner) || subject_of(ctx, &e, &inner))
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	if (inner.hops <= 1)
 		return count(DROPPED_HOPS, XDP_DROP);
-	/* RFC 6040 §4.2: congestion on the way here goes on in the next outer header. */
-	if ((p.class & CE) == CE && inner.class & CE)
-		inner.class |= CE;
-	v = find_vip(h, &inner.destination, inner.destination_port, inner.protocol, 0);
-	if (!v || inner.fragment || inner.protocol != IPPROTO_TCP)
+	keep_congestion(&p, &inner);
+	v = find_vip(h, &e.vip, e.port, e.protocol, 0);
+	if (!v || inner.fragment || e.protocol != IPPROTO_TCP)
 		return count(DROPPED_STRAY, XDP_DROP);
-	return steer_miss(ctx, &inner, h, v, round);
+	return steer_miss(ctx, &inner, h, &e, v->service, round);
 }
 
 #endif

@@ -12,8 +12,6 @@
 
 #include "list.h"
 
-#define SECOND 1000000000ull
-
 /* idle_for is for how long no packet of a pin's flow came, in s. The clock of who wrote
  * it may be a little ahead.
  */
@@ -102,6 +100,7 @@ int balancer_pinned(struct xdp_md *ctx)
 	struct host *h = this_host();
 	struct scratch *s = scratch_of_cpu();
 	struct backend *first, *then;
+	union address source;
 	__u32 n = 1;
 
 	if (!h || !s || parse(ctx, &p) != PARSED)
@@ -116,7 +115,8 @@ int balancer_pinned(struct xdp_md *ctx)
 	then = bpf_map_lookup_elem(&backends, &s->choice.other);
 	if (s->choice.other && s->choice.other != s->choice.owner && then)
 		s->list[n++ & 7] = then->sid;
-	return send_list(ctx, &p, h, s, s->choice.hash, 0, n, &first->hop);
+	source = source_of(h, s->choice.hash, 0);
+	return send_list(ctx, &p, &source, s, s->choice.hash, n, &first->hop);
 }
 
 #endif

@@ -47,6 +47,7 @@ static __always_inline int send_chosen(struct xdp_md *ctx, const struct packet *
 {
 	struct backend *first = bpf_map_lookup_elem(&backends, &c->current);
 	struct backend *then = c->other ? bpf_map_lookup_elem(&backends, &c->other) : NULL;
+	union address source = source_of(h, c->hash, 0);
 	struct segments list;
 
 	if (!c->current || !first)
@@ -61,9 +62,9 @@ static __always_inline int send_chosen(struct xdp_md *ctx, const struct packet *
 	if (!hunted)
 		make_final(&list.list[0]);
 	if (!then)
-		return encapsulate(ctx, p, h, c->hash, 0, &list, 1, &first->hop);
+		return encapsulate(ctx, p, &source, c->hash, &list, 1, &first->hop);
 	copy_address(&list.list[1], &then->sid);
-	return encapsulate(ctx, p, h, c->hash, 0, &list, 2, &first->hop);
+	return encapsulate(ctx, p, &source, c->hash, &list, 2, &first->hop);
 }
 
 #endif

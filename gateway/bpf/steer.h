@@ -71,6 +71,14 @@ static __always_inline __u64 hash_of(const struct service *s, const union addres
 	return flow_hash(&f);
 }
 
+/* valid tells whether a client sends such flags: a SYN+ACK is a server's. */
+static __always_inline int valid(__u8 flags)
+{
+	__u8 kind = flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
+
+	return kind == TCP_SYN || (!(kind & TCP_SYN) && kind & (TCP_ACK | TCP_RST));
+}
+
 /* row_at is the row of a slot. */
 static __always_inline __u32 row_at(const struct table *t, __u32 slot)
 {
@@ -100,6 +108,8 @@ enum step {
 	STEP_ICMP,    /* ICMP to a VIP */
 	STEP_TOO_BIG, /* a packet that does not fit once it is encapsulated */
 	STEP_PINNED,  /* a packet of a flow with a pin */
+	STEP_SPILLED, /* a packet of a slot whose new flows go to another site */
+	STEP_ENTRY,   /* a packet of another site's gateway */
 	STEPS,
 };
 

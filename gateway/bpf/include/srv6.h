@@ -38,6 +38,20 @@ _Static_assert(sizeof(union sid) == 16, "sid");
 _Static_assert(__builtin_offsetof(union sid, target) == 10, "sid.target");
 _Static_assert(__builtin_offsetof(union sid, round) == 12, "sid.round");
 
+/* ROUND_ENTERED is in the round of an outer source once a packet has entered another site:
+ * who takes it there has a flow that its first gateway does not send there by itself.
+ */
+#define ROUND_ENTERED 0x80
+
+/* with_round is a gateway's outer source with some bits set in its round. */
+static __always_inline union address with_round(const union address *source, __u8 bits)
+{
+	union address a = *source;
+
+	a.halves[1] |= (__u64)bits << 32;
+	return a;
+}
+
 /* make_final changes the function of a SID, in the half that it is in (see copy_address). */
 static __always_inline void make_final(union sid *s)
 {
@@ -120,6 +134,19 @@ static __always_inline int parse_outer(struct outer *o, __u32 l3, void *data, vo
 		o->inner += sizeof(*srh) + o->length;
 	}
 	return o->next == IPPROTO_IPV6 || o->next == IPPROTO_IPIP ? 0 : -1;
+}
+
+/* parse_inner reads the packet inside, which has to fit into the outer one. */
+static __always_inline enum parsed parse_inner(struct packet *inner, const struct packet *outer,
+					       const struct outer *o, void *data, void *end)
+{
+	__u32 room = outer->l3 + outer->length - o->inner;
+
+	if (o->inner > outer->l3 + outer->length)
+		return MALFORMED;
+	inner->l3 = o->inner;
+	return o->next == IPPROTO_IPV6 ? parse_ipv6(NULL, inner, data, end, room) :
+					 parse_ipv4(NULL, inner, data, end, room);
 }
 
 #endif
