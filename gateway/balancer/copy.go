@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/razor-steering/razor/steering"
@@ -49,7 +48,7 @@ func (k *Keeper) Copy() (Copy, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.plan.Services {
-		if !k.services[s.Name].serves && slices.ContainsFunc(s.Backends, func(b PlannedBackend) bool { return b.State == Active && b.Weight > 0 }) {
+		if !k.services[s.Name].serves && s.serves() {
 			return Copy{}, ErrNoTables
 		}
 	}

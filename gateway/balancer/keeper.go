@@ -27,7 +27,9 @@ const (
 
 // Plan is what a balancer is to do: its services, by names that are unique.
 type Plan struct {
-	Services []PlannedService
+	Sites      []PlannedSite // others, in the order in which a flow is looked for there
+	MissBudget uint64        // packets a second that other sites are asked about
+	Services   []PlannedService
 }
 
 // PlannedService is a service of a plan.
@@ -35,6 +37,7 @@ type PlannedService struct {
 	Service
 	VIPs     []VIP
 	Backends []PlannedBackend
+	Spills   steering.Spills // to sites of the plan; those of Service are the keeper's
 }
 
 // PlannedBackend is a backend of a service. A backend that a plan has no longer is
@@ -159,11 +162,17 @@ func (k *Keeper) Apply(p Plan, now time.Time) error {
 	if err := k.admit(p, now); err != nil {
 		return err
 	}
+	if err := k.applySites(p); err != nil {
+		return err
+	}
 	services, err := k.assignServices(p, now)
 	if err != nil {
 		return err
 	}
 	for _, s := range p.Services {
+		if err := k.balancer.SetService(services[s.Name].number, k.spilled(p, s)); err != nil {
+			return err
+		}
 		if err := k.applyService(services[s.Name], s, now); err != nil {
 			return err
 		}
@@ -222,7 +231,7 @@ func (k *Keeper) check(p Plan) error {
 	if len(vips) > MaxVIPs {
 		return fmt.Errorf("%d vips, want at most %d", len(vips), MaxVIPs)
 	}
-	return nil
+	return p.checkSites()
 }
 
 // admit gives indices to the backends that are new.
@@ -233,6 +242,14 @@ func (k *Keeper) admit(p Plan, now time.Time) error {
 				return fmt.Errorf("service %s: backend %s: %w", s.Name, b.Name, err)
 			}
 			k.backends[b.SID].name = b.Name
+		}
+	}
+	for _, s := range p.Sites {
+		for _, a := range s.Gateways {
+			if _, err := k.known(a, now); err != nil {
+				return fmt.Errorf("site %s: %w", s.Name, err)
+			}
+			k.backends[a].name = "entry of " + s.Name
 		}
 	}
 	return nil
@@ -288,9 +305,6 @@ func free(taken map[int]bool, n int) int {
 
 // applyService fills the table of a service.
 func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
-	if err := k.balancer.SetService(to.number, s.Service); err != nil {
-		return err
-	}
 	var serving []steering.Backend
 	planned := map[uint16]bool{}
 	var dead []uint16
@@ -376,8 +390,11 @@ func (k *Keeper) release(now time.Time) {
 			used[k.backends[b.SID].index] = true
 		}
 	}
+	for _, a := range k.plan.entries() {
+		used[k.backends[a].index] = true
+	}
 	for sid, r := range k.backends {
-		if used[r.index] {
+		if used[r.index] || k.pins.owners[r.index] {
 			continue
 		}
 		if err := k.balancer.SetBackend(int(r.index), Backend{}); err != nil {
@@ -403,7 +420,12 @@ func (k *Keeper) hopsChanged(changes []HopChange) {
 	defer k.changed()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	joined := false
+	joined, entries := false, k.plan.entries()
+	defer func() {
+		if slices.ContainsFunc(changes, func(c HopChange) bool { return slices.Contains(entries, c.Address) }) {
+			k.sitesChanged()
+		}
+	}()
 	for _, c := range changes {
 		r, ok := k.backends[c.Address]
 		if !ok {
@@ -456,6 +478,9 @@ func (k *Keeper) Servable(p netip.Prefix) (bool, string) {
 
 // unserved is why a service takes no new flows, "" if it does.
 func (k *Keeper) unserved(s PlannedService) string {
+	if k.failsOver(s) {
+		return ""
+	}
 	why := "no active backend"
 	if s := k.services[s.Name]; !s.serves {
 		why = "no slot has a backend"

@@ -37,24 +37,27 @@ const (
 	NotTCP     PinRefusal = "protocol" // nothing else is hunted for
 	NotAVIP    PinRefusal = "vip"      // of no service
 	NotItsHost PinRefusal = "backend"  // the owner is no backend of the service, or dead
+	ManyOwners PinRefusal = "owners"   // too many backends of other sites have flows
 )
 
 // PinRefusals are all of them.
-var PinRefusals = []PinRefusal{NotTCP, NotAVIP, NotItsHost}
+var PinRefusals = []PinRefusal{NotTCP, NotAVIP, NotItsHost, ManyOwners}
 
 // Error says it to people.
 func (r PinRefusal) Error() string {
 	return map[PinRefusal]string{
-		NotTCP: "not a flow of TCP", NotAVIP: "not to a VIP of a service", NotItsHost: "the owner is no backend of the service",
+		NotTCP: "not a flow of TCP", NotAVIP: "not to a VIP of a service", NotItsHost: "the owner is no backend of the service, and of no other site",
+		ManyOwners: "too many backends of other sites have flows",
 	}[r]
 }
 
 // pinned is what the keeper knows of pins.
 type pinned struct {
-	present   int    // as of the last sweep, and those made since
-	made      uint64 // or made again
-	displaced uint64 // made in a full map: another one was forgotten
-	needless  uint64 // of flows that are where their row says
+	owners    map[uint16]bool // of other sites: likewise
+	present   int             // as of the last sweep, and those made since
+	made      uint64          // or made again
+	displaced uint64          // made in a full map: another one was forgotten
+	needless  uint64          // of flows that are where their row says
 	expired   uint64
 }
 
@@ -71,9 +74,9 @@ func (k *Keeper) Pin(f Flow, owner netip.Addr) error {
 	if s == nil {
 		return NotAVIP
 	}
-	r := k.backends[owner]
-	if r == nil || !s.members[r.index] {
-		return NotItsHost
+	r, err := k.owner(s, owner)
+	if err != nil {
+		return err
 	}
 	slot := steering.FlowSlot(steering.FlowHash(s.hashed.Key, f.hashed(s.hashed)))
 	if s.table.Row(slot).Current() == r.index {
@@ -94,6 +97,30 @@ func (k *Keeper) Pin(f Flow, owner netip.Addr) error {
 	}
 	k.mark(s, slot)
 	return nil
+}
+
+// owner is the backend that has a flow of a service by a pin: one of the service's, or
+// one of another site, which is looked for from then on.
+func (k *Keeper) owner(s *kept, sid netip.Addr) (*reached, error) {
+	r := k.backends[sid]
+	switch {
+	case r != nil && (s.members[r.index] || k.pins.owners[r.index]):
+		return r, nil
+	case !k.plan.elsewhere(sid):
+		return nil, NotItsHost
+	case len(k.pins.owners) >= MaxOwners:
+		return nil, ManyOwners
+	}
+	index, err := k.known(sid, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if k.pins.owners == nil {
+		k.pins.owners = map[uint16]bool{}
+	}
+	k.pins.owners[index] = true
+	k.follow()
+	return k.backends[sid], nil
 }
 
 // hashed is what counts for the slot of a flow of a service.
@@ -143,12 +170,17 @@ func (k *Keeper) sweep(now uint32) error {
 		byNumber[uint16(s.number)] = s
 	}
 	seen := map[*kept]map[uint32]bool{}
+	away, owners := map[uint16]bool{}, map[uint16]bool{}
+	for sid, r := range k.backends {
+		away[r.index] = k.plan.elsewhere(sid)
+	}
 	var gone []bpfPinKey
 	present := 0
 	err := k.balancer.eachPin(func(key bpfPinKey, p bpfPin) {
 		s := byNumber[p.Service]
 		idle := p.idle(now)
-		if s == nil || !s.members[uint16(p.Backend)] || idle {
+		owner := uint16(p.Backend)
+		if s == nil || !s.members[owner] && !away[owner] || idle {
 			if idle {
 				k.pins.expired++
 			}
@@ -156,6 +188,9 @@ func (k *Keeper) sweep(now uint32) error {
 			return
 		}
 		present++
+		if away[owner] {
+			owners[owner] = true
+		}
 		if seen[s] == nil {
 			seen[s] = map[uint32]bool{}
 		}
@@ -167,7 +202,7 @@ func (k *Keeper) sweep(now uint32) error {
 	for _, key := range gone {
 		err = errors.Join(err, k.balancer.unpin(key))
 	}
-	k.pins.present = present
+	k.pins.present, k.pins.owners = present, owners
 	for _, s := range k.services {
 		for slot := range s.marked {
 			if !seen[s][slot] {

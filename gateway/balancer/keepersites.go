@@ -1,0 +1,180 @@
+package balancer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/razor-steering/razor/steering"
+)
+
+// PlannedSite is another site of a plan.
+type PlannedSite struct {
+	Name     string
+	Locators netip.Prefix // of its hosts: who of them has a flow may be told of by a pin
+	Gateways []netip.Addr // SIDs: their entries
+}
+
+// MaxOwners is how many backends of other sites may have flows by pins.
+const MaxOwners = 4096
+
+// checkSites refuses sites that contradict themselves or do not fit.
+func (p Plan) checkSites() error {
+	if len(p.Sites) > MaxSites {
+		return fmt.Errorf("%d other sites, want at most %d", len(p.Sites), MaxSites)
+	}
+	names, sids := map[string]bool{}, map[netip.Addr]string{}
+	for _, s := range p.Sites {
+		if s.Name == "" || names[s.Name] {
+			return fmt.Errorf("site %q: want a name that no other has", s.Name)
+		}
+		names[s.Name] = true
+		if len(s.Gateways) > siteGateways {
+			return fmt.Errorf("site %s: %d gateways, want at most %d", s.Name, len(s.Gateways), siteGateways)
+		}
+		for _, a := range s.Gateways {
+			if other, ok := sids[a]; ok {
+				return fmt.Errorf("site %s: the gateway %s is of site %s", s.Name, a, other)
+			}
+			sids[a] = s.Name
+		}
+	}
+	for _, s := range p.Services {
+		if len(s.Spills) > MaxSpills {
+			return fmt.Errorf("service %s: spills to %d sites, want at most %d", s.Name, len(s.Spills), MaxSpills)
+		}
+		for _, to := range s.Spills {
+			if !names[to.Site] {
+				return fmt.Errorf("service %s: spills to site %q, which is none", s.Name, to.Site)
+			}
+		}
+	}
+	return nil
+}
+
+// reachable are the indices of a site's entries that there is a way to.
+func (k *Keeper) reachable(s PlannedSite) []int {
+	var out []int
+	for _, a := range s.Gateways {
+		if r := k.backends[a]; r != nil && r.hop.Index != 0 {
+			out = append(out, int(r.index))
+		}
+	}
+	return out
+}
+
+// applySites has the balancer reach the sites of a plan.
+func (k *Keeper) applySites(p Plan) error {
+	sites := make([][]int, len(p.Sites))
+	for i, s := range p.Sites {
+		sites[i] = k.reachable(s)
+	}
+	return errors.Join(k.balancer.SetMissBudget(p.MissBudget), k.balancer.SetSites(sites))
+}
+
+// serves tells whether a plan has a backend for new flows of a service.
+func (s PlannedService) serves() bool {
+	return slices.ContainsFunc(s.Backends, func(b PlannedBackend) bool { return b.State == Active && b.Weight > 0 })
+}
+
+// spilled is a service with its spills by numbers of sites. Without backends for new
+// flows here it fails over: all go to the first site that can be reached, of those that
+// it spills to, or else of all.
+func (k *Keeper) spilled(p Plan, s PlannedService) Service {
+	number := func(name string) int {
+		return slices.IndexFunc(p.Sites, func(to PlannedSite) bool { return to.Name == name })
+	}
+	out := s.Service
+	if !s.serves() {
+		var order []int
+		for _, to := range s.Spills {
+			order = append(order, number(to.Site))
+		}
+		for i := range p.Sites {
+			order = append(order, i)
+		}
+		for _, i := range order {
+			if len(k.reachable(p.Sites[i])) > 0 {
+				out.Spills = []Spill{{Site: i, Slots: Slots}}
+				return out
+			}
+		}
+	}
+	for _, to := range s.Spills {
+		out.Spills = append(out.Spills, Spill{Site: number(to.Site), Slots: to.Slots})
+	}
+	return out
+}
+
+// failsOver tells whether all new flows of a service go to another site.
+func (k *Keeper) failsOver(s PlannedService) bool {
+	return !s.serves() && len(k.plan.Sites) > 0 && k.spillShare(s) == 1
+}
+
+// sitesChanged follows a change of the ways to entries.
+func (k *Keeper) sitesChanged() {
+	if err := k.applySites(k.plan); err != nil {
+		k.log.Error("other sites not set", "err", err)
+	}
+	for _, s := range k.plan.Services {
+		if err := k.balancer.SetService(k.services[s.Name].number, k.spilled(k.plan, s)); err != nil {
+			k.log.Error("spills not set", "service", s.Name, "err", err)
+		}
+	}
+}
+
+// entries are the SIDs of a plan's other sites.
+func (p Plan) entries() []netip.Addr {
+	var out []netip.Addr
+	for _, s := range p.Sites {
+		out = append(out, s.Gateways...)
+	}
+	return out
+}
+
+// elsewhere tells whether a SID is one of a host of another site.
+func (p Plan) elsewhere(sid netip.Addr) bool {
+	return slices.ContainsFunc(p.Sites, func(s PlannedSite) bool { return s.Locators.Contains(sid) })
+}
+
+// SiteStatus is another site.
+type SiteStatus struct {
+	Site     string          `json:"site"`
+	Gateways []GatewayStatus `json:"gateways"`
+}
+
+// GatewayStatus is the entry of a gateway of another site.
+type GatewayStatus struct {
+	SID string `json:"sid"`
+	Why string `json:"why,omitempty"` // it cannot be reached
+}
+
+// Sites is the other sites of the plan.
+func (k *Keeper) Sites() []SiteStatus {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []SiteStatus
+	for _, s := range k.plan.Sites {
+		status := SiteStatus{Site: s.Name}
+		for _, a := range s.Gateways {
+			g := GatewayStatus{SID: a.String()}
+			if r := k.backends[a]; r.hop.Index == 0 {
+				g.Why = cmp.Or(r.why, "no way to it")
+			}
+			status.Gateways = append(status.Gateways, g)
+		}
+		out = append(out, status)
+	}
+	return out
+}
+
+// spillShare is the share of a service's new flows that other sites get.
+func (k *Keeper) spillShare(s PlannedService) float64 {
+	slots := uint32(0)
+	for _, to := range k.spilled(k.plan, s).Spills {
+		slots += to.Slots
+	}
+	return float64(min(slots, Slots)) / steering.TableSlots
+}
