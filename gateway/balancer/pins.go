@@ -125,9 +125,9 @@ func (k *Keeper) owner(s *kept, sid netip.Addr) (*reached, error) {
 
 // hashed is what counts for the slot of a flow of a service.
 func (f Flow) hashed(s Service) steering.Flow {
-	out := steering.Flow{Client: f.Client.Addr(), Protocol: f.Protocol}
+	out := steering.Flow{Client: f.Client.Addr()}
 	if !s.Fragments {
-		out.SourcePort, out.DestinationPort = f.Client.Port(), f.VIP.Port()
+		out.SourcePort, out.DestinationPort, out.Protocol = f.Client.Port(), f.VIP.Port(), f.Protocol
 	}
 	return out
 }

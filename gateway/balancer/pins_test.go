@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -99,6 +100,19 @@ func TestPinnedPackets(t *testing.T) {
 		m.comparePin(t, b, name, f)
 		if (m.pins[f] == nil) != c.gone {
 			t.Errorf("%s: the pin is %v", name, m.pins[f])
+		}
+	}
+}
+
+// Pins are kept under the slot that the program finds for their packets.
+func TestSlotOfPin(t *testing.T) {
+	t.Parallel()
+	m := newModel(false)
+	f := Flow{netip.MustParseAddrPort("[" + client6 + "]:31000"), netip.MustParseAddrPort("[" + vip6 + "]:443"), unix.IPPROTO_TCP}
+	for i, s := range m.services {
+		want := m.hash(i, f.Client.Addr(), f.Client.Port(), f.VIP.Port(), f.Protocol)
+		if got := steering.FlowHash(s.Key, f.hashed(s)); got != want {
+			t.Errorf("service %d, %+v: hash %x, want %x", i, s, got, want)
 		}
 	}
 }
