@@ -42,6 +42,7 @@ type ServiceConfig struct {
 	Name      string          `yaml:"name"`
 	VIPs      []string        `yaml:"vips"`
 	Fragments bool            `yaml:"fragments"`
+	QUIC      *QUICConfig     `yaml:"quic"` // nil: connection IDs are not looked at
 	Backends  []BackendConfig `yaml:"backends"`
 }
 
@@ -52,6 +53,8 @@ type BackendConfig struct {
 	Target  int    `yaml:"target"`  // 0 is the host itself, else one of its containers
 	Weight  *int   `yaml:"weight"`
 	State   string `yaml:"state"` // active, draining, dead
+	// ServerID is its name in connection IDs, in hexadecimal; "" is that of its SID.
+	ServerID string `yaml:"server_id"`
 }
 
 const (
@@ -68,6 +71,9 @@ func (c *DataplaneConfig) defaults() {
 }
 
 func (c *ServiceConfig) defaults() {
+	if c.QUIC != nil {
+		or(&c.QUIC.ServerIDLength, defaultServerIDLength)
+	}
 	for i := range c.Backends {
 		b := &c.Backends[i]
 		or(&b.State, string(balancer.Active))
@@ -153,6 +159,7 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
 			vips[v] = s.Name
 		}
 		d.backends(key, s.Backends, block)
+		d.quic(key, s)
 	}
 }
 
@@ -214,7 +221,7 @@ func (c *Config) balance(flowKey []byte) balancer.Plan {
 	var p balancer.Plan
 	for i := range c.Services {
 		s := &c.Services[i]
-		next := balancer.PlannedService{Service: balancer.Service{Name: s.Name, Key: keyOf(flowKey, s.Name), Fragments: s.Fragments}}
+		next := balancer.PlannedService{Service: balancer.Service{Name: s.Name, Key: keyOf(flowKey, s.Name), Fragments: s.Fragments, QUIC: s.QUIC.plan()}}
 		for _, text := range s.VIPs {
 			if v, err := balancer.ParseVIP(text); err == nil {
 				next.VIPs = append(next.VIPs, v)
@@ -224,7 +231,7 @@ func (c *Config) balance(flowKey []byte) balancer.Plan {
 			b := &s.Backends[j]
 			if sid, ok := b.sid(); ok {
 				next.Backends = append(next.Backends, balancer.PlannedBackend{
-					Name: b.Name, SID: sid, Weight: uint32(*b.Weight), State: balancer.State(b.State),
+					Name: b.Name, SID: sid, Weight: uint32(*b.Weight), State: balancer.State(b.State), ServerID: b.serverID(),
 				})
 			}
 		}

@@ -49,11 +49,17 @@ func TestDataplaneDefects(t *testing.T) {
 		"gateway.services[1].vips[0]": func(c *Config) {
 			c.Services = append(c.Services, ServiceConfig{Name: "two", VIPs: c.Services[0].VIPs[:1]})
 		},
-		"gateway.services[0].backends[0].locator": func(c *Config) { c.Services[0].Backends[0].Locator = "2001:db8:5e:b1::1" },
-		"gateway.services[0].backends[1].target":  func(c *Config) { c.Services[0].Backends[1].Target = 65536 },
-		"gateway.services[0].backends[1].weight":  func(c *Config) { c.Services[0].Backends[1].Weight = new(-1) },
-		"gateway.services[0].backends[1].state":   func(c *Config) { c.Services[0].Backends[1].State = "drained" },
-		"gateway.services[0].backends[1].locator": func(c *Config) { b := c.Services[0].Backends; b[1].Locator, b[1].Target = b[0].Locator, 0 },
+		"gateway.services[0].backends[0].locator":   func(c *Config) { c.Services[0].Backends[0].Locator = "2001:db8:5e:b1::1" },
+		"gateway.services[0].backends[1].target":    func(c *Config) { c.Services[0].Backends[1].Target = 65536 },
+		"gateway.services[0].backends[1].weight":    func(c *Config) { c.Services[0].Backends[1].Weight = new(-1) },
+		"gateway.services[0].backends[1].state":     func(c *Config) { c.Services[0].Backends[1].State = "drained" },
+		"gateway.services[0].backends[1].locator":   func(c *Config) { b := c.Services[0].Backends; b[1].Locator, b[1].Target = b[0].Locator, 0 },
+		"gateway.services[0].quic.rotation":         func(c *Config) { c.Services[0].QUIC = &QUICConfig{Rotation: 7, ServerIDLength: 4} },
+		"gateway.services[0].quic.server_id_length": func(c *Config) { c.Services[0].QUIC = &QUICConfig{ServerIDLength: 16} },
+		"gateway.services[0].backends[0].server_id": func(c *Config) { c.Services[0].Backends[0].ServerID = "01020304" },
+		"gateway.services[0].backends[1].server_id": func(c *Config) { // what the first one has of its SID
+			c.Services[0].QUIC, c.Services[0].Backends[1].ServerID = &QUICConfig{ServerIDLength: 4}, "00b10000"
+		},
 	} {
 		c := balanced(t)
 		change(&c)
@@ -63,6 +69,30 @@ func TestDataplaneDefects(t *testing.T) {
 		}
 		if !slices.Equal(keys, []string{want}) {
 			t.Errorf("%s: defects of %v", want, keys)
+		}
+	}
+}
+
+// Server IDs are hexadecimal of one length, and those of two backends differ.
+func TestServerIDs(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]string{
+		"0102":      "not a server ID",
+		"0102030x":  "not a server ID",
+		"010203040": "not a server ID",
+		"00B10000":  "also that of backend 2001:db8:5e:b1::/64",
+		"01020304":  "",
+		"":          "",
+	} {
+		c := balanced(t)
+		c.Services[0].QUIC, c.Services[0].Backends[1].ServerID = &QUICConfig{}, id
+		c.Defaults()
+		got := ""
+		if d := c.Check(); len(d) > 0 {
+			got = d[0].Reason
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", id, got, want)
 		}
 	}
 }
@@ -102,6 +132,10 @@ func TestBalance(t *testing.T) {
 	}
 	if p.Services[0].Key == p.Services[1].Key || p.Services[0].Key != c.balance(key).Services[0].Key {
 		t.Error("keys of services: ", p.Services[0].Key, p.Services[1].Key)
+	}
+	c.Services[0].QUIC, c.Services[0].Backends[1].ServerID = &QUICConfig{Rotation: 3, ServerIDLength: 2}, "a0b1"
+	if s := c.balance(key).Services[0]; s.QUIC != (balancer.QUIC{Rotation: 3, ServerID: 2}) || s.Backends[1].ServerID != "\xa0\xb1" {
+		t.Errorf("%+v", s)
 	}
 	other := slices.Clone(key)
 	other[0]++

@@ -121,10 +121,10 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.Health, ago(now, p.Since), time.Duration(p.Took*float64(time.Second)).Round(10*time.Microsecond), p.why(now))
 	}
 	if len(s.Backends) > 0 {
-		fmt.Fprintln(t, "\nSERVICE\tBACKEND\tSTATE\tNEW FLOWS\tSID\tWHY")
+		fmt.Fprintln(t, "\nSERVICE\tBACKEND\tSTATE\tNEW FLOWS\tSID\tSERVER ID\tWHY")
 	}
 	for _, b := range s.Backends {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f %%\t%s\t%s\n", b.Service, b.Backend, b.State, 100*b.Share, b.SID, b.Why)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f %%\t%s\t%s\t%s\n", b.Service, b.Backend, b.State, 100*b.Share, b.SID, b.Server, b.Why)
 	}
 	if err := t.Flush(); err != nil {
 		return err

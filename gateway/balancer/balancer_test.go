@@ -43,8 +43,11 @@ func newModel(messy bool) *model {
 			{prefix("2001:db8:ffff:1::/64"), 0, 0}:                {1, 7},
 			{prefix("2001:db8:ffff:2::1/128"), 0, 0}:              {2, 8},
 			{prefix("198.51.100.3/32"), 443, unix.IPPROTO_UDP}:    {0, 9},
+			{prefix(quicVIP6 + "/128"), 0, 0}:                     {3, 10},
+			{prefix(quicVIP4 + "/32"), 443, unix.IPPROTO_UDP}:     {3, 11},
 		},
-		services: []Service{{Key: [2]uint64{1, 2}}, {Key: [2]uint64{3, 4}, Fragments: true}, {}},
+		services: []Service{{Key: [2]uint64{1, 2}}, {Key: [2]uint64{3, 4}, Fragments: true}, {}, quicService},
+		servers:  map[Server]int{{3, "\xab\x00\x00\x09"}: 9}, // where no backend is
 		backends: map[uint32]Backend{},
 		rows:     map[[2]uint32]uint32{},
 		former:   map[[2]uint32]uint64{},
@@ -64,6 +67,7 @@ func newModel(messy bool) *model {
 				hop.Index = 0 // not resolved
 			}
 		}
+		m.servers[Server{3, string(quicID(5, byte(i+1))[1:5])}] = int(i + 1)
 		m.backends[i+1] = Backend{SID: netip.AddrFrom16(a), Hop: hop}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
@@ -73,7 +77,7 @@ func newModel(messy bool) *model {
 		}
 		return r.Uint32N(8)
 	}
-	for service := range uint32(2) {
+	for _, service := range []uint32{0, 1, 3} {
 		for slot := range uint32(Slots) {
 			at := [2]uint32{service, slot}
 			m.rows[at] = one()
@@ -92,7 +96,7 @@ func newModel(messy bool) *model {
 func (m *model) load(tb testing.TB) *Balancer {
 	tb.Helper()
 	testhost.NeedsRoot(tb)
-	b, err := Load(Options{Services: 3})
+	b, err := Load(Options{Services: len(m.services)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -111,6 +115,7 @@ func (m *model) load(tb testing.TB) *Balancer {
 		must(b.SetService(i, s))
 	}
 	must(b.SetVIPs(m.vips))
+	must(b.SetServers(m.servers))
 	for i, backend := range m.backends {
 		must(b.SetBackend(int(i), backend))
 	}
@@ -193,8 +198,12 @@ func fixtures() []fixture {
 		return ip(agentSID, gatewaySID, unix.IPPROTO_ROUTING, append(srh(unix.IPPROTO_IPV6, left, agentSID, agentSID), inner...))
 	}
 	later := ip(client6, vip6, unix.IPPROTO_FRAGMENT, append([]byte{unix.IPPROTO_UDP, 0, 0, 0x40, 0, 0, 0, 1}, make([]byte, 32)...))
+	var quics []fixture
+	for _, f := range quicFixtures() {
+		quics = append(quics, f.fixture)
+	}
 	options := append([]byte{unix.IPPROTO_TCP, 0, 1, 4, 0, 0, 0, 0}, t6(ack, 0)...)
-	return []fixture{
+	return append(quics, []fixture{
 		{"SYN over IPv6", ip(client6, vip6, unix.IPPROTO_TCP, t6(syn, 0)), tx, "sent"},
 		{"ACK over IPv6", ip(client6, vip6, unix.IPPROTO_TCP, t6(ack, 100)), tx, "sent"},
 		{"SYN over IPv4", ip(client4, vip4, unix.IPPROTO_TCP, t6(syn, 0)), tx, "sent"},
@@ -233,7 +242,7 @@ func fixtures() []fixture {
 		{"miss with segments left", missed(1), xdpDrop, "malformed"},
 		{"miss of the next round", ip(agentSID, "2001:db8:5e:1:5204::100:0", unix.IPPROTO_IPV6, inner), tx, "sent"},
 		{"miss of nobody's", ip(agentSID, gatewaySID, unix.IPPROTO_IPV6, ip(client6, outsider, unix.IPPROTO_TCP, t6(ack, 0))), xdpDrop, "stray"},
-	}
+	}...)
 }
 
 func TestFixtures(t *testing.T) {

@@ -156,14 +156,22 @@ type bpfScratch struct {
 	}
 }
 
-type bpfService struct {
+type bpfServerKey struct {
 	_       structs.HostLayout
-	Key     [2]uint64
-	Flags   uint32
-	Spilled uint32
-	Spills  [4]bpfSpill
-	Name    [44]int8
-	Spare   uint32
+	Service uint32
+	Id      [16]uint8
+}
+
+type bpfService struct {
+	_        structs.HostLayout
+	Key      [2]uint64
+	Flags    uint16
+	Rotation uint8
+	ServerId uint8
+	Spilled  uint32
+	Spills   [4]bpfSpill
+	Name     [44]int8
+	Spare    uint32
 }
 
 type bpfSite struct {
@@ -220,6 +228,7 @@ const (
 	bpfMapPrefixes         = "prefixes"
 	bpfMapReasons          = "reasons"
 	bpfMapScratch          = "scratch"
+	bpfMapServers          = "servers"
 	bpfMapServices         = "services"
 	bpfMapSettings         = "settings"
 	bpfMapSites            = "sites"
@@ -233,6 +242,7 @@ const (
 	bpfProgBalancerIcmp    = "balancer_icmp"
 	bpfProgBalancerMiss    = "balancer_miss"
 	bpfProgBalancerPinned  = "balancer_pinned"
+	bpfProgBalancerQuic    = "balancer_quic"
 	bpfProgBalancerSpilled = "balancer_spilled"
 	bpfProgBalancerToobig  = "balancer_toobig"
 )
@@ -284,6 +294,7 @@ type bpfProgramSpecs struct {
 	BalancerIcmp    *ebpf.ProgramSpec `ebpf:"balancer_icmp"`
 	BalancerMiss    *ebpf.ProgramSpec `ebpf:"balancer_miss"`
 	BalancerPinned  *ebpf.ProgramSpec `ebpf:"balancer_pinned"`
+	BalancerQuic    *ebpf.ProgramSpec `ebpf:"balancer_quic"`
 	BalancerSpilled *ebpf.ProgramSpec `ebpf:"balancer_spilled"`
 	BalancerToobig  *ebpf.ProgramSpec `ebpf:"balancer_toobig"`
 }
@@ -301,6 +312,7 @@ type bpfMapSpecs struct {
 	Prefixes       *ebpf.MapSpec `ebpf:"prefixes"`
 	Reasons        *ebpf.MapSpec `ebpf:"reasons"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
+	Servers        *ebpf.MapSpec `ebpf:"servers"`
 	Services       *ebpf.MapSpec `ebpf:"services"`
 	Settings       *ebpf.MapSpec `ebpf:"settings"`
 	Sites          *ebpf.MapSpec `ebpf:"sites"`
@@ -314,7 +326,8 @@ type bpfMapSpecs struct {
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type bpfVariableSpecs struct{}
+type bpfVariableSpecs struct {
+}
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
 //
@@ -345,6 +358,7 @@ type bpfMaps struct {
 	Prefixes       *ebpf.Map `ebpf:"prefixes"`
 	Reasons        *ebpf.Map `ebpf:"reasons"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
+	Servers        *ebpf.Map `ebpf:"servers"`
 	Services       *ebpf.Map `ebpf:"services"`
 	Settings       *ebpf.Map `ebpf:"settings"`
 	Sites          *ebpf.Map `ebpf:"sites"`
@@ -366,6 +380,7 @@ func (m *bpfMaps) Close() error {
 		m.Prefixes,
 		m.Reasons,
 		m.Scratch,
+		m.Servers,
 		m.Services,
 		m.Settings,
 		m.Sites,
@@ -380,7 +395,8 @@ func (m *bpfMaps) Close() error {
 // bpfVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
-type bpfVariables struct{}
+type bpfVariables struct {
+}
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //
@@ -391,6 +407,7 @@ type bpfPrograms struct {
 	BalancerIcmp    *ebpf.Program `ebpf:"balancer_icmp"`
 	BalancerMiss    *ebpf.Program `ebpf:"balancer_miss"`
 	BalancerPinned  *ebpf.Program `ebpf:"balancer_pinned"`
+	BalancerQuic    *ebpf.Program `ebpf:"balancer_quic"`
 	BalancerSpilled *ebpf.Program `ebpf:"balancer_spilled"`
 	BalancerToobig  *ebpf.Program `ebpf:"balancer_toobig"`
 }
@@ -402,6 +419,7 @@ func (p *bpfPrograms) Close() error {
 		p.BalancerIcmp,
 		p.BalancerMiss,
 		p.BalancerPinned,
+		p.BalancerQuic,
 		p.BalancerSpilled,
 		p.BalancerToobig,
 	)

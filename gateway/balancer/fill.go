@@ -79,6 +79,7 @@ type Service struct {
 	Key       steering.FlowKey // the same at all sites, for ever
 	Fragments bool             // hash by the client alone, so that fragments are taken
 	Spills    []Spill          // at most MaxSpills
+	QUIC      QUIC             // what connection IDs tell
 }
 
 // SetService says how a service hashes; a zero one removes it. A number is below
@@ -87,12 +88,18 @@ func (b *Balancer) SetService(number int, s Service) error {
 	if len(s.Name) > MaxServiceName {
 		return fmt.Errorf("service %s: the name has %d bytes, want at most %d", s.Name, len(s.Name), MaxServiceName)
 	}
-	v := bpfService{Key: s.Key}
+	if err := s.QUIC.check(); err != nil {
+		return fmt.Errorf("service %s: %w", s.Name, err)
+	}
+	v := bpfService{Key: s.Key, Rotation: s.QUIC.Rotation, ServerId: uint8(s.QUIC.ServerID)}
 	for i := range s.Name {
 		v.Name[i] = int8(s.Name[i])
 	}
 	if s.Fragments {
-		v.Flags = serviceFragments
+		v.Flags |= serviceFragments
+	}
+	if s.QUIC.ServerID > 0 {
+		v.Flags |= serviceQUIC
 	}
 	if err := v.setSpills(s.Spills); err != nil {
 		return fmt.Errorf("service %s: %w", s.Name, err)

@@ -47,6 +47,9 @@ type PlannedBackend struct {
 	SID    netip.Addr // hunt; what a backend is known by
 	Weight uint32
 	State  State
+	// ServerID is what the backend calls itself in connection IDs of QUIC, as bytes; ""
+	// for that of its SID ([QUIC.Own]).
+	ServerID string
 }
 
 // ageEvery is how often it is looked who is previous no longer.
@@ -177,6 +180,9 @@ func (k *Keeper) Apply(p Plan, now time.Time) error {
 			return err
 		}
 	}
+	if err := k.balancer.SetServers(k.serversOf(p, services)); err != nil {
+		return err
+	}
 	if err := k.balancer.SetVIPs(vipsOf(p, services)); err != nil {
 		return err
 	}
@@ -226,6 +232,9 @@ func (k *Keeper) check(p Plan) error {
 				return fmt.Errorf("service %s: backends %s and %s have the SID %s", s.Name, other, b.Name, b.SID)
 			}
 			sids[b.SID] = b.Name
+		}
+		if err := s.checkServers(); err != nil {
+			return err
 		}
 	}
 	if len(vips) > MaxVIPs {

@@ -50,6 +50,7 @@ type Balancer struct {
 	host      bpfHost
 	keys      map[bpfVipKey]bpfVip
 	prefixes  map[bpfPrefixKey]bpfPrefixKey
+	servers   map[bpfServerKey]uint32
 }
 
 // own are the maps of a program alone; all others are shared by the programs of all
@@ -126,6 +127,9 @@ func (b *Balancer) open() (err error) {
 	if b.prefixes, err = all[bpfPrefixKey, bpfPrefixKey](b.objects.Prefixes); err != nil {
 		return err
 	}
+	if b.servers, err = all[bpfServerKey, uint32](b.objects.Servers); err != nil {
+		return err
+	}
 	return b.objects.link()
 }
 
@@ -146,7 +150,7 @@ func all[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 
 // link joins the program to those of its rare steps.
 func (o *bpfObjects) link() error {
-	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry} {
+	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry, o.BalancerQuic} {
 		if err := o.Steps.Put(uint32(step), program); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
@@ -221,7 +225,7 @@ func (b *Balancer) shared() map[string]*ebpf.Map {
 	o := &b.objects
 	return map[string]*ebpf.Map{
 		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapBudgets: o.Budgets, bpfMapHistories: o.Histories,
-		bpfMapMissed: o.Missed, bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServices: o.Services,
+		bpfMapMissed: o.Missed, bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServers: o.Servers, bpfMapServices: o.Services,
 		bpfMapSettings: o.Settings, bpfMapSites: o.Sites, bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
 	}
 }

@@ -29,6 +29,7 @@ type model struct {
 	sites    [][]int              // entries of each
 	rows     map[[2]uint32]uint32 // by service and slot
 	former   map[[2]uint32]uint64
+	servers  map[Server]int
 	pins     map[Flow]*bpfPin // without slots
 	hits     int              // packets that went by a pin
 }
@@ -318,6 +319,9 @@ func (m *model) steer(frame []byte, p *parsed, service int) verdict {
 	current, other := m.choose(service, hash, tcp, p.flags&syn != 0)
 	if owner := m.prefer(p.flow(), service, hash, p.flags); tcp && owner != 0 && owner != current {
 		return m.sendPinned(frame, p, hash, owner, current, other)
+	}
+	if named := m.named(p, service); named != 0 {
+		return m.send(frame, p, hash, named, 0, false)
 	}
 	if site, ok := m.spills(service, hash); ok && (tcp || current == 0) {
 		return m.sendSpilled(frame, p, hash, current, other, site)

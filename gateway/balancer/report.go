@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"cmp"
+	"encoding/hex"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,6 +14,7 @@ type BackendStatus struct {
 	Service string  `json:"service"`
 	Backend string  `json:"backend"`
 	SID     string  `json:"sid"`
+	Server  string  `json:"server_id,omitempty"` // in connection IDs, in hexadecimal
 	State   State   `json:"state"`
 	Share   float64 `json:"share"`         // of the service's new flows
 	Why     string  `json:"why,omitempty"` // it cannot be reached
@@ -33,6 +35,9 @@ func (k *Keeper) Status() []BackendStatus {
 			status := BackendStatus{
 				Service: s.Name, Backend: b.Name, SID: b.SID.String(), State: b.State,
 				Share: float64(slots[r.index]) / steering.TableSlots,
+			}
+			if s.QUIC.ServerID > 0 {
+				status.Server = hex.EncodeToString([]byte(s.QUIC.id(b)))
 			}
 			if r.hop.Index == 0 {
 				status.Why = cmp.Or(r.why, "no way to it")

@@ -246,6 +246,9 @@ func (m *model) here(service int, p *parsed, s subject, hash uint64, missed bool
 	current, other := m.choose(service, hash, tcp, fresh)
 	a := &asked{m: m, most: longest}
 	if !tcp {
+		if named := m.named(p, service); named != 0 {
+			current = named
+		}
 		a.ask(current)
 		return a
 	}

@@ -15,6 +15,7 @@ import (
 // Flags and kinds of look-ups (gateway/bpf/maps.h).
 const (
 	serviceFragments = 1
+	serviceQUIC      = 2
 	vipAside         = 1
 
 	lookupAnyPort     = 1

@@ -8,6 +8,7 @@
  *	UDP and others		current (final)
  *	new, the slot spills	entry of another site
  *	others, it spills	current -> previous -> entry
+ *	QUIC by connection ID	whom it names (final)
  *
  * What is rare has a program of its own behind a tail call, so that the common
  * path stays small.
@@ -19,6 +20,7 @@
 #include "icmp.h"
 #include "miss.h"
 #include "pins.h"
+#include "quic.h"
 #include "sites.h"
 #include "toobig.h"
 
@@ -47,7 +49,9 @@ static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, con
 	choose(&c, table, tcp, p->flags & TCP_SYN);
 	if (tcp && c.marked)
 		prefer(&c, p, number);
-	if (service->spilled && !c.owner && (tcp || !c.current) && rank_of(flow_slot(c.hash)) < service->spilled)
+	if (!tcp && service->flags & SERVICE_QUIC)
+		send_quic(ctx, &c, number);
+	if (spills(service, &c, tcp))
 		send_spilled(ctx, &c, number);
 	note(&backend_traffic, c.owner ?: c.current, p->length);
 	if (c.owner)

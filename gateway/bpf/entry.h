@@ -8,6 +8,7 @@
 #define RAZOR_ENTRY_H
 
 #include "miss.h"
+#include "quic.h"
 
 /* of_other_gateway tells whether an outer source is one of another gateway. */
 static __always_inline int of_other_gateway(const struct domain *d, const union address *source)
@@ -77,7 +78,7 @@ static __always_inline __u32 refused(const struct packet *p, const struct servic
 }
 
 /* steer_entered finds the list for a packet. No list is sent back. */
-static __always_inline __u32 steer_entered(struct asked *a, struct choice *c, const struct packet *p,
+static __always_inline __u32 steer_entered(struct xdp_md *ctx, struct asked *a, struct choice *c, const struct packet *p,
 					   const struct embedded *e, const struct vip *v, __u8 round)
 {
 	__u32 number = v->service, reason;
@@ -86,6 +87,7 @@ static __always_inline __u32 steer_entered(struct asked *a, struct choice *c, co
 	struct histories *of = bpf_map_lookup_elem(&histories, &number);
 	int tcp = e->protocol == IPPROTO_TCP;
 	int new = p->protocol == IPPROTO_TCP && p->flags & TCP_SYN;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 
 	if (!service || !table || !of)
 		return 0;
@@ -96,6 +98,8 @@ static __always_inline __u32 steer_entered(struct asked *a, struct choice *c, co
 	choose(c, table, tcp, new);
 	if (tcp && c->marked && !new)
 		prefer_for_error(c, e, number);
+	if (!tcp && service->flags & SERVICE_QUIC)
+		name_server(c, p, service, number, data, end);
 	if (tcp)
 		ask_here(a, c, table, of, round && !new);
 	else
@@ -131,7 +135,7 @@ int balancer_entry(struct xdp_md *ctx)
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	round = ((union sid *)&p.source)->round & ~ROUND_ENTERED;
 	v = find_vip(h, &e.vip, e.port, e.protocol, inner.fragment);
-	reason = v ? steer_entered(&a, &c, &inner, &e, v, round) : 0;
+	reason = v ? steer_entered(ctx, &a, &c, &inner, &e, v, round) : 0;
 	if (reason)
 		return count(reason, XDP_DROP);
 	if (!a.n)

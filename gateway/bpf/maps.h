@@ -45,6 +45,7 @@ struct prefix_key {
 _Static_assert(sizeof(struct prefix_key) == 20, "prefix_key");
 
 #define SERVICE_FRAGMENTS 1 /* hashed by the client alone: all that it sends to one backend */
+#define SERVICE_QUIC 2	    /* by connection ID, where that names a backend */
 
 #define SERVICE_NAME 44
 #define MAX_SPILLS 4 /* sites that a service spills to at a time */
@@ -60,7 +61,9 @@ _Static_assert(sizeof(struct spill) == 8, "spill");
 
 struct service {
 	__u64 key[2]; /* of the hash */
-	__u32 flags;
+	__u16 flags;
+	__u8 rotation;	/* of connection IDs that have a server ID */
+	__u8 server_id; /* length of that, in bytes */
 	__u32 spilled; /* slots whose new flows go to other sites: the end of the last spill */
 	struct spill spills[MAX_SPILLS];
 	char name[SERVICE_NAME]; /* for the next process of user space; empty: none */
@@ -106,6 +109,18 @@ struct backend {
 	__u32 spare;
 };
 _Static_assert(sizeof(struct backend) == 40, "backend");
+
+#define MAX_SERVERS 65536
+#define MAX_SERVER_ID 15 /* bytes */
+
+/* server_key is a backend of a service as the server there calls itself in connection
+ * IDs of QUIC.
+ */
+struct server_key {
+	__u32 service;
+	__u8 id[MAX_SERVER_ID + 1]; /* behind its length: 0 */
+};
+_Static_assert(sizeof(struct server_key) == 20, "server_key");
 
 /* pin_key is a flow, from the client's side. */
 struct pin_key {
@@ -271,6 +286,14 @@ struct {
 	__type(value, struct fingerprints);
 } missed SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SERVERS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct server_key);
+	__type(value, __u32); /* backend */
+} servers SEC(".maps");
+
 /* User space alone makes pins; a full map forgets one that was not used lately. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -314,10 +337,10 @@ struct choice {
 /* scratch is what one step leaves to the next one, and what does not fit a stack. */
 struct scratch {
 	__u32 mtu;	 /* of the path that a packet is too big for */
-	__u32 service;	 /* of a flow that may spill */
+	__u32 service;	 /* of the choice */
 	__u32 told;	 /* ICMP errors of ours in this interval */
 	__u64 interval;
-	struct choice choice; /* of a flow with a pin, or one that may spill */
+	struct choice choice; /* of a flow with a pin, one of QUIC, or one that may spill */
 	union sid list[8]; /* MAX_SEGMENTS are used */
 };
 

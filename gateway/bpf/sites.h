@@ -61,6 +61,12 @@ static __always_inline int may_ask(__u64 hash)
 	return 1;
 }
 
+/* spills tells whether the packets of a choice may go to another site. */
+static __always_inline int spills(const struct service *s, const struct choice *c, int tcp)
+{
+	return s->spilled && !c->owner && (tcp || !c->current) && rank_of(flow_slot(c->hash)) < s->spilled;
+}
+
 /* send_spilled goes on with the program for slots that spill. Without it, all stays. */
 static __always_inline void send_spilled(struct xdp_md *ctx, const struct choice *c, __u32 service)
 {

@@ -110,6 +110,7 @@ enum step {
 	STEP_PINNED,  /* a packet of a flow with a pin */
 	STEP_SPILLED, /* a packet of a slot whose new flows go to another site */
 	STEP_ENTRY,   /* a packet of another site's gateway */
+	STEP_QUIC,    /* a packet that may have a server ID */
 	STEPS,
 };
 
