@@ -44,6 +44,8 @@ type Config struct {
 	Dataplane DataplaneConfig `yaml:"dataplane"`
 	// Services are what the balancer spreads packets of VIPs for.
 	Services []ServiceConfig `yaml:"services"`
+	// Sites are others that packets of the services may go to, the nearest first.
+	Sites []SiteConfig `yaml:"sites"`
 }
 
 // SetConfig is one of `gateway.announce:`, prefixes that are announced alike.
@@ -169,7 +171,7 @@ func (c *Config) Identity() (Identity, error) {
 // Used tells whether there is anything in the section: a file for the nameserver
 // alone has none.
 func (c *Config) Used() bool {
-	return len(c.BGP.Peers)+len(c.BGP.Unnumbered)+len(c.Announce)+len(c.Probes)+len(c.Allowed)+len(c.Dataplane.Interfaces)+len(c.Services) > 0
+	return len(c.BGP.Peers)+len(c.BGP.Unnumbered)+len(c.Announce)+len(c.Probes)+len(c.Allowed)+len(c.Dataplane.Interfaces)+len(c.Services)+len(c.Sites) > 0
 }
 
 // Check lists what is wrong with the section; keys are paths below "gateway".

@@ -30,7 +30,10 @@ type DataplaneConfig struct {
 	FlowKeyFile string   `yaml:"flow_key_file"` // the same at all sites
 	KeyFile     string   `yaml:"key_file"`      // shared with agents; "" for no pins
 	MaxServices int      `yaml:"max_services"`
-	Pins        string   `yaml:"pins"` // directory on a BPF file system
+	// MissBudget is how many packets that nobody here has other sites are asked about, a
+	// second.
+	MissBudget int    `yaml:"miss_budget"`
+	Pins       string `yaml:"pins"` // directory on a BPF file system
 	// TablesListen is where mates copy the tables of this gateway from, "" nowhere.
 	TablesListen string `yaml:"tables_listen"`
 	// Follow is the mate that decides, whose tables are copied; "" decides here.
@@ -44,6 +47,8 @@ type ServiceConfig struct {
 	Fragments bool            `yaml:"fragments"`
 	QUIC      *QUICConfig     `yaml:"quic"` // nil: connection IDs are not looked at
 	Backends  []BackendConfig `yaml:"backends"`
+	// Spill is what other sites get of new flows.
+	Spill []SpillConfig `yaml:"spill"`
 }
 
 // BackendConfig is a backend of a service.
@@ -68,6 +73,7 @@ func (c *DataplaneConfig) defaults() {
 	or(&c.Locator, locatorAuto)
 	or(&c.Pins, root.DefaultPins)
 	or(&c.MaxServices, 16)
+	or(&c.MissBudget, defaultMissBudget)
 }
 
 func (c *ServiceConfig) defaults() {
@@ -91,8 +97,8 @@ func (c *DataplaneConfig) used() bool { return len(c.Interfaces) > 0 }
 func (d *defects) dataplane(c *Config) {
 	p := &c.Dataplane
 	if !p.used() {
-		if len(c.Services) > 0 {
-			d.add("dataplane.interfaces", "", "missing, and there are services", "the interfaces where packets of VIPs come in")
+		if len(c.Services)+len(c.Sites) > 0 {
+			d.add("dataplane.interfaces", "", "missing, and there are services or sites", "the interfaces where packets of VIPs come in")
 		}
 		return
 	}
@@ -125,6 +131,7 @@ func (d *defects) dataplane(c *Config) {
 		}
 	}
 	d.services(c.Services, block)
+	d.sites(c, block)
 }
 
 func (d *defects) locator(key, text string, block netip.Prefix, want string) {
@@ -218,10 +225,13 @@ func (c *Config) CheckFiles() []upstreams.Defect {
 
 // balance is what the balancer is to do.
 func (c *Config) balance(flowKey []byte) balancer.Plan {
-	var p balancer.Plan
+	p := balancer.Plan{MissBudget: uint64(c.Dataplane.MissBudget)}
+	for i := range c.Sites {
+		p.Sites = append(p.Sites, c.Sites[i].plan())
+	}
 	for i := range c.Services {
 		s := &c.Services[i]
-		next := balancer.PlannedService{Service: balancer.Service{Name: s.Name, Key: keyOf(flowKey, s.Name), Fragments: s.Fragments, QUIC: s.QUIC.plan()}}
+		next := balancer.PlannedService{Service: balancer.Service{Name: s.Name, Key: keyOf(flowKey, s.Name), Fragments: s.Fragments, QUIC: s.QUIC.plan()}, Spills: s.spills()}
 		for _, text := range s.VIPs {
 			if v, err := balancer.ParseVIP(text); err == nil {
 				next.VIPs = append(next.VIPs, v)
@@ -271,6 +281,14 @@ func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func(
 		return nil, upstreams.Defect{
 			Key: "gateway.dataplane.locator", Member: c.Dataplane.Locator,
 			Reason: fmt.Sprintf("the node's /64 is %v, outside of sr_block", locator), Want: "a /64 inside of " + c.Dataplane.SRBlock,
+		}
+	}
+	for i, s := range c.Sites {
+		if s.plan().Locators.Contains(locator.Addr()) {
+			return nil, upstreams.Defect{
+				Key: "gateway.sites[" + strconv.Itoa(i) + "].locators", Member: s.Locators,
+				Reason: fmt.Sprintf("this gateway's locator %v is in it", locator), Want: "the locators of another site",
+			}
 		}
 	}
 	p := &dataplane{flowKey: flowKey}

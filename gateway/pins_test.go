@@ -113,7 +113,7 @@ func refusals(t *testing.T, p *Pins) map[string]float64 {
 			out[m.GetLabel()[0].GetValue()] = n
 		}
 	}
-	if got, want := len(families[0].GetMetric()), int(wire.Refusals)+4; got != want {
+	if got, want := len(families[0].GetMetric()), int(wire.Refusals)+len(balancer.PinRefusals)+1; got != want {
 		t.Errorf("%d reasons, want %d", got, want)
 	}
 	return out

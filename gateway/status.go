@@ -30,6 +30,7 @@ type Status struct {
 	Blackholes    []HoleStatus             `json:"blackholes"`
 	Probes        []ProbeStatus            `json:"probes"`
 	Backends      []balancer.BackendStatus `json:"backends,omitempty"` // of the services that are balanced
+	Sites         []balancer.SiteStatus    `json:"sites,omitempty"`    // others
 	Lists         *ListStatus              `json:"lists,omitempty"`    // nil where they are not followed
 	Refused       []string                 `json:"refused,omitempty"`  // members of lists that must not be announced, and why
 	BindError     string                   `json:"bind_error,omitempty"`
@@ -71,7 +72,7 @@ func (g *Gateway) Status() Status {
 		Refused: g.refused, BindError: g.bindError,
 	}
 	if g.dataplane != nil {
-		s.Backends = g.dataplane.Status()
+		s.Backends, s.Sites = g.dataplane.Status(), g.dataplane.Sites()
 	}
 	if g.lists != nil {
 		h := g.lists.Health()
@@ -125,6 +126,14 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 	}
 	for _, b := range s.Backends {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f %%\t%s\t%s\t%s\n", b.Service, b.Backend, b.State, 100*b.Share, b.SID, b.Server, b.Why)
+	}
+	if len(s.Sites) > 0 {
+		fmt.Fprintln(t, "\nSITE\tENTRY\tWHY NOT")
+	}
+	for _, site := range s.Sites {
+		for _, g := range site.Gateways {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", site.Site, g.SID, g.Why)
+		}
 	}
 	if err := t.Flush(); err != nil {
 		return err

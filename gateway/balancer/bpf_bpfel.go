@@ -326,8 +326,7 @@ type bpfMapSpecs struct {
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type bpfVariableSpecs struct {
-}
+type bpfVariableSpecs struct{}
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
 //
@@ -395,8 +394,7 @@ func (m *bpfMaps) Close() error {
 // bpfVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
-type bpfVariables struct {
-}
+type bpfVariables struct{}
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //

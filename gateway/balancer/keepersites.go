@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-
-	"github.com/razor-steering/razor/steering"
 )
 
 // PlannedSite is another site of a plan.
@@ -31,8 +29,8 @@ func (p Plan) checkSites() error {
 			return fmt.Errorf("site %q: want a name that no other has", s.Name)
 		}
 		names[s.Name] = true
-		if len(s.Gateways) > siteGateways {
-			return fmt.Errorf("site %s: %d gateways, want at most %d", s.Name, len(s.Gateways), siteGateways)
+		if len(s.Gateways) > MaxSiteGateways {
+			return fmt.Errorf("site %s: %d gateways, want at most %d", s.Name, len(s.Gateways), MaxSiteGateways)
 		}
 		for _, a := range s.Gateways {
 			if other, ok := sids[a]; ok {
@@ -110,7 +108,8 @@ func (k *Keeper) spilled(p Plan, s PlannedService) Service {
 
 // failsOver tells whether all new flows of a service go to another site.
 func (k *Keeper) failsOver(s PlannedService) bool {
-	return !s.serves() && len(k.plan.Sites) > 0 && k.spillShare(s) == 1
+	spills := k.spilled(k.plan, s).Spills
+	return !s.serves() && len(spills) == 1 && spills[0].Slots == Slots && len(k.reachable(k.plan.Sites[spills[0].Site])) > 0
 }
 
 // sitesChanged follows a change of the ways to entries.
@@ -168,13 +167,4 @@ func (k *Keeper) Sites() []SiteStatus {
 		out = append(out, status)
 	}
 	return out
-}
-
-// spillShare is the share of a service's new flows that other sites get.
-func (k *Keeper) spillShare(s PlannedService) float64 {
-	slots := uint32(0)
-	for _, to := range k.spilled(k.plan, s).Spills {
-		slots += to.Slots
-	}
-	return float64(min(slots, Slots)) / steering.TableSlots
 }

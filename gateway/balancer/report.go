@@ -3,6 +3,7 @@ package balancer
 import (
 	"cmp"
 	"encoding/hex"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,10 +27,7 @@ func (k *Keeper) Status() []BackendStatus {
 	defer k.mu.Unlock()
 	out := []BackendStatus{}
 	for _, s := range k.plan.Services {
-		slots := map[uint16]int{}
-		for _, index := range k.services[s.Name].table.Assignment() {
-			slots[index]++
-		}
+		slots, away := k.shares(s)
 		for _, b := range s.Backends {
 			r := k.backends[b.SID]
 			status := BackendStatus{
@@ -44,8 +42,39 @@ func (k *Keeper) Status() []BackendStatus {
 			}
 			out = append(out, status)
 		}
+		for i, site := range k.plan.Sites {
+			if away[i] == 0 {
+				continue
+			}
+			status := BackendStatus{Service: s.Name, Backend: "site " + site.Name, State: Active, Share: float64(away[i]) / steering.TableSlots}
+			if len(k.reachable(site)) == 0 {
+				status.Why = "no way to its gateways: the flows stay here"
+			}
+			out = append(out, status)
+		}
 	}
 	return out
+}
+
+// shares are how many slots send their new flows to each backend, by index, and to each
+// other site, by number.
+func (k *Keeper) shares(s PlannedService) (backends map[uint16]int, sites map[int]int) {
+	backends, sites = map[uint16]int{}, map[int]int{}
+	var ends steering.Spills
+	var numbers []int
+	for _, to := range k.spilled(k.plan, s).Spills {
+		ends = append(ends, steering.Spill{Site: k.plan.Sites[to.Site].Name, Slots: to.Slots})
+		numbers = append(numbers, to.Site)
+	}
+	for slot, index := range k.services[s.Name].table.Assignment() {
+		name, ok := ends.Site(uint32(slot))
+		if !ok {
+			backends[index]++
+			continue
+		}
+		sites[numbers[slices.IndexFunc(ends, func(to steering.Spill) bool { return to.Site == name })]]++
+	}
+	return backends, sites
 }
 
 // The metrics of the balancer; they are read from its maps when they are asked for.

@@ -7,10 +7,9 @@ import (
 
 // Limits of what concerns other sites (gateway/bpf/maps.h).
 const (
-	MaxSites  = 64 // others
-	MaxSpills = 4  // sites that a service spills to at a time
-
-	siteGateways = 8 // places for the entries of a site
+	MaxSites        = 64 // others
+	MaxSpills       = 4  // sites that a service spills to at a time
+	MaxSiteGateways = 8  // of a site
 )
 
 // budgetIntervals are in a second.
