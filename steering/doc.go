@@ -17,8 +17,8 @@
 // [Groups] chooses among named groups in the latter two ways, and [Place]
 // names the keys under which a route for a part of the world is looked up.
 //
-// A [Guard] decides how much of a change to a list is believed, and a [Damper]
-// makes a health of single measurements.
+// A [Guard] decides how much of a change to a list is believed, a [Damper] makes a
+// health of single measurements, and a [Leveler] a level of measurements of load.
 //
 // A flow has a slot of its service's table ([FlowHash], [FlowSlot]). [Maglev]
 // assigns the slots to backends, and a [Table] has the rows and histories that the
@@ -28,5 +28,5 @@
 //
 // Pools, skip lists and groups are immutable and safe for concurrent use; a nil
 // pointer to one is an empty one. A [Sampler], a [Guard], a [Damper], a
-// [Table], [Indices] and a [PlanNumber] belong to one goroutine.
+// [Leveler], a [Table], [Indices] and a [PlanNumber] belong to one goroutine.
 package steering
