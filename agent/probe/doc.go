@@ -10,6 +10,8 @@
 //   - dns: a query is answered;
 //   - exec: a program exits with 0.
 //
+// A [Gauge] asks for a figure instead, by http, https or exec.
+//
 // How measurements make a health is [steering.Damper]'s. The target is an address:
 // no name is resolved and no proxy asked, so that a probe says something about its
 // service alone.

@@ -1,12 +1,10 @@
 package probe
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -28,10 +26,22 @@ var environment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 type execProbe struct{ command []string }
 
 func (p execProbe) measure(ctx context.Context) error {
+	return p.run(ctx, new(output))
+}
+
+// line is the first one that the program writes.
+func (p execProbe) line(ctx context.Context) (string, error) {
 	var out output
+	if err := p.run(ctx, &out); err != nil {
+		return "", err
+	}
+	return firstLine(out.head), nil
+}
+
+func (p execProbe) run(ctx context.Context, out *output) error {
 	cmd := exec.CommandContext(ctx, p.command[0], p.command[1:]...)
 	cmd.Dir, cmd.Env, cmd.WaitDelay = "/", environment, leaveTime
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel = kill
@@ -77,8 +87,7 @@ func (o *output) explain(ctx context.Context, err error) error {
 	default:
 		what = brief(err) // "signal: killed"
 	}
-	line, _, _ := bytes.Cut(bytes.TrimLeft(o.head, "\r\n"), []byte("\n"))
-	if text := strings.TrimSpace(string(line)); text != "" {
+	if text := firstLine(o.head); text != "" {
 		what += ": " + text
 	}
 	return errors.New(what)

@@ -39,7 +39,27 @@ func newHTTPProbe(c *Config) *httpProbe {
 	return p
 }
 
-func (p *httpProbe) measure(ctx context.Context) error {
+func (p *httpProbe) measure(ctx context.Context) error { return p.ask(ctx, p.judge) }
+
+// line is the first one of the body.
+func (p *httpProbe) line(ctx context.Context) (line string, err error) {
+	err = p.ask(ctx, func(r io.Reader) error {
+		answer, limited, err := p.accept(r)
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(answer.Body)
+		line = firstLine(body)
+		if err != nil && limited.N > 0 {
+			return fmt.Errorf("body: %s", brief(err))
+		}
+		return nil
+	})
+	return line, err
+}
+
+// ask sends the request, and has the answer read.
+func (p *httpProbe) ask(ctx context.Context, read func(io.Reader) error) error {
 	conn, err := connect(ctx, "tcp", p.target)
 	if err != nil {
 		return err
@@ -56,7 +76,7 @@ func (p *httpProbe) measure(ctx context.Context) error {
 	if _, err := conn.Write(p.request); err != nil {
 		return fmt.Errorf("request: %s", brief(err))
 	}
-	err = p.judge(conn)
+	err = read(conn)
 	if err != nil && ctx.Err() != nil {
 		// What was read until then looks like a whole answer that is wrong.
 		return fmt.Errorf("answer: %s", brief(ctx.Err()))
@@ -64,19 +84,26 @@ func (p *httpProbe) measure(ctx context.Context) error {
 	return err
 }
 
-// judge reads the answer as far as it matters.
-func (p *httpProbe) judge(r io.Reader) error {
+// accept reads the header of the answer, which has to have the status.
+func (p *httpProbe) accept(r io.Reader) (*http.Response, *io.LimitedReader, error) {
 	limited := &io.LimitedReader{R: r, N: maxAnswer}
 	answer, err := final(bufio.NewReader(limited))
 	switch {
 	case err != nil && limited.N == 0:
-		return errors.New("answer: header too long")
+		return nil, nil, errors.New("answer: header too long")
 	case err != nil:
-		return fmt.Errorf("answer: %s", brief(err))
+		return nil, nil, fmt.Errorf("answer: %s", brief(err))
 	case answer.StatusCode != p.status:
-		return fmt.Errorf("status %d instead of %d", answer.StatusCode, p.status)
-	case len(p.body) == 0:
-		return nil
+		return nil, nil, fmt.Errorf("status %d instead of %d", answer.StatusCode, p.status)
+	}
+	return answer, limited, nil
+}
+
+// judge reads the answer as far as it matters.
+func (p *httpProbe) judge(r io.Reader) error {
+	answer, limited, err := p.accept(r)
+	if err != nil || len(p.body) == 0 {
+		return err
 	}
 	// Not closed: that would read on to the end. It has no resources of its own.
 	body, err := io.ReadAll(answer.Body)
