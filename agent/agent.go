@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/razor-steering/razor/agent/load"
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 )
@@ -39,10 +40,13 @@ type agent struct {
 	domain   segment.Domain
 	endpoint *segment.Endpoint
 	on       map[string]*attached // by interface
+	wrong    []string             // now
 	trouble  string               // that was said last
 	pinner   *Pinner              // nil without keys
 
 	containers map[uint16]container // by target, as they were set
+	monitors   map[uint16]*load.Monitor
+	levels     map[uint16]segment.Level // that monitors told, by target
 }
 
 // attached is an interface as it was when the endpoint was put on it.
@@ -59,9 +63,10 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 	if err := a.open(); err != nil {
 		return errors.Join(err, a.close())
 	}
-	reg.MustRegister(a.endpoint)
+	reg.MustRegister(a.endpoint, monitors(a.monitors))
 	group, inner := errgroup.WithContext(ctx)
-	group.Go(func() error { return a.loop(inner, opt) })
+	changes := a.watch(inner, group)
+	group.Go(func() error { return a.loop(inner, opt, changes) })
 	a.tell(inner, group, reg)
 	err := group.Wait()
 	if err == nil {
@@ -71,7 +76,10 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 }
 
 func newAgent(cfg Config, log *slog.Logger, ready func(bool, string)) *agent {
-	return &agent{config: cfg, log: log, ready: ready, on: map[string]*attached{}, containers: map[uint16]container{}}
+	return &agent{
+		config: cfg, log: log, ready: ready, on: map[string]*attached{}, containers: map[uint16]container{},
+		monitors: map[uint16]*load.Monitor{}, levels: map[uint16]segment.Level{},
+	}
 }
 
 // open takes over or makes all that there is. Nothing is touched before it is clear
@@ -115,7 +123,8 @@ func (a *agent) open() error {
 	for _, d := range a.config.CheckHost() {
 		a.log.Warn("the host is not as it should be", "setting", d.Key, "of", d.Member, "what", d.Reason, "want", d.Want)
 	}
-	a.say(trouble)
+	a.wrong = trouble
+	a.say()
 	return nil
 }
 
@@ -127,7 +136,10 @@ func (a *agent) fill() error {
 	if err := a.endpoint.SetVIPs(segment.Host, a.config.parsedVIPs()); err != nil {
 		return err
 	}
-	return errors.Join(a.endpoint.SetTarget(segment.Host, segment.Target{Level: segment.Normal}), a.forget())
+	if err := a.monitor(); err != nil {
+		return err
+	}
+	return errors.Join(a.endpoint.SetTarget(segment.Host, segment.Target{Level: a.level(segment.Host)}), a.forget())
 }
 
 // bind has the VIPs on loopback, or, where it is not to have them, none of an earlier
@@ -188,9 +200,9 @@ func (a *agent) leaveOthers() error {
 	return nil
 }
 
-// loop puts back what somebody took away, until ctx ends or the agent is to be started
-// again.
-func (a *agent) loop(ctx context.Context, opt Options) error {
+// loop puts back what somebody took away, and has levels in the endpoint as they change,
+// until ctx ends or the agent is to be started again.
+func (a *agent) loop(ctx context.Context, opt Options, changes <-chan change) error {
 	ticker := time.NewTicker(repair)
 	defer ticker.Stop()
 	for {
@@ -198,7 +210,10 @@ func (a *agent) loop(ctx context.Context, opt Options) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			a.say(slices.Concat(a.bind(), a.contain(), a.attachAgain()))
+			a.wrong = slices.Concat(a.bind(), a.contain(), a.attachAgain())
+			a.say()
+		case c := <-changes:
+			a.change(c)
 		case <-opt.Signals:
 			if err := opt.Check(); err != nil {
 				a.log.Error("not started again: the configuration has a mistake", "err", err)
@@ -231,8 +246,8 @@ func (a *agent) attachAgain() []string {
 }
 
 // say tells of the state, and of what is wrong, once.
-func (a *agent) say(wrong []string) {
-	text := strings.Join(wrong, "; ")
+func (a *agent) say() {
+	text := strings.Join(a.wrong, "; ")
 	if text != a.trouble {
 		if text != "" {
 			a.log.Error("the endpoint is not whole", "what", text)
@@ -242,7 +257,7 @@ func (a *agent) say(wrong []string) {
 		a.trouble = text
 	}
 	if text == "" {
-		text = fmt.Sprintf("%d VIPs, locator %v, on %s", len(a.config.VIPs), a.domain.Locator, strings.Join(a.config.Interfaces, ", "))
+		text = fmt.Sprintf("%d VIPs, locator %v, on %s", len(a.config.VIPs), a.domain.Locator, strings.Join(a.config.Interfaces, ", ")) + a.loaded()
 	}
 	a.ready(a.trouble == "", text)
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/razor-steering/razor/agent/load"
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/steering"
@@ -22,6 +23,8 @@ type Config struct {
 	VIPs       []string `yaml:"vips"`       // whose flows end here
 	Bind       *bool    `yaml:"bind"`       // have the VIPs on loopback while the agent runs
 	Pins       string   `yaml:"pins"`       // directory on a BPF file system
+	// Load is how the host's load is measured; without it the level is always normal.
+	Load *load.Config `yaml:"load"`
 	// Containers are targets beside the host itself.
 	Containers []ContainerConfig `yaml:"containers"`
 }
@@ -32,6 +35,8 @@ type ContainerConfig struct {
 	Netns  string   `yaml:"netns"`  // name, process or path of its network namespace
 	Veth   string   `yaml:"veth"`   // the host's end
 	VIPs   []string `yaml:"vips"`   // the host's without
+	// Load is how its load is measured; without it its level is the host's.
+	Load *load.Config `yaml:"load"`
 }
 
 const (
@@ -53,6 +58,12 @@ func (c *Config) Defaults() {
 		if t := &c.Containers[i]; t.VIPs == nil {
 			t.VIPs = c.VIPs
 		}
+		if l := c.Containers[i].Load; l != nil {
+			l.Defaults()
+		}
+	}
+	if c.Load != nil {
+		c.Load.Defaults()
 	}
 	if c.Pins == "" {
 		c.Pins = root.DefaultPins
@@ -76,6 +87,9 @@ func (c *Config) Check() []upstreams.Defect {
 		d.locator(c.Locator, block)
 	}
 	d.vips("vips", c.VIPs, block)
+	if c.Load != nil {
+		d.list = append(d.list, c.Load.Check("agent.load")...)
+	}
 	d.containers(c.Containers, block)
 	if !filepath.IsAbs(c.Pins) {
 		d.add("pins", c.Pins, "not an absolute path", "a directory such as "+root.DefaultPins)
@@ -142,6 +156,9 @@ func (d *defects) containers(all []ContainerConfig, block netip.Prefix) {
 		targets[t.Target], veths[t.Veth] = true, true
 		if len(t.VIPs) > 0 {
 			d.vips(key+".vips", t.VIPs, block)
+		}
+		if t.Load != nil {
+			d.list = append(d.list, t.Load.Check("agent."+key+".load")...)
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/razor-steering/razor/steering"
 )
 
 // Domain is the SR domain as a host sees it (RFC 8754 §5).
@@ -18,15 +20,15 @@ type Domain struct {
 	Block   netip.Prefix // of all locators: a /64 or shorter
 }
 
-// Level is the load of a target. From Warning on it lets new connections go on to the
+// Level is how loaded a target is. From Warning on it lets new connections go on to the
 // next backend in their list.
-type Level uint8
+type Level = steering.Level
 
 // The levels of load.
 const (
-	Normal   Level = 1
-	Warning  Level = 2
-	Critical Level = 3
+	Normal   = steering.LevelNormal
+	Warning  = steering.LevelWarning
+	Critical = steering.LevelCritical
 )
 
 // Host is the number of the target that is the host itself.
@@ -140,6 +142,16 @@ func (e *Endpoint) SetLevel(number uint16, level Level) error {
 		return fmt.Errorf("set the level of target %d: %w", number, err)
 	}
 	return nil
+}
+
+// Level is that of a target, also as an earlier process set it; Normal for one that is
+// not set.
+func (e *Endpoint) Level(number uint16) (Level, error) {
+	var entry endpointTarget
+	if err := e.objects.Targets.Lookup(uint32(number), &entry); err != nil {
+		return Normal, fmt.Errorf("target %d: %w", number, err)
+	}
+	return min(max(Level(entry.Level), Normal), Critical), nil
 }
 
 // RemoveTarget ends SetTarget, SetVIPs and Receive: packets to its SIDs are dropped.

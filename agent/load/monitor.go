@@ -1,0 +1,99 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/razor-steering/razor/agent/probe"
+	"github.com/razor-steering/razor/steering"
+)
+
+// rest is how much longer than counting connections the pause after it is, at least:
+// the kernel goes through all of them, and to measure the load must not be one.
+const rest = 19
+
+// Monitor measures the load of a host or a container.
+type Monitor struct {
+	config  Config
+	measure func(context.Context) (float64, error)
+
+	mu       sync.Mutex
+	leveler  *steering.Leveler
+	failures uint64
+}
+
+// New makes a monitor, of a configuration that was checked, that begins with a level.
+// The connections counted are those of vips in the namespace that inside calls in; nil
+// is that of the calling thread.
+func New(c Config, level steering.Level, vips []netip.Addr, inside func(func() error) error) *Monitor {
+	if inside == nil {
+		inside = func(f func() error) error { return f() }
+	}
+	m := &Monitor{config: c, leveler: steering.NewLeveler(c.leveling(), level, time.Now())}
+	switch {
+	case c.Measure == Connections:
+		m.measure = newConnections(vips, inside).measure
+	case c.Measure == Average:
+		m.measure = average
+	case c.Measure == Probe:
+		m.measure = probe.NewGauge(c.Probe).Read
+	case c.Cgroup != "":
+		m.measure = newGroup(c.Cgroup).measure
+	default:
+		m.measure = new(busy).measure
+	}
+	return m
+}
+
+// Run measures until ctx ends, and calls changed with each change of the level; it is
+// called once. No two measurements are ever under way at once.
+func (m *Monitor) Run(ctx context.Context, changed func(steering.Leveled)) {
+	for {
+		start := time.Now()
+		if m.once(ctx) {
+			changed(m.Leveled())
+		}
+		took := time.Since(start)
+		pause := m.config.Interval - took
+		if m.config.Measure == Connections {
+			pause = max(pause, rest*took)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// once makes one measurement, and tells whether the level is another now.
+func (m *Monitor) once(ctx context.Context) bool {
+	figure, err := m.measure(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case ctx.Err() != nil || errors.Is(err, errNoTime):
+		return false
+	case err != nil:
+		m.failures++
+		return m.leveler.Failed(time.Now(), err.Error())
+	}
+	return m.leveler.Load(time.Now(), figure/m.config.Capacity)
+}
+
+// Leveled is the level as of the last measurement.
+func (m *Monitor) Leveled() steering.Leveled {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.leveler.Leveled()
+}
+
+// Failures is how many measurements failed.
+func (m *Monitor) Failures() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failures
+}
