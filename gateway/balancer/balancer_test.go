@@ -105,7 +105,15 @@ func (m *model) load(tb testing.TB) *Balancer {
 			tb.Error(err)
 		}
 	})
+	m.fill(tb, b)
+	return b
+}
+
+// fill makes the world of a program the model's.
+func (m *model) fill(tb testing.TB, b *Balancer) {
+	tb.Helper()
 	must := func(err error) {
+		tb.Helper()
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -127,7 +135,6 @@ func (m *model) load(tb testing.TB) *Balancer {
 	for at, former := range m.former {
 		b.SetHistory(int(at[0]), int(at[1]), former)
 	}
-	return b
 }
 
 // try runs the program on a frame, and tells the reasons that it counted.

@@ -132,6 +132,12 @@ const (
 	bpfReasonREASONS           bpfReason = 20
 )
 
+type bpfReasonCount struct {
+	_       structs.HostLayout
+	Packets uint64
+	Names   [0]bpfReason
+}
+
 type bpfScratch struct {
 	_        structs.HostLayout
 	Mtu      uint32
@@ -326,7 +332,8 @@ type bpfMapSpecs struct {
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type bpfVariableSpecs struct{}
+type bpfVariableSpecs struct {
+}
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
 //
@@ -394,7 +401,8 @@ func (m *bpfMaps) Close() error {
 // bpfVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
-type bpfVariables struct{}
+type bpfVariables struct {
+}
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
 //

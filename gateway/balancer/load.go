@@ -41,7 +41,8 @@ type Options struct {
 // concurrently: there is one writer.
 type Balancer struct {
 	spec      *ebpf.CollectionSpec
-	dir       string // of the pins, "" without
+	dir       string   // of the pinned maps, "" without
+	lock      *os.File // of the pins
 	objects   bpfObjects
 	joined    map[string]*bpfObjects // by interface
 	tables    *array[bpfTable]
@@ -58,7 +59,10 @@ type Balancer struct {
 var own = []string{bpfMapSlots, bpfMapSteps, bpfMapScratch}
 
 // Load loads the program and its maps. They are empty, and pass every packet on, or
-// those that an earlier process has pinned.
+// those that an earlier process has pinned: where they are others than this program's,
+// they are copied, and those stay until [Balancer.RemoveOthers]. There are more services
+// than the options say where the pinned maps have more. The error is [ErrRunning] where
+// another process has the pins.
 func Load(o Options) (*Balancer, error) {
 	if o.Services < 1 || o.Services > MaxServices {
 		return nil, fmt.Errorf("balancer: %d services, want 1 to %d", o.Services, MaxServices)
@@ -67,39 +71,65 @@ func Load(o Options) (*Balancer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("balancer: %w", err)
 	}
-	b := &Balancer{spec: spec, services: o.Services, joined: map[string]*bpfObjects{}}
-	for _, name := range []string{bpfMapTables, bpfMapHistories, bpfMapServices} {
-		spec.Maps[name].MaxEntries = uint32(o.Services)
+	b, err := load(o, spec, layout)
+	if err == nil {
+		err = b.open()
 	}
-	if o.Pins != "" {
-		if err := b.pin(o.Pins); err != nil {
-			return nil, fmt.Errorf("balancer: %w", err)
-		}
-	}
-	if err := spec.LoadAndAssign(&b.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: b.dir}}); err != nil {
-		return nil, fmt.Errorf("balancer: %w", explained(err))
-	}
-	if err := b.open(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("balancer: %w", errors.Join(err, b.Close()))
 	}
 	return b, nil
 }
 
-// layout is that of the maps (gateway/bpf/maps.h): others are not taken over.
+// layout is that of the maps (gateway/bpf/maps.h): others are not taken over, but copied.
 const layout = 3
 
-// pin has the shared maps pinned, in a directory that tells what they are like.
-func (b *Balancer) pin(pins string) error {
-	b.dir = filepath.Join(pins, fmt.Sprintf("balancer-%d-%d", layout, b.services))
-	if err := os.MkdirAll(b.dir, 0o700); err != nil {
-		return err
+// load loads a program whose maps have a layout.
+func load(o Options, spec *ebpf.CollectionSpec, layout int) (*Balancer, error) {
+	b := &Balancer{spec: spec, services: o.Services, joined: map[string]*bpfObjects{}}
+	if o.Pins == "" {
+		return b, b.create("")
 	}
-	for name, m := range b.spec.Maps {
-		if !slices.Contains(own, name) {
-			m.Pinning = ebpf.PinByName
+	var err error
+	if b.lock, err = lock(o.Pins); err != nil {
+		return b, err
+	}
+	if err := os.RemoveAll(filepath.Join(o.Pins, next)); err != nil { // of one that was killed
+		return b, err
+	}
+	place := func() string { return filepath.Join(o.Pins, fmt.Sprintf("balancer-%d-%d", layout, b.services)) }
+	b.dir = place()
+	others, err := earlier(o.Pins)
+	if err != nil || len(others) == 0 || slices.Contains(others, b.dir) {
+		return b, errors.Join(err, b.create(b.dir))
+	}
+	used, err := servicesIn(others[0])
+	if err != nil {
+		return b, fmt.Errorf("the services pinned in %s: %w", others[0], err)
+	}
+	b.services = max(b.services, used)
+	if b.dir = place(); slices.Contains(others, b.dir) {
+		return b, b.create(b.dir)
+	}
+	return b, b.migrate(others[0])
+}
+
+// create loads the program, with the maps that are pinned in a directory, or new ones.
+func (b *Balancer) create(dir string) error {
+	for _, name := range []string{bpfMapTables, bpfMapHistories, bpfMapServices} {
+		b.spec.Maps[name].MaxEntries = uint32(b.services)
+	}
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		for name, m := range b.spec.Maps {
+			if !slices.Contains(own, name) {
+				m.Pinning = ebpf.PinByName
+			}
 		}
 	}
-	return nil
+	return explained(b.spec.LoadAndAssign(&b.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}}))
 }
 
 // explained adds the end of what the verifier said.
@@ -211,7 +241,7 @@ func (b *Balancer) RemoveOthers() error {
 	if b.dir == "" {
 		return nil
 	}
-	others, err := filepath.Glob(filepath.Join(filepath.Dir(b.dir), "balancer-*"))
+	others, err := earlier(filepath.Dir(b.dir))
 	for _, dir := range others {
 		if dir != b.dir {
 			err = errors.Join(err, os.RemoveAll(dir))
@@ -234,7 +264,7 @@ func (b *Balancer) shared() map[string]*ebpf.Map {
 func (b *Balancer) Remove(r *root.Root) error {
 	err := r.Leave(root.Balancer)
 	if b.dir != "" {
-		err = errors.Join(err, os.RemoveAll(b.dir))
+		err = errors.Join(err, os.RemoveAll(b.dir), os.RemoveAll(b.lock.Name()))
 	}
 	return err
 }
@@ -244,6 +274,9 @@ func (b *Balancer) Close() error {
 	err := errors.Join(b.tables.close(), b.histories.close(), b.objects.Close())
 	for _, o := range b.joined {
 		err = errors.Join(err, o.Close())
+	}
+	if b.lock != nil {
+		err = errors.Join(err, b.lock.Close())
 	}
 	return err
 }

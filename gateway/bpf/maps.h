@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What user space and the balancer's program share. The gateway's process is the
- * only writer of all but counters and pins' ages. LAYOUT changes with any struct.
+ * only writer of all but counters and pins' ages. LAYOUT changes with any struct. The
+ * next program copies what is in the maps by the names of fields, and of the reasons:
+ * what means something else gets another name; "spare" is not copied.
  */
 #ifndef RAZOR_MAPS_H
 #define RAZOR_MAPS_H
@@ -176,6 +178,15 @@ enum reason {
 	REASONS,
 };
 
+/* reason_count is how many packets had a reason. The empty array has the kernel keep the
+ * names of the reasons with the map: its key may be no enum.
+ */
+struct reason_count {
+	__u64 packets;
+	enum reason names[0];
+};
+_Static_assert(sizeof(struct reason_count) == 8, "reason_count");
+
 /* host is what the program has to know of its host. */
 struct host {
 	struct domain domain;
@@ -305,8 +316,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, REASONS);
-	__type(key, enum reason);
-	__type(value, __u64);
+	__type(key, __u32);
+	__type(value, struct reason_count);
 } reasons SEC(".maps");
 
 struct {
@@ -360,10 +371,10 @@ static __always_inline struct scratch *scratch_of_cpu(void)
 
 static __always_inline int count(__u32 reason, int verdict)
 {
-	__u64 *n = bpf_map_lookup_elem(&reasons, &reason);
+	struct reason_count *n = bpf_map_lookup_elem(&reasons, &reason);
 
 	if (n)
-		(*n)++;
+		n->packets++;
 	return verdict;
 }
 
