@@ -254,14 +254,14 @@ func (c *Config) balance(flowKey []byte) balancer.Plan {
 type dataplane struct {
 	*balancer.Keeper
 
-	balancer *balancer.Balancer
-	roots    []*root.Root
-	flowKey  []byte
-	mates    *mates
-	listener net.Listener        // for mates; nil without
-	followed string              // the mate that decides; "" decides here
-	copied   steering.PlanNumber // of the mate's tables, at the start
-	pins     *Pins               // nil without keys
+	balancer   *balancer.Balancer
+	interfaces *interfaces
+	flowKey    []byte
+	mates      *mates
+	listener   net.Listener        // for mates; nil without
+	followed   string              // the mate that decides; "" decides here
+	copied     steering.PlanNumber // of the mate's tables, at the start
+	pins       *Pins               // nil without keys
 }
 
 // openDataplane puts the balancer on the interfaces, with the plan of the
@@ -292,11 +292,13 @@ func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func(
 		}
 	}
 	p := &dataplane{flowKey: flowKey}
-	if p.balancer, err = balancer.Load(balancer.Options{Services: c.Dataplane.MaxServices, Pins: c.Dataplane.Pins}); err != nil {
+	p.balancer, err = balancer.Load(balancer.Options{Services: c.Dataplane.MaxServices, Pins: c.Dataplane.Pins})
+	if err != nil {
 		return nil, err
 	}
+	p.interfaces = newInterfaces(p.balancer, &c.Dataplane, log)
 	if err := p.open(c, balancer.Host{Locator: locator, Block: block}, log, changed); err != nil {
-		return nil, errors.Join(err, p.close())
+		return nil, errors.Join(err, p.balancer.Undo(c.Dataplane.Interfaces), p.close())
 	}
 	return p, nil
 }
@@ -318,22 +320,7 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if err := p.meet(c, log); err != nil {
 		return err
 	}
-	for _, name := range c.Dataplane.Interfaces {
-		device, err := net.InterfaceByName(name)
-		if err != nil {
-			return fmt.Errorf("interface %s: %w", name, err)
-		}
-		r, err := root.Open(c.Dataplane.Pins, device)
-		if err != nil {
-			return err
-		}
-		p.roots = append(p.roots, r)
-		if err := p.balancer.Join(r, name); err != nil {
-			return err
-		}
-		log.Info("balancer attached", "interface", name, "mode", r.Mode())
-	}
-	if err := p.balancer.RemoveOthers(); err != nil {
+	if err := p.interfaces.attach(); err != nil {
 		return err
 	}
 	return p.listen(&c.Dataplane, host.Locator)
@@ -371,6 +358,7 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 // run keeps the balancer, serves mates and takes pins until ctx ends.
 func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return p.Run(ctx) })
+	group.Go(func() error { p.interfaces.keep(ctx); return nil })
 	if p.listener != nil {
 		group.Go(func() error { return p.mates.serve(ctx, p.listener) })
 	}
@@ -416,24 +404,18 @@ func (p *dataplane) Collect(ch chan<- prometheus.Metric) {
 
 // remove takes the balancer off the host.
 func (p *dataplane) remove() error {
-	var err error
-	for _, r := range p.roots {
-		err = errors.Join(err, p.balancer.Remove(r))
-	}
-	return err
+	p.interfaces.leave()
+	return p.balancer.Remove()
 }
 
 // close lets go of the balancer, which goes on.
 func (p *dataplane) close() error {
-	var err error
-	for _, r := range p.roots {
-		err = errors.Join(err, r.Close())
-	}
+	p.interfaces.leave()
 	if p.listener != nil {
 		_ = p.listener.Close() // a second time, where it was served
 	}
 	if p.pins != nil {
 		_ = p.pins.Close() // likewise
 	}
-	return errors.Join(err, p.balancer.Close())
+	return p.balancer.Close()
 }

@@ -154,7 +154,13 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 		_ = control.Close()
 		return err
 	}
+	if err := removeFormer(&g.config, g.log); err != nil {
+		g.log.Error("a former dataplane is still there", "err", err)
+	}
 	if g.config.Dataplane.used() {
+		if err := notePins(g.config.StateDir, g.config.Dataplane.Pins); err != nil {
+			g.log.Error("the next gateway does not know of the dataplane, should its configuration have none", "err", err)
+		}
 		var err error
 		if g.dataplane, err = openDataplane(&g.config, g.identity.Node, g.log, g.poke); err != nil {
 			_ = control.Close()
@@ -251,7 +257,7 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 		g.bind(nil)
 	}
 	if g.dataplane != nil {
-		return true, g.dataplane.remove()
+		return true, errors.Join(g.dataplane.remove(), forgetPins(g.config.StateDir))
 	}
 	return true, nil
 }

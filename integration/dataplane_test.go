@@ -117,7 +117,7 @@ func (d *dataplane) start() {
 	d.pins = testhost.BPFFS(d.t)
 	d.load()
 	d.t.Cleanup(func() {
-		if err := d.balancer.Remove(d.root); err != nil {
+		if err := d.balancer.Remove(); err != nil {
 			d.t.Error(err)
 		}
 		d.unload()

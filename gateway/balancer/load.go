@@ -43,6 +43,7 @@ type Balancer struct {
 	spec      *ebpf.CollectionSpec
 	dir       string   // of the pinned maps, "" without
 	lock      *os.File // of the pins
+	before    []string // interfaces that an earlier process had put it on
 	objects   bpfObjects
 	joined    map[string]*bpfObjects // by interface
 	tables    *array[bpfTable]
@@ -99,6 +100,9 @@ func load(o Options, spec *ebpf.CollectionSpec, layout int) (*Balancer, error) {
 	}
 	place := func() string { return filepath.Join(o.Pins, fmt.Sprintf("balancer-%d-%d", layout, b.services)) }
 	b.dir = place()
+	if b.before, err = joinedIn(o.Pins); err != nil {
+		return b, err
+	}
 	others, err := earlier(o.Pins)
 	if err != nil || len(others) == 0 || slices.Contains(others, b.dir) {
 		return b, errors.Join(err, b.create(b.dir))
@@ -192,8 +196,12 @@ func (o *bpfObjects) link() error {
 func (b *Balancer) Program() *ebpf.Program { return b.objects.Balancer }
 
 // Join puts the balancer into its slot of an interface, at once for all packets, in
-// the place of an earlier process's. With Options.Pins it stays there.
+// the place of an earlier process's. It stays there when this process ends, and so needs
+// Options.Pins.
 func (b *Balancer) Join(r *root.Root, device string) error {
+	if b.dir == "" {
+		return fmt.Errorf("balancer on %s: it has no pins", device)
+	}
 	replace := b.shared()
 	replace[bpfMapSlots] = r.Slots()
 	spec := b.spec.Copy()
@@ -218,11 +226,8 @@ func (b *Balancer) Join(r *root.Root, device string) error {
 // map of the steps when it is neither open nor pinned: it is pinned before the program
 // sees a packet, and the one before goes afterwards.
 func (b *Balancer) put(r *root.Root, device string, o *bpfObjects) error {
-	if b.dir == "" {
-		return r.Put(root.Balancer, o.Balancer)
-	}
-	pin := filepath.Join(b.dir, "steps-"+root.PinName(device))
-	next := pin + "-next"
+	pin := filepath.Join(b.dir, stepsPin+root.PinName(device))
+	next := filepath.Join(b.dir, "next-"+root.PinName(device))
 	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -235,21 +240,6 @@ func (b *Balancer) put(r *root.Root, device string, o *bpfObjects) error {
 	return os.Rename(next, pin)
 }
 
-// RemoveOthers removes the pins of balancers with other maps, of another number of
-// services or another version, once this one is on all interfaces.
-func (b *Balancer) RemoveOthers() error {
-	if b.dir == "" {
-		return nil
-	}
-	others, err := earlier(filepath.Dir(b.dir))
-	for _, dir := range others {
-		if dir != b.dir {
-			err = errors.Join(err, os.RemoveAll(dir))
-		}
-	}
-	return err
-}
-
 // shared are the maps of all programs, by name.
 func (b *Balancer) shared() map[string]*ebpf.Map {
 	o := &b.objects
@@ -258,15 +248,6 @@ func (b *Balancer) shared() map[string]*ebpf.Map {
 		bpfMapMissed: o.Missed, bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServers: o.Servers, bpfMapServices: o.Services,
 		bpfMapSettings: o.Settings, bpfMapSites: o.Sites, bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
 	}
-}
-
-// Remove takes the balancer off an interface, and its pinned maps away with it.
-func (b *Balancer) Remove(r *root.Root) error {
-	err := r.Leave(root.Balancer)
-	if b.dir != "" {
-		err = errors.Join(err, os.RemoveAll(b.dir), os.RemoveAll(b.lock.Name()))
-	}
-	return err
 }
 
 // Close frees what this process has of the program and the maps.

@@ -201,34 +201,58 @@ func (r *Root) again() error {
 
 // Leave empties a slot. The last one that leaves takes the root program off.
 func (r *Root) Leave(s Slot) error {
-	err := r.locked(func() error {
-		if err := r.slots.Delete(uint32(s)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return err
-		}
-		for other := range slots {
-			var id uint32
-			if r.slots.Lookup(uint32(other), &id) == nil {
-				return nil
-			}
-		}
-		return r.remove()
-	})
-	if err != nil {
+	if err := r.locked(func() error { return r.leave(s) }); err != nil {
 		return fmt.Errorf("slot %d of %s: %w", s, r.dir, err)
 	}
 	return nil
 }
 
+// LeavePinned empties a slot of an interface that may be gone, as Leave does. What is not
+// there is nothing to do.
+func LeavePinned(pins, device string, s Slot) error {
+	r := &Root{dir: filepath.Join(pins, PinName(device))}
+	if _, err := os.Stat(r.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	err := r.locked(func() (err error) {
+		if r.slots, err = ebpf.LoadPinnedMap(r.pin("slots"), nil); errors.Is(err, fs.ErrNotExist) {
+			return r.remove()
+		} else if err != nil {
+			return err
+		}
+		return r.leave(s)
+	})
+	if err = errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("slot %d of %s: %w", s, r.dir, err)
+	}
+	return nil
+}
+
+func (r *Root) leave(s Slot) error {
+	if err := r.slots.Delete(uint32(s)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
+	}
+	for other := range slots {
+		var id uint32
+		if r.slots.Lookup(uint32(other), &id) == nil {
+			return nil
+		}
+	}
+	return r.remove()
+}
+
 // remove takes the program off the interface: it is gone with the last of its link.
 func (r *Root) remove() error {
 	l, err := link.LoadPinnedLink(r.pin("link"), nil)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err == nil {
+		err = errors.Join(l.Detach(), l.Close())
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(l.Detach(), l.Unpin(), l.Close(), os.Remove(r.pin("slots")), os.Remove(r.dir))
+	return os.RemoveAll(r.dir)
 }
 
 // Close frees what this process holds; what is pinned goes on.
