@@ -293,6 +293,11 @@ func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func(
 	}
 	p := &dataplane{flowKey: flowKey}
 	p.balancer, err = balancer.Load(balancer.Options{Services: c.Dataplane.MaxServices, Pins: c.Dataplane.Pins})
+	if errors.Is(err, balancer.ErrRunning) {
+		return nil, upstreams.Defect{
+			Key: "gateway.dataplane.pins", Member: c.Dataplane.Pins, Reason: "another gateway runs with it", Want: "the other one stopped, or a directory for each",
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -260,3 +260,23 @@ func TestInterfaceMadeAnew(t *testing.T) {
 		_ = at.Close()
 	}
 }
+
+// Of two gateways with the same pins the second is told what is wrong.
+func TestPinsOfAnotherGateway(t *testing.T) {
+	t.Parallel()
+	c := balanced(t)
+	c.Dataplane.Pins, c.Dataplane.Interfaces = ownHost(t), []string{"eth0"}
+	p := mustOpen(t, &c)
+	_, err := open(t, &c)
+	want := `gateway.dataplane.pins: "` + c.Dataplane.Pins + `": another gateway runs with it; want the other one stopped, or a directory for each`
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if program(t, "eth0") == 0 {
+		t.Error("the first one lost its interface")
+	}
+	if err := p.remove(); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, p)
+}
