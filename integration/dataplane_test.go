@@ -32,6 +32,7 @@ type dataplane struct {
 	client   *netlab.Node
 	router   *netlab.Node
 	gateway  *netlab.Node
+	access   *netlab.Link // from the router to the client
 	toward   *netlab.Link // from the router to the gateway
 	number   int          // of the gateway's locator
 	pins     string
@@ -61,8 +62,8 @@ func newDataplane(t testing.TB, backends int) *dataplane {
 	t.Helper()
 	lab := netlab.New(t)
 	d := &dataplane{t: t, lab: lab, client: lab.Node("client"), router: lab.Node("router"), gateway: lab.Node("gateway")}
-	access := lab.Link(d.router, "swp9", d.client, "eth0", "2001:db8:0:9::1/64", "192.0.2.128/31")
-	access.B.WholeChecksums()
+	d.access = lab.Link(d.router, "swp9", d.client, "eth0", "2001:db8:0:9::1/64", "192.0.2.128/31")
+	d.access.B.WholeChecksums()
 	d.by(d.client, "2001:db8:0:9::1", "192.0.2.128", "::/0", "0.0.0.0/0")
 	d.toward = lab.Link(d.router, "swp0", d.gateway, "eth0", "2001:db8:0:100::1/64", "192.0.2.0/31")
 	d.connect("2001:db8:0:100::", "192.0.2.0")

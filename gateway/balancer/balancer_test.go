@@ -18,6 +18,7 @@ const (
 	vip6, vip4       = "2001:db8:ffff::1", "198.51.100.1"
 	client6, client4 = "2001:db8:c::9", "203.0.113.9"
 	gatewaySID       = "2001:db8:5e:1:5204::" // miss
+	sourceSID        = "2001:db8:5e:1:5205::1:203"
 	agentSID         = "2001:db8:5e:b1:5201::"
 	outsider         = "2001:db8:6::1"
 
@@ -209,6 +210,11 @@ func fixtures() []fixture {
 	for _, f := range quicFixtures() {
 		quics = append(quics, f.fixture)
 	}
+	// What a router on the way to a backend quotes, with a MTU that it says it has.
+	quoted := func(from, source string, mtu uint32, bytes int) []byte {
+		sent := ip(source, agentSID, unix.IPPROTO_IPV6, ip(client6, vip6, unix.IPPROTO_TCP, t6(ack, 1400)))
+		return ip(from, sourceSID, unix.IPPROTO_ICMPV6, icmp(from, sourceSID, 2, 0, mtu, sent[:bytes]))
+	}
 	options := append([]byte{unix.IPPROTO_TCP, 0, 1, 4, 0, 0, 0, 0}, t6(ack, 0)...)
 	return append(quics, []fixture{
 		{"SYN over IPv6", ip(client6, vip6, unix.IPPROTO_TCP, t6(syn, 0)), tx, "sent"},
@@ -243,6 +249,14 @@ func fixtures() []fixture {
 		{"packet too big below the least", ip("2001:db8:7::1", vip6, unix.IPPROTO_ICMPV6, icmp("2001:db8:7::1", vip6, 2, 0, 1279, embedded6)), xdpDrop, "malformed"},
 		{"unreachable with 8 bytes", ip("203.0.113.1", vip4, unix.IPPROTO_ICMP, icmp("203.0.113.1", vip4, 3, 4, 1400, embedded4[:28])), tx, "sent"},
 		{"unreachable with 6 bytes", ip("203.0.113.1", vip4, unix.IPPROTO_ICMP, icmp("203.0.113.1", vip4, 3, 4, 1400, embedded4[:26])), xdpDrop, "malformed"},
+		{"packet too big from a router", quoted(outsider, sourceSID, 1450, 1232), xdpDrop, "smaller_path"},
+		{"packet too big from a router of the domain", quoted(agentSID, sourceSID, 1280, 256), xdpDrop, "smaller_path"},
+		{"packet too big with a short quote", quoted(outsider, sourceSID, 1450, 254), xdpDrop, "smaller_path_unheard"},
+		{"packet too big that quotes another's", quoted(outsider, gatewaySID, 1450, 1232), xdpDrop, "malformed"},
+		{"packet too big from a router, below the least", quoted(outsider, sourceSID, 1279, 1232), xdpDrop, "malformed"},
+		{"unreachable from outside to a source", ip(outsider, sourceSID, unix.IPPROTO_ICMPV6, icmp(outsider, sourceSID, 1, 0, 0, inner)), xdpDrop, "outsider"},
+		{"echo from the domain to a source", ip(agentSID, sourceSID, unix.IPPROTO_ICMPV6, icmp(agentSID, sourceSID, 128, 0, 0, inner)), pass, ""},
+		{"pins of an agent", ip(agentSID, sourceSID, unix.IPPROTO_UDP, udp(31000, 5205, 20)), pass, ""},
 		{"SID from outside", ip(outsider, gatewaySID, unix.IPPROTO_IPV6, inner), xdpDrop, "outsider"},
 		{"SRH from outside", ip(outsider, vip6, unix.IPPROTO_ROUTING, append(srh(unix.IPPROTO_IPV6, 1, vip6, vip6), inner...)), xdpDrop, "outsider"},
 		{"miss", missed(0), tx, "sent"},

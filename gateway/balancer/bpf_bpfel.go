@@ -118,18 +118,20 @@ const (
 	bpfReasonRETURNED          bpfReason = 6
 	bpfReasonANSWERED_ECHO     bpfReason = 7
 	bpfReasonANSWERED_TOO_BIG  bpfReason = 8
-	bpfReasonDROPPED_OUTSIDER  bpfReason = 9
-	bpfReasonDROPPED_MALFORMED bpfReason = 10
-	bpfReasonDROPPED_FLAGS     bpfReason = 11
-	bpfReasonDROPPED_FRAGMENT  bpfReason = 12
-	bpfReasonDROPPED_HOPS      bpfReason = 13
-	bpfReasonDROPPED_BACKEND   bpfReason = 14
-	bpfReasonDROPPED_NEIGHBOUR bpfReason = 15
-	bpfReasonDROPPED_TOO_BIG   bpfReason = 16
-	bpfReasonDROPPED_ROOM      bpfReason = 17
-	bpfReasonDROPPED_STRAY     bpfReason = 18
-	bpfReasonDROPPED_BUDGET    bpfReason = 19
-	bpfReasonREASONS           bpfReason = 20
+	bpfReasonHEARD_SMALLER     bpfReason = 9
+	bpfReasonDROPPED_OUTSIDER  bpfReason = 10
+	bpfReasonDROPPED_MALFORMED bpfReason = 11
+	bpfReasonDROPPED_FLAGS     bpfReason = 12
+	bpfReasonDROPPED_FRAGMENT  bpfReason = 13
+	bpfReasonDROPPED_HOPS      bpfReason = 14
+	bpfReasonDROPPED_BACKEND   bpfReason = 15
+	bpfReasonDROPPED_NEIGHBOUR bpfReason = 16
+	bpfReasonDROPPED_TOO_BIG   bpfReason = 17
+	bpfReasonDROPPED_ROOM      bpfReason = 18
+	bpfReasonDROPPED_STRAY     bpfReason = 19
+	bpfReasonDROPPED_BUDGET    bpfReason = 20
+	bpfReasonDROPPED_SMALLER   bpfReason = 21
+	bpfReasonREASONS           bpfReason = 22
 )
 
 type bpfReasonCount struct {
@@ -139,13 +141,18 @@ type bpfReasonCount struct {
 }
 
 type bpfScratch struct {
-	_        structs.HostLayout
-	Mtu      uint32
-	Service  uint32
-	Told     uint32
-	_        [4]byte
-	Interval uint64
-	Choice   struct {
+	_    structs.HostLayout
+	Told struct {
+		_        structs.HostLayout
+		Interval uint64
+		Done     uint64
+	}
+	Smaller struct {
+		_        structs.HostLayout
+		Interval uint64
+		Done     uint64
+	}
+	Choice struct {
 		_       structs.HostLayout
 		Hash    uint64
 		Current uint32
@@ -153,7 +160,9 @@ type bpfScratch struct {
 		Owner   uint32
 		Marked  uint32
 	}
-	List [8]struct {
+	Service uint32
+	Mtu     uint32
+	List    [8]struct {
 		_       structs.HostLayout
 		Address struct {
 			_     structs.HostLayout
@@ -239,6 +248,7 @@ const (
 	bpfMapSettings         = "settings"
 	bpfMapSites            = "sites"
 	bpfMapSlots            = "slots"
+	bpfMapSmallerPaths     = "smaller_paths"
 	bpfMapSteps            = "steps"
 	bpfMapTables           = "tables"
 	bpfMapVipTraffic       = "vip_traffic"
@@ -247,6 +257,7 @@ const (
 	bpfProgBalancerEntry   = "balancer_entry"
 	bpfProgBalancerIcmp    = "balancer_icmp"
 	bpfProgBalancerMiss    = "balancer_miss"
+	bpfProgBalancerPath    = "balancer_path"
 	bpfProgBalancerPinned  = "balancer_pinned"
 	bpfProgBalancerQuic    = "balancer_quic"
 	bpfProgBalancerSpilled = "balancer_spilled"
@@ -299,6 +310,7 @@ type bpfProgramSpecs struct {
 	BalancerEntry   *ebpf.ProgramSpec `ebpf:"balancer_entry"`
 	BalancerIcmp    *ebpf.ProgramSpec `ebpf:"balancer_icmp"`
 	BalancerMiss    *ebpf.ProgramSpec `ebpf:"balancer_miss"`
+	BalancerPath    *ebpf.ProgramSpec `ebpf:"balancer_path"`
 	BalancerPinned  *ebpf.ProgramSpec `ebpf:"balancer_pinned"`
 	BalancerQuic    *ebpf.ProgramSpec `ebpf:"balancer_quic"`
 	BalancerSpilled *ebpf.ProgramSpec `ebpf:"balancer_spilled"`
@@ -323,6 +335,7 @@ type bpfMapSpecs struct {
 	Settings       *ebpf.MapSpec `ebpf:"settings"`
 	Sites          *ebpf.MapSpec `ebpf:"sites"`
 	Slots          *ebpf.MapSpec `ebpf:"slots"`
+	SmallerPaths   *ebpf.MapSpec `ebpf:"smaller_paths"`
 	Steps          *ebpf.MapSpec `ebpf:"steps"`
 	Tables         *ebpf.MapSpec `ebpf:"tables"`
 	VipTraffic     *ebpf.MapSpec `ebpf:"vip_traffic"`
@@ -369,6 +382,7 @@ type bpfMaps struct {
 	Settings       *ebpf.Map `ebpf:"settings"`
 	Sites          *ebpf.Map `ebpf:"sites"`
 	Slots          *ebpf.Map `ebpf:"slots"`
+	SmallerPaths   *ebpf.Map `ebpf:"smaller_paths"`
 	Steps          *ebpf.Map `ebpf:"steps"`
 	Tables         *ebpf.Map `ebpf:"tables"`
 	VipTraffic     *ebpf.Map `ebpf:"vip_traffic"`
@@ -391,6 +405,7 @@ func (m *bpfMaps) Close() error {
 		m.Settings,
 		m.Sites,
 		m.Slots,
+		m.SmallerPaths,
 		m.Steps,
 		m.Tables,
 		m.VipTraffic,
@@ -412,6 +427,7 @@ type bpfPrograms struct {
 	BalancerEntry   *ebpf.Program `ebpf:"balancer_entry"`
 	BalancerIcmp    *ebpf.Program `ebpf:"balancer_icmp"`
 	BalancerMiss    *ebpf.Program `ebpf:"balancer_miss"`
+	BalancerPath    *ebpf.Program `ebpf:"balancer_path"`
 	BalancerPinned  *ebpf.Program `ebpf:"balancer_pinned"`
 	BalancerQuic    *ebpf.Program `ebpf:"balancer_quic"`
 	BalancerSpilled *ebpf.Program `ebpf:"balancer_spilled"`
@@ -424,6 +440,7 @@ func (p *bpfPrograms) Close() error {
 		p.BalancerEntry,
 		p.BalancerIcmp,
 		p.BalancerMiss,
+		p.BalancerPath,
 		p.BalancerPinned,
 		p.BalancerQuic,
 		p.BalancerSpilled,

@@ -17,6 +17,7 @@ var reasons = [bpfReasonREASONS]string{
 	bpfReasonRETURNED:          "returned",
 	bpfReasonANSWERED_ECHO:     "echo",
 	bpfReasonANSWERED_TOO_BIG:  "too_big",
+	bpfReasonHEARD_SMALLER:     "smaller_path",
 	bpfReasonDROPPED_OUTSIDER:  "outsider",
 	bpfReasonDROPPED_MALFORMED: "malformed",
 	bpfReasonDROPPED_FLAGS:     "flags",
@@ -28,6 +29,7 @@ var reasons = [bpfReasonREASONS]string{
 	bpfReasonDROPPED_ROOM:      "no_headroom",
 	bpfReasonDROPPED_STRAY:     "stray",
 	bpfReasonDROPPED_BUDGET:    "budget",
+	bpfReasonDROPPED_SMALLER:   "smaller_path_unheard",
 }
 
 // drop tells whether a reason ends a packet here.

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/razor-steering/razor/steering"
 )
 
@@ -73,6 +75,7 @@ type Keeper struct {
 	indices  *steering.Indices
 	backends map[netip.Addr]*reached
 	pins     pinned
+	paths    struct{ heard, refused uint64 } // what routers said of them
 }
 
 // kept is a service that the balancer has.
@@ -95,8 +98,9 @@ type reached struct {
 	index uint16
 	name  string
 	hop   Hop
-	why   string // the hop is not resolved
-	found bool   // it was once: a new backend gets no flows before
+	why   string  // the hop is not resolved
+	found bool    // it was once: a new backend gets no flows before
+	path  smaller // than the hop says
 }
 
 // NewKeeper makes the keeper of a balancer. What an earlier process has put there goes
@@ -108,32 +112,38 @@ func NewKeeper(b *Balancer, log *slog.Logger, now time.Time, changed func()) (*K
 	return k, k.restore(now)
 }
 
-// Run follows next hops, moves those who were previous for long enough to the
-// histories, and ends idle pins, until ctx ends; in the network namespace of the calling goroutine. What
-// was applied stays in the balancer.
+// Run follows next hops and what routers say of paths, moves those who were previous for
+// long enough to the histories, and ends idle pins, until ctx ends; in the network
+// namespace of the calling goroutine. What was applied stays in the balancer.
 func (k *Keeper) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		age, sweep := time.NewTicker(ageEvery), time.NewTicker(sweepEvery)
-		defer age.Stop()
-		defer sweep.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case now := <-age.C:
-				k.age(now)
-			case <-sweep.C:
-				k.mu.Lock()
-				k.sweepNow()
-				k.mu.Unlock()
-			}
-		}
-	})
-	defer wg.Wait()
 	defer stop()
-	return k.hops.Run(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.listenPaths(ctx) })
+	g.Go(func() error { k.tick(ctx); return nil })
+	err := k.hops.Run(ctx) // which is in the right namespace on this goroutine
+	stop()
+	return errors.Join(err, g.Wait())
+}
+
+// tick does what is due by the clock.
+func (k *Keeper) tick(ctx context.Context) {
+	age, sweep := time.NewTicker(ageEvery), time.NewTicker(sweepEvery)
+	defer age.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-age.C:
+			k.age(now)
+		case now := <-sweep.C:
+			k.mu.Lock()
+			k.sweepNow()
+			k.forgetPaths(now)
+			k.mu.Unlock()
+		}
+	}
 }
 
 func (k *Keeper) age(now time.Time) {
@@ -447,9 +457,7 @@ func (k *Keeper) hopsChanged(changes []HopChange) {
 		}
 		joined = joined || !r.found && c.Hop.Index != 0
 		r.hop, r.why, r.found = c.Hop, c.Reason, r.found || c.Hop.Index != 0
-		if err := k.balancer.SetBackend(int(r.index), Backend{SID: c.Address, Hop: c.Hop}); err != nil {
-			k.log.Error("next hop not set", "backend", r.name, "sid", c.Address, "err", err)
-		}
+		k.setHop(c.Address, r)
 	}
 	if !joined {
 		return

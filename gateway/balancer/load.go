@@ -83,7 +83,7 @@ func Load(o Options) (*Balancer, error) {
 }
 
 // layout is that of the maps (gateway/bpf/maps.h): others are not taken over, but copied.
-const layout = 3
+const layout = 4
 
 // load loads a program whose maps have a layout.
 func load(o Options, spec *ebpf.CollectionSpec, layout int) (*Balancer, error) {
@@ -184,7 +184,7 @@ func all[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 
 // link joins the program to those of its rare steps.
 func (o *bpfObjects) link() error {
-	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry, o.BalancerQuic} {
+	for step, program := range []*ebpf.Program{o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry, o.BalancerQuic, o.BalancerPath} {
 		if err := o.Steps.Put(uint32(step), program); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
@@ -246,7 +246,8 @@ func (b *Balancer) shared() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapBudgets: o.Budgets, bpfMapHistories: o.Histories,
 		bpfMapMissed: o.Missed, bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServers: o.Servers, bpfMapServices: o.Services,
-		bpfMapSettings: o.Settings, bpfMapSites: o.Sites, bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
+		bpfMapSettings: o.Settings, bpfMapSites: o.Sites, bpfMapSmallerPaths: o.SmallerPaths,
+		bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
 	}
 }
 

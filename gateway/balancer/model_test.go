@@ -235,6 +235,9 @@ func (m *model) run(frame []byte) verdict {
 	}
 	if p.family == 6 {
 		b := m.behaviour(p.destination)
+		if b == behaviourSource && p.protocol == unix.IPPROTO_ICMPV6 && p.typ == 2 && !p.malformed && !p.routing && p.fragment == 0 {
+			return m.smaller(frame, p)
+		}
 		if (b != 0 || p.routing) && !m.host.Block.Contains(p.source) {
 			return drop(frame, "outsider")
 		}
@@ -260,6 +263,18 @@ func (m *model) run(frame []byte) verdict {
 		return passed(frame)
 	}
 	return m.steer(frame, p, a.Service)
+}
+
+// smaller is a router's word of a packet of ours.
+func (m *model) smaller(frame []byte, p *parsed) verdict {
+	b := frame[p.l4:]
+	switch {
+	case len(b) < 8+40 || b[8]>>4 != 6 || !bytes.Equal(b[16:32], p.destination.AsSlice()), binary.BigEndian.Uint32(b[4:]) < 1280:
+		return drop(frame, "malformed")
+	case len(b) < 8+256:
+		return drop(frame, "smaller_path_unheard")
+	}
+	return drop(frame, "smaller_path")
 }
 
 // choice is the row's answer for a packet.

@@ -17,8 +17,9 @@ type BackendStatus struct {
 	SID     string  `json:"sid"`
 	Server  string  `json:"server_id,omitempty"` // in connection IDs, in hexadecimal
 	State   State   `json:"state"`
-	Share   float64 `json:"share"`         // of the service's new flows
-	Why     string  `json:"why,omitempty"` // it cannot be reached
+	Share   float64 `json:"share"`              // of the service's new flows
+	Path    int     `json:"path_mtu,omitempty"` // of encapsulated packets, while there is a way
+	Why     string  `json:"why,omitempty"`      // it cannot be reached
 }
 
 // Status is the backends of the plan, by services.
@@ -32,7 +33,7 @@ func (k *Keeper) Status() []BackendStatus {
 			r := k.backends[b.SID]
 			status := BackendStatus{
 				Service: s.Name, Backend: b.Name, SID: b.SID.String(), State: b.State,
-				Share: float64(slots[r.index]) / steering.TableSlots,
+				Share: float64(slots[r.index]) / steering.TableSlots, Path: int(r.way().MTU),
 			}
 			if s.QUIC.ServerID > 0 {
 				status.Server = hex.EncodeToString([]byte(s.QUIC.id(b)))
@@ -85,6 +86,8 @@ var (
 	backendPacketsDesc = desc("backend_packets_total", "Packets for which a backend was the first choice.", "backend")
 	backendBytesDesc   = desc("backend_bytes_total", "Bytes of IP for which a backend was the first choice.", "backend")
 	backendUpDesc      = desc("backend_reachable", "Whether there is a way to a backend.", "backend")
+	backendMTUDesc     = desc("backend_path_mtu_bytes", "MTU of the path to a backend, for encapsulated packets, while there is a way.", "backend")
+	pathsDesc          = desc("smaller_paths_total", "Packets Too Big of routers on the way to backends, by whether they were believed.", "result")
 	pinsDesc           = desc("pins", "Pins that there are, some seconds ago.")
 	pinsToldDesc       = desc("pins_told_total", "Flows that agents told of, by what became of it: pinned, or needless where the row says so anyway.", "result")
 	pinsEndedDesc      = desc("pins_ended_total", "Pins that ended, as they were idle or displaced by others in a full map.", "reason")
@@ -98,7 +101,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 func (k *Keeper) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		packetsDesc, vipPacketsDesc, vipBytesDesc, backendPacketsDesc, backendBytesDesc, backendUpDesc,
-		pinsDesc, pinsToldDesc, pinsEndedDesc,
+		backendMTUDesc, pathsDesc, pinsDesc, pinsToldDesc, pinsEndedDesc,
 	} {
 		ch <- d
 	}
@@ -123,6 +126,8 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 	counter(pinsToldDesc, k.pins.needless, "needless")
 	counter(pinsEndedDesc, k.pins.expired, "idle")
 	counter(pinsEndedDesc, k.pins.displaced, "displaced")
+	counter(pathsDesc, k.paths.heard, "believed")
+	counter(pathsDesc, k.paths.refused, "refused")
 	for _, s := range k.plan.Services {
 		for v, n := range k.services[s.Name].vips {
 			if t, err := k.balancer.VIPTraffic(n); err == nil {
@@ -142,6 +147,7 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 		reachable := 0.0
 		if r.hop.Index != 0 {
 			reachable = 1
+			ch <- prometheus.MustNewConstMetric(backendMTUDesc, prometheus.GaugeValue, float64(r.way().MTU), sid.String())
 		}
 		ch <- prometheus.MustNewConstMetric(backendUpDesc, prometheus.GaugeValue, reachable, sid.String())
 	}

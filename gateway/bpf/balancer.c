@@ -19,6 +19,7 @@
 #include "entry.h"
 #include "icmp.h"
 #include "miss.h"
+#include "path.h"
 #include "pins.h"
 #include "quic.h"
 #include "sites.h"
@@ -59,15 +60,13 @@ static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, con
 	return send_chosen(ctx, p, h, &c, tcp);
 }
 
-/* guard drops what must come from the SR domain alone and does not, and tells what
- * of this host a packet is for.
- */
-static __always_inline int guard(const struct packet *p, const struct host *h, __u32 *behaviour)
+/* special tells whether a packet is to a SID of this host, or has an SRH. */
+static __always_inline int special(const struct packet *p, const struct host *h, __u32 *behaviour)
 {
 	if (p->family != AF_INET6)
 		return 0;
 	*behaviour = behaviour_of(&h->domain, &p->destination);
-	return (*behaviour || p->routing) && !in_domain(&h->domain, &p->source) ? -1 : 0;
+	return *behaviour || p->routing;
 }
 
 SEC("xdp.frags")
@@ -81,11 +80,15 @@ int balancer(struct xdp_md *ctx)
 
 	if (!h || !h->domain.block_mask || parsed == NOT_IP)
 		return next_slot(ctx, SLOT_BALANCER);
-	if (guard(&p, h, &behaviour))
-		return count(DROPPED_OUTSIDER, XDP_DROP);
-	if (behaviour == SID_MISS) {
-		bpf_tail_call(ctx, &steps, STEP_MISS);
-		return count(DROPPED_STRAY, XDP_DROP);
+	if (special(&p, h, &behaviour)) {
+		if (behaviour == SID_SOURCE && p.protocol == IPPROTO_ICMPV6)
+			bpf_tail_call(ctx, &steps, STEP_PATH);
+		if (!in_domain(&h->domain, &p.source))
+			return count(DROPPED_OUTSIDER, XDP_DROP);
+		if (behaviour == SID_MISS) {
+			bpf_tail_call(ctx, &steps, STEP_MISS);
+			return count(DROPPED_STRAY, XDP_DROP);
+		}
 	}
 	if (behaviour == SID_ENTRY) {
 		bpf_tail_call(ctx, &steps, STEP_ENTRY);

@@ -12,7 +12,9 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 3
+#define LAYOUT 4
+
+#define MIN_MTU 1280 /* RFC 8200 §5 */
 
 #define SECOND 1000000000ull /* ns */
 
@@ -153,6 +155,15 @@ struct traffic {
 	__u64 bytes; /* of IP packets as they came */
 };
 
+/* smaller is that a router found a packet of ours too big for its next link. */
+#define SMALLER_QUOTE 256 /* has all headers of ours, and the ports of the packet inside */
+
+struct smaller {
+	__u32 mtu;
+	__u8 quote[SMALLER_QUOTE]; /* of the packet, from the outer header on */
+};
+_Static_assert(sizeof(struct smaller) == 260, "smaller");
+
 /* reason is what became of a packet that was the balancer's. */
 enum reason {
 	SENT,
@@ -164,6 +175,7 @@ enum reason {
 	RETURNED,	  /* likewise, back to it, as there is nobody here */
 	ANSWERED_ECHO,
 	ANSWERED_TOO_BIG,
+	HEARD_SMALLER,	  /* a router found a packet of ours too big: user space knows */
 	DROPPED_OUTSIDER, /* a SID or an SRH from outside of the SR domain */
 	DROPPED_MALFORMED,
 	DROPPED_FLAGS,	  /* TCP flags that no client sends */
@@ -175,6 +187,7 @@ enum reason {
 	DROPPED_ROOM,	  /* no headroom in the frame */
 	DROPPED_STRAY,	  /* a miss that is nobody's any more */
 	DROPPED_BUDGET,	  /* a miss beyond what other sites are asked for */
+	DROPPED_SMALLER,  /* like HEARD_SMALLER, too many, or nobody listens */
 	REASONS,
 };
 
@@ -314,6 +327,11 @@ struct {
 } pins SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} smaller_paths SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, REASONS);
 	__type(key, __u32);
@@ -345,13 +363,19 @@ struct choice {
 	__u32 marked; /* pins have flows of the slot */
 };
 
+/* limit counts what a CPU did in an interval. */
+struct limit {
+	__u64 interval;
+	__u64 done;
+};
+
 /* scratch is what one step leaves to the next one, and what does not fit a stack. */
 struct scratch {
-	__u32 mtu;	 /* of the path that a packet is too big for */
-	__u32 service;	 /* of the choice */
-	__u32 told;	 /* ICMP errors of ours in this interval */
-	__u64 interval;
+	struct limit told;    /* ICMP errors of ours */
+	struct limit smaller; /* those of routers that user space hears of */
 	struct choice choice; /* of a flow with a pin, one of QUIC, or one that may spill */
+	__u32 service;	      /* of the choice */
+	__u32 mtu;	      /* of the path that a packet is too big for */
 	union sid list[8]; /* MAX_SEGMENTS are used */
 };
 

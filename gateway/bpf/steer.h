@@ -111,6 +111,7 @@ enum step {
 	STEP_SPILLED, /* a packet of a slot whose new flows go to another site */
 	STEP_ENTRY,   /* a packet of another site's gateway */
 	STEP_QUIC,    /* a packet that may have a server ID */
+	STEP_PATH,    /* ICMP about a packet of ours */
 	STEPS,
 };
 

@@ -6,24 +6,10 @@
 #ifndef RAZOR_TOOBIG_H
 #define RAZOR_TOOBIG_H
 
+#include "limit.h"
 #include "send.h"
 
-#define QUOTE 128	    /* bytes of the packet that the error carries */
-#define TOLD_INTERVAL 100000000 /* ns */
-#define TOLD_MOST 100	    /* errors of a CPU in an interval */
-#define MIN_MTU 1280	    /* RFC 8200 §5 */
-
-/* may_tell limits errors (RFC 4443 §2.4 (f)). */
-static __always_inline int may_tell(struct scratch *s)
-{
-	__u64 now = bpf_ktime_get_coarse_ns() / TOLD_INTERVAL;
-
-	if (s->interval != now) {
-		s->interval = now;
-		s->told = 0;
-	}
-	return s->told++ < TOLD_MOST;
-}
+#define QUOTE 128 /* bytes of the packet that the error carries */
 
 /* sum_of is the sum of a multiple of 4 bytes, at most 512. */
 static __always_inline __u64 sum_of(void *from, __u32 bytes, __u32 seed)
@@ -140,7 +126,7 @@ int balancer_toobig(struct xdp_md *ctx)
 	struct packet p = {};
 	__u32 mtu;
 
-	if (!s || parse(ctx, &p) != PARSED || unanswerable(&p) || !may_tell(s))
+	if (!s || parse(ctx, &p) != PARSED || unanswerable(&p) || !within_limit(&s->told))
 		return count(DROPPED_TOO_BIG, XDP_DROP);
 	/* The longest list has to fit as well, so that the client is told once. */
 	mtu = s->mtu > MIN_MTU + MAX_OVERHEAD ? s->mtu - MAX_OVERHEAD : MIN_MTU;
