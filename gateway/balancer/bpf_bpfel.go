@@ -162,7 +162,47 @@ type bpfScratch struct {
 	}
 	Service uint32
 	Mtu     uint32
-	List    [8]struct {
+	Packet  struct {
+		_      structs.HostLayout
+		Source struct {
+			_     structs.HostLayout
+			Bytes [16]uint8
+		}
+		Destination struct {
+			_     structs.HostLayout
+			Bytes [16]uint8
+		}
+		SourcePort      uint16
+		DestinationPort uint16
+		L3              uint32
+		L4              uint32
+		Length          uint32
+		Family          uint8
+		Protocol        uint8
+		Class           uint8
+		Hops            uint8
+		Flags           uint8
+		Fragment        uint8
+		Routing         uint8
+		Type            uint8
+	}
+	Outer struct {
+		_      structs.HostLayout
+		L3     uint32
+		Srh    uint32
+		Inner  uint32
+		Left   uint32
+		Length uint32
+		Next   uint8
+		_      [3]byte
+	}
+	Source struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	N     uint32
+	First uint32
+	List  [8]struct {
 		_       structs.HostLayout
 		Address struct {
 			_     structs.HostLayout
@@ -192,6 +232,7 @@ type bpfService struct {
 type bpfSite struct {
 	_       structs.HostLayout
 	Entries [8]uint32
+	Next    uint32
 }
 
 type bpfSpill struct {
@@ -256,7 +297,9 @@ const (
 	bpfProgBalancer        = "balancer"
 	bpfProgBalancerEntry   = "balancer_entry"
 	bpfProgBalancerIcmp    = "balancer_icmp"
+	bpfProgBalancerList    = "balancer_list"
 	bpfProgBalancerMiss    = "balancer_miss"
+	bpfProgBalancerOpen    = "balancer_open"
 	bpfProgBalancerPath    = "balancer_path"
 	bpfProgBalancerPinned  = "balancer_pinned"
 	bpfProgBalancerQuic    = "balancer_quic"
@@ -309,7 +352,9 @@ type bpfProgramSpecs struct {
 	Balancer        *ebpf.ProgramSpec `ebpf:"balancer"`
 	BalancerEntry   *ebpf.ProgramSpec `ebpf:"balancer_entry"`
 	BalancerIcmp    *ebpf.ProgramSpec `ebpf:"balancer_icmp"`
+	BalancerList    *ebpf.ProgramSpec `ebpf:"balancer_list"`
 	BalancerMiss    *ebpf.ProgramSpec `ebpf:"balancer_miss"`
+	BalancerOpen    *ebpf.ProgramSpec `ebpf:"balancer_open"`
 	BalancerPath    *ebpf.ProgramSpec `ebpf:"balancer_path"`
 	BalancerPinned  *ebpf.ProgramSpec `ebpf:"balancer_pinned"`
 	BalancerQuic    *ebpf.ProgramSpec `ebpf:"balancer_quic"`
@@ -426,7 +471,9 @@ type bpfPrograms struct {
 	Balancer        *ebpf.Program `ebpf:"balancer"`
 	BalancerEntry   *ebpf.Program `ebpf:"balancer_entry"`
 	BalancerIcmp    *ebpf.Program `ebpf:"balancer_icmp"`
+	BalancerList    *ebpf.Program `ebpf:"balancer_list"`
 	BalancerMiss    *ebpf.Program `ebpf:"balancer_miss"`
+	BalancerOpen    *ebpf.Program `ebpf:"balancer_open"`
 	BalancerPath    *ebpf.Program `ebpf:"balancer_path"`
 	BalancerPinned  *ebpf.Program `ebpf:"balancer_pinned"`
 	BalancerQuic    *ebpf.Program `ebpf:"balancer_quic"`
@@ -439,7 +486,9 @@ func (p *bpfPrograms) Close() error {
 		p.Balancer,
 		p.BalancerEntry,
 		p.BalancerIcmp,
+		p.BalancerList,
 		p.BalancerMiss,
+		p.BalancerOpen,
 		p.BalancerPath,
 		p.BalancerPinned,
 		p.BalancerQuic,

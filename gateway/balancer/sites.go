@@ -33,8 +33,12 @@ func (b *Balancer) SetSites(sites [][]int) error {
 	if len(sites) > MaxSites {
 		return fmt.Errorf("%d other sites, want at most %d", len(sites), MaxSites)
 	}
-	for number := range MaxSites {
-		var v bpfSite
+	next := uint32(MaxSites)
+	for number := MaxSites - 1; number >= 0; number-- {
+		if number < len(sites) && len(sites[number]) > 0 {
+			next = uint32(number)
+		}
+		v := bpfSite{Next: next}
 		if number < len(sites) {
 			for i := range v.Entries {
 				if n := len(sites[number]); n > 0 {

@@ -85,14 +85,10 @@ int balancer(struct xdp_md *ctx)
 			bpf_tail_call(ctx, &steps, STEP_PATH);
 		if (!in_domain(&h->domain, &p.source))
 			return count(DROPPED_OUTSIDER, XDP_DROP);
-		if (behaviour == SID_MISS) {
-			bpf_tail_call(ctx, &steps, STEP_MISS);
+		if (behaviour == SID_MISS || behaviour == SID_ENTRY) {
+			bpf_tail_call(ctx, &steps, STEP_OPEN);
 			return count(DROPPED_STRAY, XDP_DROP);
 		}
-	}
-	if (behaviour == SID_ENTRY) {
-		bpf_tail_call(ctx, &steps, STEP_ENTRY);
-		return count(DROPPED_STRAY, XDP_DROP);
 	}
 	if (parsed == MALFORMED || (p.family == AF_INET6 && is_mapped(&p.destination)))
 		return next_slot(ctx, SLOT_BALANCER);

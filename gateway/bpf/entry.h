@@ -104,49 +104,68 @@ static __always_inline __u32 steer_entered(struct xdp_md *ctx, struct asked *a, 
 		ask_here(a, c, table, of, round && !new);
 	else
 		ask(a, c->current);
-	if (!tcp && a->n)
+	if (!tcp && a->own->n)
 		make_final(&a->own->list[0]);
-	if (a->n) {
+	if (a->own->n) {
 		note(&vip_traffic, v->number, p->length);
-		note(&backend_traffic, a->first, p->length);
+		note(&backend_traffic, a->own->first, p->length);
 	}
 	return 0;
 }
 
+/* balancer_entry goes on with a packet that was opened. */
 SEC("xdp.frags")
 int balancer_entry(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct asked a = {.own = scratch_of_cpu(), .most = MAX_SEGMENTS};
-	struct packet p = {}, inner = {};
+	struct packet inner = {};
 	struct host *h = this_host();
 	struct choice c = {};
 	struct embedded e = {};
+	struct asked a = {};
+	struct packet *p;
 	union address source;
-	struct outer o;
 	struct vip *v;
 	__u32 reason;
-	__u8 round;
 
-	if (!h || !a.own || parse(ctx, &p) == NOT_IP || parse_outer(&o, p.l3, data, end) || o.left ||
-	    !of_other_gateway(&h->domain, &p.source))
+	if (!h || begin_list(&a, MAX_SEGMENTS))
 		return count(DROPPED_MALFORMED, XDP_DROP);
-	if (parse_inner(&inner, &p, &o, data, end) != PARSED || inner.routing || subject_of(ctx, &e, &inner))
+	p = &a.own->packet;
+	if (!of_other_gateway(&h->domain, &p->source) ||
+	    parse_inner(&inner, p, &a.own->outer, data, end) != PARSED || inner.routing || subject_of(ctx, &e, &inner))
 		return count(DROPPED_MALFORMED, XDP_DROP);
-	round = ((union sid *)&p.source)->round & ~ROUND_ENTERED;
 	v = find_vip(h, &e.vip, e.port, e.protocol, inner.fragment);
-	reason = v ? steer_entered(ctx, &a, &c, &inner, &e, v, round) : 0;
+	reason = v ? steer_entered(ctx, &a, &c, &inner, &e, v, round_of(&p->source)) : 0;
 	if (reason)
 		return count(reason, XDP_DROP);
-	if (!a.n)
-		return give_back(ctx, &p);
-	source = with_round(&p.source, ROUND_ENTERED);
+	if (!a.own->n)
+		return give_back(ctx, p);
+	source = with_round(&p->source, ROUND_ENTERED);
 	__builtin_memset(&inner, 0, sizeof(inner));
-	if (decapsulate(ctx, &o, &inner))
+	if (decapsulate(ctx, &a.own->outer, &inner))
 		return count(DROPPED_MALFORMED, XDP_DROP);
-	keep_congestion(&p, &inner);
+	keep_congestion(p, &inner);
 	count(ENTERED, 0);
-	return send_asked(ctx, &inner, &source, &a, c.hash);
+	return send_list(ctx, &inner, &source, &a, c.hash);
+}
+
+/* balancer_open opens a packet to a SID of this gateway that is whole: the last of its
+ * list, and nothing wrong with it.
+ */
+SEC("xdp.frags")
+int balancer_open(struct xdp_md *ctx)
+{
+	struct scratch *own = scratch_of_cpu();
+	struct packet p = {};
+	struct outer o = {};
+
+	if (!own || parse(ctx, &p) == NOT_IP ||
+	    parse_outer(&o, p.l3, (void *)(long)ctx->data, (void *)(long)ctx->data_end) || o.left)
+		return count(DROPPED_MALFORMED, XDP_DROP);
+	own->packet = p;
+	own->outer = o;
+	bpf_tail_call(ctx, &steps, ((union sid *)&p.destination)->behaviour == bpf_htons(SID_ENTRY) ? STEP_ENTRY : STEP_MISS);
+	return count(DROPPED_STRAY, XDP_DROP);
 }
 
 #endif

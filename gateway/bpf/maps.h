@@ -83,8 +83,9 @@ _Static_assert(sizeof(struct service) == 104, "service");
  */
 struct site {
 	__u32 entries[SITE_GATEWAYS];
+	__u32 next; /* the first site from this one on that there is a way to */
 };
-_Static_assert(sizeof(struct site) == 32, "site");
+_Static_assert(sizeof(struct site) == 36, "site");
 
 struct table {
 	__u32 rows[TABLE_SLOTS];
@@ -376,7 +377,12 @@ struct scratch {
 	struct choice choice; /* of a flow with a pin, one of QUIC, or one that may spill */
 	__u32 service;	      /* of the choice */
 	__u32 mtu;	      /* of the path that a packet is too big for */
-	union sid list[8]; /* MAX_SEGMENTS are used */
+	struct packet packet; /* that was opened, or is to be sent along the list */
+	struct outer outer;
+	union address source;
+	__u32 n;	      /* segments of the list */
+	__u32 first;	      /* the backend that it begins with */
+	union sid list[8];    /* MAX_SEGMENTS are used */
 };
 
 struct {

@@ -38,6 +38,12 @@ static __always_inline int decapsulate(struct xdp_md *ctx, const struct outer *o
 	return parse_ip(ctx, inner, type) == PARSED ? 0 : -1;
 }
 
+/* round_of is the round in the argument of a SID, or in an outer source. */
+static __always_inline __u8 round_of(const union address *a)
+{
+	return ((const union sid *)a)->round & ~ROUND_ENTERED;
+}
+
 /* keep_congestion has congestion on the way here go on in the next outer header
  * (RFC 6040 §4.2).
  */
@@ -69,16 +75,12 @@ static __always_inline int subject_of(struct xdp_md *ctx, struct embedded *e, co
  */
 static __always_inline __u32 next_site(const struct host *h, __u32 *number, __u64 hash)
 {
-	for (int i = 0; i < MAX_SITES; i++, (*number)++) {
-		__u32 entry;
+	struct site *site = bpf_map_lookup_elem(&sites, number);
 
-		if (*number >= h->sites)
-			return 0;
-		entry = entry_of(h, *number, hash);
-		if (entry)
-			return entry;
-	}
-	return 0;
+	if (!site)
+		return 0;
+	*number = site->next;
+	return entry_of(h, *number, hash);
 }
 
 /* send_away asks another site. */
@@ -92,7 +94,7 @@ static __always_inline int send_away(struct xdp_md *ctx, const struct packet *p,
 	ask(a, entry);
 	note(&backend_traffic, entry, p->length);
 	count(STEERED_AWAY, 0);
-	return send_asked(ctx, p, &source, a, hash);
+	return send_list(ctx, p, &source, a, hash);
 }
 
 /* send_final has the one that is current take a packet at the end of a list. */
@@ -100,16 +102,17 @@ static __always_inline int send_final(struct xdp_md *ctx, const struct packet *p
 				      struct asked *a, __u32 current, __u64 hash)
 {
 	struct backend *last = bpf_map_lookup_elem(&backends, &current);
+	__u32 n = a->own->n;
 
 	if (!current || !last)
 		return count(DROPPED_STRAY, XDP_DROP);
-	if (!a->n)
-		a->first = current;
-	a->own->list[a->n & 7] = last->sid;
-	make_final(&a->own->list[a->n & 7]);
-	a->n++;
+	if (!n)
+		a->own->first = current;
+	a->own->list[n & 7] = last->sid;
+	make_final(&a->own->list[n & 7]);
+	a->own->n = n + 1;
 	count(STEERED_MISS, 0);
-	return send_asked(ctx, p, source, a, hash);
+	return send_list(ctx, p, source, a, hash);
 }
 
 /* steer_miss sends a packet to whom it was not sent before. */
@@ -119,13 +122,13 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 	struct service *service = bpf_map_lookup_elem(&services, &number);
 	struct table *table = bpf_map_lookup_elem(&tables, &number);
 	struct histories *of = bpf_map_lookup_elem(&histories, &number);
-	struct asked a = {.own = scratch_of_cpu(), .most = MAX_SEGMENTS - 1};
+	struct asked a = {};
 	int home = p->flags & (TCP_SYN | TCP_RST);
 	union address source;
 	struct choice c = {};
 	__u32 site, entry;
 
-	if (!service || !table || !of || !a.own)
+	if (!service || !table || !of || begin_list(&a, MAX_SEGMENTS - 1))
 		return count(DROPPED_BACKEND, XDP_DROP);
 	c.hash = hash_of(service, &e->client, e->client_port, e->port, IPPROTO_TCP);
 	choose(&c, table, 1, 0);
@@ -139,9 +142,9 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 		ask_former(&a, of, flow_slot(c.hash));
 	}
 	source = source_of(h, c.hash, 1);
-	if (a.n && h->sites && !home) {
+	if (a.own->n && h->sites && !home) {
 		count(STEERED_MISS, 0);
-		return send_asked(ctx, p, &source, &a, c.hash);
+		return send_list(ctx, p, &source, &a, c.hash);
 	}
 	site = round ? round - 1 : 0;
 	entry = home ? 0 : next_site(h, &site, c.hash);
@@ -150,29 +153,25 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 	return send_final(ctx, p, &source, &a, c.current, c.hash);
 }
 
+/* balancer_miss goes on with a packet that was opened. */
 SEC("xdp.frags")
 int balancer_miss(struct xdp_md *ctx)
 {
-	struct packet p = {}, inner = {};
+	struct scratch *own = scratch_of_cpu();
+	struct packet inner = {};
 	struct host *h = this_host();
 	struct embedded e = {};
-	struct outer o;
 	struct vip *v;
-	__u8 round;
 
-	if (!h || parse(ctx, &p) == NOT_IP ||
-	    parse_outer(&o, p.l3, (void *)(long)ctx->data, (void *)(long)ctx->data_end) || o.left)
-		return count(DROPPED_MALFORMED, XDP_DROP);
-	round = ((union sid *)&p.destination)->round & ~ROUND_ENTERED;
-	if (decapsulate(ctx, &o, &inner) || subject_of(ctx, &e, &inner))
+	if (!h || !own || decapsulate(ctx, &own->outer, &inner) || subject_of(ctx, &e, &inner))
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	if (inner.hops <= 1)
 		return count(DROPPED_HOPS, XDP_DROP);
-	keep_congestion(&p, &inner);
+	keep_congestion(&own->packet, &inner);
 	v = find_vip(h, &e.vip, e.port, e.protocol, 0);
 	if (!v || inner.fragment || e.protocol != IPPROTO_TCP)
 		return count(DROPPED_STRAY, XDP_DROP);
-	return steer_miss(ctx, &inner, h, &e, v->service, round);
+	return steer_miss(ctx, &inner, h, &e, v->service, round_of(&own->packet.destination));
 }
 
 #endif

@@ -98,25 +98,21 @@ int balancer_pinned(struct xdp_md *ctx)
 {
 	struct packet p = {};
 	struct host *h = this_host();
-	struct scratch *s = scratch_of_cpu();
-	struct backend *first, *then;
+	struct asked a = {};
 	union address source;
-	__u32 n = 1;
+	struct choice c;
 
-	if (!h || !s || parse(ctx, &p) != PARSED)
+	if (!h || begin_list(&a, MAX_SEGMENTS) || parse(ctx, &p) != PARSED)
 		return count(DROPPED_MALFORMED, XDP_DROP);
-	first = bpf_map_lookup_elem(&backends, &s->choice.owner);
-	if (!first)
-		return count(DROPPED_BACKEND, XDP_DROP);
-	s->list[0] = first->sid;
-	then = bpf_map_lookup_elem(&backends, &s->choice.current);
-	if (s->choice.current && then)
-		s->list[n++] = then->sid;
-	then = bpf_map_lookup_elem(&backends, &s->choice.other);
-	if (s->choice.other && s->choice.other != s->choice.owner && then)
-		s->list[n++ & 7] = then->sid;
-	source = source_of(h, s->choice.hash, 0);
-	return send_list(ctx, &p, &source, s, s->choice.hash, n, &first->hop);
+	c = a.own->choice;
+	ask(&a, c.owner);
+	a.not[0] = c.owner;
+	ask(&a, c.current);
+	ask(&a, c.other);
+	source = source_of(h, c.hash, 0);
+	if (!a.own->n)
+		return count(DROPPED_NEIGHBOUR, XDP_DROP);
+	return send_list(ctx, &p, &source, &a, c.hash);
 }
 
 #endif

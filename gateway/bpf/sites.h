@@ -98,14 +98,14 @@ int balancer_spilled(struct xdp_md *ctx)
 {
 	struct packet p = {};
 	struct host *h = this_host();
-	struct asked a = {.own = scratch_of_cpu(), .most = MAX_SEGMENTS};
+	struct asked a = {};
 	struct service *service;
 	union address source;
 	struct choice c;
 	__u32 entry;
 	int new;
 
-	if (!h || !a.own || parse(ctx, &p) != PARSED)
+	if (!h || begin_list(&a, MAX_SEGMENTS) || parse(ctx, &p) != PARSED)
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	c = a.own->choice;
 	service = bpf_map_lookup_elem(&services, &a.own->service);
@@ -118,13 +118,13 @@ int balancer_spilled(struct xdp_md *ctx)
 		ask(&a, c.other);
 	}
 	ask(&a, entry);
-	if (!a.n)
+	if (!a.own->n)
 		return count(DROPPED_BACKEND, XDP_DROP);
 	if (new && entry)
 		count(SPILLED, 0);
-	note(&backend_traffic, a.first, p.length);
+	note(&backend_traffic, a.own->first, p.length);
 	source = source_of(h, c.hash, 0);
-	return send_asked(ctx, &p, &source, &a, c.hash);
+	return send_list(ctx, &p, &source, &a, c.hash);
 }
 
 #endif

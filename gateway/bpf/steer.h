@@ -104,6 +104,7 @@ static __always_inline __u32 second_of(const struct table *t, __u32 slot, __u32 
 
 /* step is a program for what is rare. */
 enum step {
+	STEP_OPEN,    /* a packet to a SID of this gateway */
 	STEP_MISS,    /* a packet that nobody in its list owned */
 	STEP_ICMP,    /* ICMP to a VIP */
 	STEP_TOO_BIG, /* a packet that does not fit once it is encapsulated */
@@ -111,6 +112,7 @@ enum step {
 	STEP_SPILLED, /* a packet of a slot whose new flows go to another site */
 	STEP_ENTRY,   /* a packet of another site's gateway */
 	STEP_QUIC,    /* a packet that may have a server ID */
+	STEP_LIST,    /* a packet along the scratch's list */
 	STEP_PATH,    /* ICMP about a packet of ours */
 	STEPS,
 };
