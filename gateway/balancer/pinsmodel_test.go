@@ -73,7 +73,7 @@ func (m *model) sendPinned(frame []byte, p *parsed, hash uint64, owner, current,
 	m.hits++
 	list := [][16]byte{m.backend(owner).SID.As16()}
 	for _, i := range []uint32{current, other} {
-		if i != 0 && i != owner {
+		if i != 0 && i != owner && m.backends[i].Hop.Index != 0 {
 			list = append(list, m.backend(i).SID.As16())
 		}
 	}
