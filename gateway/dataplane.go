@@ -145,7 +145,7 @@ func (d *defects) locator(key, text string, block netip.Prefix, want string) {
 }
 
 func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
-	names, vips := map[string]bool{}, map[balancer.VIP]string{}
+	names, vips, takers := map[string]bool{}, map[balancer.VIP]string{}, map[string]bool{}
 	for i := range services {
 		s, key := &services[i], "services["+strconv.Itoa(i)+"]"
 		switch {
@@ -154,7 +154,7 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
 		case names[s.Name]:
 			d.add(key+".name", s.Name, "used twice", "each name once")
 		}
-		names[s.Name] = true
+		names[s.Name], takers[s.Name] = true, s.Fragments
 		for j, text := range s.VIPs {
 			key := key + ".vips[" + strconv.Itoa(j) + "]"
 			v, err := balancer.ParseVIP(text)
@@ -162,6 +162,12 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
 				d.add(key, text, err.Error(), "such as 198.51.100.1:443/tcp or [2001:db8::1]:443/udp")
 			} else if other, twice := vips[v]; twice {
 				d.add(key, text, "also in service "+other, "each VIP in one service")
+			}
+			for other, of := range vips {
+				if err == nil && of != s.Name && balancer.Disputed(v, other, s.Fragments, takers[of]) {
+					d.add(key, text, fmt.Sprintf("its fragments may be of vip %s of service %s", other, of), "one service with fragments: true on an address, and none of any port beside it")
+					break
+				}
 			}
 			vips[v] = s.Name
 		}

@@ -49,6 +49,18 @@ func TestDataplaneDefects(t *testing.T) {
 		"gateway.services[1].vips[0]": func(c *Config) {
 			c.Services = append(c.Services, ServiceConfig{Name: "two", VIPs: c.Services[0].VIPs[:1]})
 		},
+		"gateway.services[2].vips[0]": func(c *Config) { // two that take fragments
+			c.Services = append(
+				c.Services, ServiceConfig{Name: "one", Fragments: true, VIPs: []string{"198.51.100.1:53/udp"}},
+				ServiceConfig{Name: "two", Fragments: true, VIPs: []string{"198.51.100.1:123/udp"}},
+			)
+		},
+		"gateway.services[2].vips[1]": func(c *Config) { // one that does beside one of any port
+			c.Services = append(
+				c.Services, ServiceConfig{Name: "one", Fragments: true, VIPs: []string{"198.51.100.1:53/udp"}},
+				ServiceConfig{Name: "two", VIPs: []string{"198.51.100.1:443/udp", "198.51.100.1:*/udp"}},
+			)
+		},
 		"gateway.services[0].backends[0].locator":   func(c *Config) { c.Services[0].Backends[0].Locator = "2001:db8:5e:b1::1" },
 		"gateway.services[0].backends[1].target":    func(c *Config) { c.Services[0].Backends[1].Target = 65536 },
 		"gateway.services[0].backends[1].weight":    func(c *Config) { c.Services[0].Backends[1].Weight = new(-1) },

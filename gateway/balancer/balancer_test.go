@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -34,18 +35,24 @@ func newModel(messy bool) *model {
 		host:    Host{Locator: prefix("2001:db8:5e:1::/64"), Block: prefix("2001:db8:5e::/48")},
 		ingress: 1,
 		vips: map[VIP]Assignment{
-			{prefix(vip6 + "/128"), 443, unix.IPPROTO_TCP}:        {0, 0},
-			{prefix(vip4 + "/32"), 443, unix.IPPROTO_TCP}:         {0, 1},
-			{prefix(vip6 + "/128"), 443, unix.IPPROTO_UDP}:        {1, 2},
-			{prefix(vip4 + "/32"), 53, unix.IPPROTO_UDP}:          {1, 3},
-			{prefix("2001:db8:ffff::2/128"), 0, unix.IPPROTO_TCP}: {0, 4},
-			{prefix("2001:db8:ffff::3/128"), 0, 0}:                {1, 5},
-			{prefix("198.51.100.128/25"), 80, unix.IPPROTO_TCP}:   {0, 6},
-			{prefix("2001:db8:ffff:1::/64"), 0, 0}:                {1, 7},
-			{prefix("2001:db8:ffff:2::1/128"), 0, 0}:              {2, 8},
-			{prefix("198.51.100.3/32"), 443, unix.IPPROTO_UDP}:    {0, 9},
-			{prefix(quicVIP6 + "/128"), 0, 0}:                     {3, 10},
-			{prefix(quicVIP4 + "/32"), 443, unix.IPPROTO_UDP}:     {3, 11},
+			{prefix(vip6 + "/128"), 443, unix.IPPROTO_TCP}:          {0, 0, false},
+			{prefix(vip4 + "/32"), 443, unix.IPPROTO_TCP}:           {0, 1, false},
+			{prefix(vip6 + "/128"), 443, unix.IPPROTO_UDP}:          {1, 2, true},
+			{prefix(vip4 + "/32"), 53, unix.IPPROTO_UDP}:            {1, 3, true},
+			{prefix("2001:db8:ffff::2/128"), 0, unix.IPPROTO_TCP}:   {0, 4, false},
+			{prefix("2001:db8:ffff::3/128"), 0, 0}:                  {1, 5, true},
+			{prefix("198.51.100.128/25"), 80, unix.IPPROTO_TCP}:     {0, 6, false},
+			{prefix("2001:db8:ffff:1::/64"), 0, 0}:                  {1, 7, true},
+			{prefix("2001:db8:ffff:2::1/128"), 0, 0}:                {2, 8, false},
+			{prefix("198.51.100.3/32"), 443, unix.IPPROTO_UDP}:      {0, 9, false},
+			{prefix(quicVIP6 + "/128"), 0, 0}:                       {3, 10, false},
+			{prefix(quicVIP4 + "/32"), 443, unix.IPPROTO_UDP}:       {3, 11, false},
+			{prefix("2001:db8:ffff::5/128"), 443, unix.IPPROTO_UDP}: {0, 12, false},
+			{prefix("2001:db8:ffff::5/128"), 53, unix.IPPROTO_UDP}:  {1, 13, true},
+			{prefix("2001:db8:ffff::6/128"), 443, unix.IPPROTO_UDP}: {0, 14, false},
+			{prefix("2001:db8:ffff::6/128"), 0, 0}:                  {1, 15, true},
+			{prefix("2001:db8:ffff::7/128"), 443, unix.IPPROTO_TCP}: {0, 16, false},
+			{prefix("2001:db8:ffff::7/128"), 0, 0}:                  {1, 17, true},
 		},
 		services: []Service{{Key: [2]uint64{1, 2}}, {Key: [2]uint64{3, 4}, Fragments: true}, {}, quicService},
 		servers:  map[Server]int{{3, "\xab\x00\x00\x09"}: 9}, // where no backend is
@@ -205,6 +212,10 @@ func fixtures() []fixture {
 	missed := func(left int) []byte {
 		return ip(agentSID, gatewaySID, unix.IPPROTO_ROUTING, append(srh(unix.IPPROTO_IPV6, left, agentSID, agentSID), inner...))
 	}
+	fragment := func(vip string, offset uint16) []byte { // of UDP; the first one says 443
+		b := binary.BigEndian.AppendUint16([]byte{unix.IPPROTO_UDP, 0}, offset|1)
+		return ip(client6, vip, unix.IPPROTO_FRAGMENT, append(append(b, 0, 0, 0, 1), udp(31000, 443, 32)...))
+	}
 	later := ip(client6, vip6, unix.IPPROTO_FRAGMENT, append([]byte{unix.IPPROTO_UDP, 0, 0, 0x40, 0, 0, 0, 1}, make([]byte, 32)...))
 	var quics []fixture
 	for _, f := range quicFixtures() {
@@ -238,6 +249,12 @@ func fixtures() []fixture {
 		{"later fragment of UDP that is hashed by addresses", later, tx, "sent"},
 		{"fragment of TCP", with(ip(client4, vip4, unix.IPPROTO_TCP, t6(ack, 0)), 6, 0x20), xdpDrop, "fragment"},
 		{"fragment of UDP that is hashed by ports", with(ip(client4, "198.51.100.3", unix.IPPROTO_UDP, udp(1, 443, 9)), 6, 0x20), xdpDrop, "fragment"},
+		{"first fragment, another service of the address takes it", fragment("2001:db8:ffff::5", 0), tx, "sent"},
+		{"later fragment, another service of the address takes it", fragment("2001:db8:ffff::5", 64), tx, "sent"},
+		{"first fragment, the service of all others takes it", fragment("2001:db8:ffff::6", 0), tx, "sent"},
+		{"later fragment, the service of all others takes it", fragment("2001:db8:ffff::6", 64), tx, "sent"},
+		{"later fragment, the service of all others takes it, TCP aside", fragment("2001:db8:ffff::7", 64), tx, "sent"},
+		{"whole, beside what stands aside", ip(client6, "2001:db8:ffff::6", unix.IPPROTO_UDP, udp(31000, 9999, 0)), tx, "sent"},
 		{"no backends", ip(client6, "2001:db8:ffff:2::1", unix.IPPROTO_UDP, udp(31000, 1, 0)), xdpDrop, "no_backend"},
 		{"too big over IPv6", ip(client6, vip6, unix.IPPROTO_TCP, t6(ack, 1440)), tx, "too_big"},
 		{"too big over IPv4", ip(client4, vip4, unix.IPPROTO_TCP, t6(ack, 1460)), tx, "too_big"},

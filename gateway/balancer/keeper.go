@@ -210,7 +210,7 @@ func (k *Keeper) check(p Plan) error {
 	if len(p.Services) > k.balancer.services {
 		return fmt.Errorf("%d services, want at most %d", len(p.Services), k.balancer.services)
 	}
-	names, vips := map[string]bool{}, map[VIP]string{}
+	names, vips, takers := map[string]bool{}, map[VIP]string{}, map[string]bool{}
 	for _, s := range p.Services {
 		if s.Name == "" || len(s.Name) > MaxServiceName {
 			return fmt.Errorf("service %q: the name has %d bytes, want 1 to %d", s.Name, len(s.Name), MaxServiceName)
@@ -218,7 +218,7 @@ func (k *Keeper) check(p Plan) error {
 		if names[s.Name] {
 			return fmt.Errorf("service %s is there twice", s.Name)
 		}
-		names[s.Name] = true
+		names[s.Name], takers[s.Name] = true, s.Fragments
 		for _, v := range s.VIPs {
 			if err := v.check(); err != nil {
 				return fmt.Errorf("service %s: %w", s.Name, err)
@@ -226,9 +226,12 @@ func (k *Keeper) check(p Plan) error {
 			if other, ok := vips[v]; ok {
 				return fmt.Errorf("service %s: vip %s is of service %s", s.Name, v, other)
 			}
-			for other := range vips {
+			for other, of := range vips {
 				if v.nested(other) {
 					return fmt.Errorf("service %s: vip %s is nested with %s, which prefixes must not be", s.Name, v, other)
+				}
+				if of != s.Name && Disputed(v, other, s.Fragments, takers[of]) {
+					return fmt.Errorf("service %s: fragments to vip %s may be of vip %s of service %s", s.Name, v, other, of)
 				}
 			}
 			vips[v] = s.Name
@@ -378,7 +381,7 @@ func vipsOf(p Plan, services map[string]*kept) map[VIP]Assignment {
 	vips := map[VIP]Assignment{}
 	for _, s := range p.Services {
 		for v, n := range services[s.Name].vips {
-			vips[v] = Assignment{Service: services[s.Name].number, Number: n}
+			vips[v] = Assignment{Service: services[s.Name].number, Number: n, Fragments: s.Fragments}
 		}
 	}
 	return vips

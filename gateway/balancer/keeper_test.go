@@ -153,7 +153,12 @@ func TestKeeperRefuses(t *testing.T) {
 	noSID.Backends[0].SID = netip.MustParseAddr("192.0.2.1")
 	anyPort := service("web", Active)
 	anyPort.VIPs[0].Protocol = 0
+	taker, takers := service("web", Active), service("mail", Active)
+	taker.Fragments, takers.Fragments = true, true
+	taker.VIPs[0].Protocol = unix.IPPROTO_UDP
+	takers.VIPs[0] = VIP{taker.VIPs[0].Prefix, 53, unix.IPPROTO_UDP}
 	for want, services := range map[string][]PlannedService{
+		"fragments to vip":                  {taker, takers},
 		"service web is there twice":        {good, good},
 		"is of service web":                 {good, twice},
 		"have the SID 2001:db8:5e:1:5201::": {same},

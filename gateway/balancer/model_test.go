@@ -185,8 +185,7 @@ func (m *model) behaviour(a netip.Addr) uint16 {
 	return f
 }
 
-// find is the VIP of a packet. What has no ports is of the VIP of any port, or of that
-// with the lowest number.
+// find is the VIP of a packet. What has no ports is of the VIP of any port, or aside.
 func (m *model) find(a netip.Addr, port uint16, protocol byte, without bool) (Assignment, bool) {
 	for _, exact := range []bool{true, false} {
 		var longest netip.Prefix
@@ -209,11 +208,17 @@ func (m *model) find(a netip.Addr, port uint16, protocol byte, without bool) (As
 	return Assignment{}, false
 }
 
-// aside is whose the fragments of a protocol are, and ICMP to the address.
+// aside is whose the fragments of a protocol are, and ICMP to the address: the VIP's whose
+// service takes fragments, else that with the lowest number.
 func (m *model) aside(prefix netip.Prefix, protocol byte) (got Assignment, ok bool) {
 	for v, a := range m.vips {
 		icmp := protocol == unix.IPPROTO_ICMP && prefix.Addr().Is4() || protocol == unix.IPPROTO_ICMPV6 && prefix.Addr().Is6()
-		if v.Prefix == prefix && (v.Protocol == protocol || icmp) && (!ok || a.Number < got.Number) {
+		takes := m.services[a.Service].Fragments
+		if v.Prefix != prefix || v.Protocol != protocol && !icmp && (v.Protocol != 0 || !takes || protocol != unix.IPPROTO_UDP) {
+			continue
+		}
+		better := takes && !m.services[got.Service].Fragments || takes == m.services[got.Service].Fragments && a.Number < got.Number
+		if !ok || better {
 			got, ok = a, true
 		}
 	}

@@ -53,6 +53,8 @@ func (v VIP) String() string {
 type Assignment struct {
 	Service int // below Options.Services
 	Number  int // of its counters, below [MaxVIPs]
+	// Fragments tells whether the service takes them: of several of one address it does.
+	Fragments bool
 }
 
 // SetVIPs says which VIPs there are, and makes no change if one of them cannot be.
@@ -60,14 +62,13 @@ func (b *Balancer) SetVIPs(vips map[VIP]Assignment) error {
 	if len(vips) > MaxVIPs {
 		return fmt.Errorf("%d vips, want at most %d", len(vips), MaxVIPs)
 	}
-	keys, prefixes := map[bpfVipKey]bpfVip{}, map[bpfPrefixKey]bpfPrefixKey{}
+	keys, prefixes := keysOf(vips), map[bpfPrefixKey]bpfPrefixKey{}
 	var lookups uint32
 	for v, a := range vips {
 		if err := b.checkVIP(v, a); err != nil {
 			return err
 		}
 		lookups |= v.lookups()
-		v.addTo(keys, bpfVip{Service: uint16(a.Service), Number: uint16(a.Number)})
 		if !v.Prefix.IsSingleIP() {
 			prefixes[v.prefixKey()] = v.prefixKey()
 		}
@@ -118,20 +119,52 @@ func (b *Balancer) checkVIP(v VIP, a Assignment) error {
 	return nil
 }
 
-// addTo adds the key of a VIP, and what stands aside for its fragments and for ICMP:
-// of several VIPs that with the lowest number, and none where one of any port is.
-func (v VIP) addTo(keys map[bpfVipKey]bpfVip, value bpfVip) {
-	keys[v.key()] = value
-	value.Flags = vipAside
-	aside := []bpfVipKey{v.icmpKey()}
-	if v.Port != 0 {
-		aside = append(aside, v.keyOf(0, v.Protocol))
-	}
-	for _, k := range aside {
-		if was, ok := keys[k]; !ok || was.Flags&vipAside != 0 && value.Number < was.Number {
-			keys[k] = value
+// keysOf are the keys of VIPs, and what stands aside for what has no ports: of several
+// VIPs of an address or prefix that which takes fragments, or else has the lowest number,
+// and none where one of any port is.
+func keysOf(vips map[VIP]Assignment) map[bpfVipKey]bpfVip {
+	aside := map[bpfVipKey]Assignment{}
+	for v, a := range vips {
+		for _, k := range v.asideKeys(a.Fragments) {
+			was, ok := aside[k]
+			if !ok || a.Fragments && !was.Fragments || a.Fragments == was.Fragments && a.Number < was.Number {
+				aside[k] = a
+			}
 		}
 	}
+	keys := map[bpfVipKey]bpfVip{}
+	for k, a := range aside {
+		keys[k] = bpfVip{Service: uint16(a.Service), Number: uint16(a.Number), Flags: vipAside}
+	}
+	for v, a := range vips {
+		keys[v.key()] = bpfVip{Service: uint16(a.Service), Number: uint16(a.Number)}
+	}
+	return keys
+}
+
+// asideKeys are those of ICMP to a VIP, and of its fragments.
+func (v VIP) asideKeys(fragments bool) []bpfVipKey {
+	keys := []bpfVipKey{v.icmpKey()}
+	switch {
+	case v.Port != 0:
+		keys = append(keys, v.keyOf(0, v.Protocol))
+	case v.Protocol == 0 && fragments:
+		keys = append(keys, v.keyOf(0, unix.IPPROTO_UDP)) // also where there is one of a port
+	}
+	return keys
+}
+
+// Disputed tells whether it cannot be told of a fragment of UDP which of two VIPs of
+// different services it is of, and whether those take fragments: both do, or one that is
+// of a port does and the other one is of any.
+func Disputed(v, other VIP, takes, otherTakes bool) bool {
+	if v.Prefix != other.Prefix || v.Protocol == unix.IPPROTO_TCP || other.Protocol == unix.IPPROTO_TCP {
+		return false
+	}
+	if !takes {
+		v, other, takes, otherTakes = other, v, otherTakes, takes
+	}
+	return takes && (otherTakes || v.Port != 0 && other.Port == 0 && other.Protocol == unix.IPPROTO_UDP)
 }
 
 // check refuses what no packet can be addressed to.

@@ -43,6 +43,36 @@ func TestParseVIP(t *testing.T) {
 	}
 }
 
+func TestDisputedFragments(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		vip, other        string
+		takes, otherTakes bool
+		want              bool
+	}{
+		{"[2001:db8::1]:53/udp", "[2001:db8::1]:123/udp", true, true, true},
+		{"[2001:db8::1]:53/udp", "[2001:db8::1]:123/udp", true, false, false},
+		{"[2001:db8::1]:53/udp", "[2001:db8::1]:123/udp", false, false, false},
+		{"[2001:db8::1]:53/udp", "[2001:db8::2]:123/udp", true, true, false},
+		{"[2001:db8::1]:53/udp", "[2001:db8::1]:123/tcp", true, true, false},
+		{"[2001:db8::1]:53/udp", "2001:db8::1", true, true, true},
+		{"[2001:db8::1]:53/udp", "2001:db8::1", true, false, false},
+		{"[2001:db8::1]:53/udp", "2001:db8::1", false, true, false},
+		{"[2001:db8::1]:53/udp", "[2001:db8::1]:*/udp", true, false, true},
+		{"[2001:db8::1]:53/udp", "[2001:db8::1]:*/udp", false, true, false},
+		{"2001:db8::1", "[2001:db8::1]:*/udp", true, false, false},
+	} {
+		v, err := ParseVIP(c.vip)
+		other, err2 := ParseVIP(c.other)
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		if a, b := Disputed(v, other, c.takes, c.otherTakes), Disputed(other, v, c.otherTakes, c.takes); a != c.want || b != c.want {
+			t.Errorf("%+v: %v, %v the other way round", c, a, b)
+		}
+	}
+}
+
 // FuzzParseVIP: what is read is written in a form that is read as the same.
 func FuzzParseVIP(f *testing.F) {
 	for _, s := range []string{"198.51.100.1:443/tcp", "[2001:db8::/64]:*/udp", "::ffff:1.2.3.4", "[::]:1/tcp"} {
