@@ -22,16 +22,6 @@ static __always_inline int from_gateway(const struct domain *d, const union addr
 	return in_domain(d, source) && s->behaviour == bpf_htons(SID_SOURCE);
 }
 
-/* hides_routing tells whether a chain of extension headers could not be read to its
- * end, where an SRH might be.
- */
-static __always_inline int hides_routing(const struct packet *p, enum parsed result)
-{
-	return result == MALFORMED &&
-	       (!p->l4 || p->protocol == IPPROTO_HOPOPTS || p->protocol == IPPROTO_DSTOPTS ||
-		p->protocol == IPPROTO_ROUTING || p->protocol == IPPROTO_FRAGMENT);
-}
-
 /* misplaced tells whether a packet was not found where its row sends it first. Lists
  * are whole in our domain, so the first segment has the index Last Entry.
  */
@@ -147,7 +137,7 @@ int endpoint(struct xdp_md *ctx)
 	if (!in_domain(d, &p.source)) {
 		if (p.routing || behaviour)
 			return count(DROPPED_OUTSIDER, XDP_DROP);
-		if (hides_routing(&p, result))
+		if (result == MALFORMED && hides_routing(&p))
 			return count(DROPPED_MALFORMED, XDP_DROP);
 	}
 	if (!behaviour)

@@ -226,6 +226,13 @@ func fixtures() []fixture {
 		sent := ip(source, agentSID, unix.IPPROTO_IPV6, ip(client6, vip6, unix.IPPROTO_TCP, t6(ack, 1400)))
 		return ip(from, sourceSID, unix.IPPROTO_ICMPV6, icmp(from, sourceSID, 2, 0, mtu, sent[:bytes]))
 	}
+	chained := func(from string, headers int, next byte, rest []byte) []byte {
+		for range headers {
+			rest, next = append([]byte{next, 0, 1, 4, 0, 0, 0, 0}, rest...), unix.IPPROTO_DSTOPTS
+		}
+		return ip(from, vip6, next, rest)
+	}
+	hidden := append(srh(unix.IPPROTO_IPV6, 1, vip6, vip6), inner...)
 	options := append([]byte{unix.IPPROTO_TCP, 0, 1, 4, 0, 0, 0, 0}, t6(ack, 0)...)
 	return append(quics, []fixture{
 		{"SYN over IPv6", ip(client6, vip6, unix.IPPROTO_TCP, t6(syn, 0)), tx, "sent"},
@@ -276,6 +283,12 @@ func fixtures() []fixture {
 		{"pins of an agent", ip(agentSID, sourceSID, unix.IPPROTO_UDP, udp(31000, 5205, 20)), pass, ""},
 		{"SID from outside", ip(outsider, gatewaySID, unix.IPPROTO_IPV6, inner), xdpDrop, "outsider"},
 		{"SRH from outside", ip(outsider, vip6, unix.IPPROTO_ROUTING, append(srh(unix.IPPROTO_IPV6, 1, vip6, vip6), inner...)), xdpDrop, "outsider"},
+		{"SRH from outside behind three headers", chained(outsider, 3, unix.IPPROTO_ROUTING, hidden), xdpDrop, "outsider"},
+		{"SRH from outside behind four headers", chained(outsider, 4, unix.IPPROTO_ROUTING, hidden), xdpDrop, "outsider"},
+		{"SRH from outside behind six headers", chained(outsider, 6, unix.IPPROTO_ROUTING, hidden), xdpDrop, "outsider"},
+		{"SRH from the domain behind six headers", chained(agentSID, 6, unix.IPPROTO_ROUTING, hidden), pass, ""},
+		{"chain from outside that is cut off", chained(outsider, 2, unix.IPPROTO_DSTOPTS, []byte{6, 0, 1, 4}), xdpDrop, "outsider"},
+		{"four headers", chained(client6, 4, unix.IPPROTO_TCP, t6(ack, 0)), tx, "sent"},
 		{"miss", missed(0), tx, "sent"},
 		{"miss with segments left", missed(1), xdpDrop, "malformed"},
 		{"miss of the next round", ip(agentSID, "2001:db8:5e:1:5204::100:0", unix.IPPROTO_IPV6, inner), tx, "sent"},

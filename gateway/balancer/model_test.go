@@ -56,6 +56,7 @@ type parsed struct {
 	fragment    int // 1 the first, 2 a later one
 	routing     bool
 	malformed   bool
+	hides       bool // the end of a chain, where an SRH may be
 }
 
 func passed(frame []byte) verdict { return verdict{xdpPass, frame, nil} }
@@ -138,6 +139,7 @@ func (p *parsed) read6(b []byte) {
 			break
 		}
 		if i == 4 || at+8 > len(b) {
+			p.hides = true
 			return
 		}
 		x := b[at:]
@@ -252,6 +254,9 @@ func (m *model) run(frame []byte) verdict {
 		case behaviourEntry:
 			return m.enter(frame, p)
 		}
+	}
+	if p.hides && !m.host.Block.Contains(p.source) {
+		return drop(frame, "outsider")
 	}
 	if p.malformed || p.family == 6 && p.destination.Is4In6() {
 		return passed(frame)

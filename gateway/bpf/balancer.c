@@ -90,6 +90,8 @@ int balancer(struct xdp_md *ctx)
 			return count(DROPPED_STRAY, XDP_DROP);
 		}
 	}
+	if (parsed == MALFORMED && hides_routing(&p) && !in_domain(&h->domain, &p.source))
+		return count(DROPPED_OUTSIDER, XDP_DROP);
 	if (parsed == MALFORMED || (p.family == AF_INET6 && is_mapped(&p.destination)))
 		return next_slot(ctx, SLOT_BALANCER);
 	if (p.protocol == IPPROTO_ICMP || p.protocol == IPPROTO_ICMPV6) {

@@ -268,6 +268,16 @@ static __always_inline enum parsed parse_ipv6(struct xdp_md *ctx, struct packet 
 	return parse_l4(p, data + within(at), end);
 }
 
+/* hides_routing tells whether the chain of extension headers of a packet that is malformed
+ * could not be read to its end, where an SRH might be.
+ */
+static __always_inline int hides_routing(const struct packet *p)
+{
+	return p->family == AF_INET6 &&
+	       (!p->l4 || p->protocol == IPPROTO_HOPOPTS || p->protocol == IPPROTO_DSTOPTS ||
+		p->protocol == IPPROTO_ROUTING || p->protocol == IPPROTO_FRAGMENT);
+}
+
 /* parse_ip reads what is at p->l3 of a frame whose Ethernet type says so. */
 static __always_inline enum parsed parse_ip(struct xdp_md *ctx, struct packet *p, __be16 type)
 {
