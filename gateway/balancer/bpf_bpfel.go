@@ -131,7 +131,8 @@ const (
 	bpfReasonDROPPED_STRAY     bpfReason = 19
 	bpfReasonDROPPED_BUDGET    bpfReason = 20
 	bpfReasonDROPPED_SMALLER   bpfReason = 21
-	bpfReasonREASONS           bpfReason = 22
+	bpfReasonDROPPED_ECHO      bpfReason = 22
+	bpfReasonREASONS           bpfReason = 23
 )
 
 type bpfReasonCount struct {
@@ -143,6 +144,11 @@ type bpfReasonCount struct {
 type bpfScratch struct {
 	_    structs.HostLayout
 	Told struct {
+		_        structs.HostLayout
+		Interval uint64
+		Done     uint64
+	}
+	Echoed struct {
 		_        structs.HostLayout
 		Interval uint64
 		Done     uint64

@@ -30,6 +30,7 @@ var reasons = [bpfReasonREASONS]string{
 	bpfReasonDROPPED_STRAY:     "stray",
 	bpfReasonDROPPED_BUDGET:    "budget",
 	bpfReasonDROPPED_SMALLER:   "smaller_path_unheard",
+	bpfReasonDROPPED_ECHO:      "echo_limit",
 }
 
 // drop tells whether a reason ends a packet here.

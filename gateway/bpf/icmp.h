@@ -5,6 +5,7 @@
 #ifndef RAZOR_ICMP_H
 #define RAZOR_ICMP_H
 
+#include "limit.h"
 #include "pins.h"
 #include "toobig.h"
 #include "include/slots.h"
@@ -180,8 +181,9 @@ int balancer_icmp(struct xdp_md *ctx)
 {
 	struct packet p = {};
 	struct host *h = this_host();
+	struct scratch *own = scratch_of_cpu();
 
-	if (!h || parse(ctx, &p) != PARSED)
+	if (!h || !own || parse(ctx, &p) != PARSED)
 		return next_slot(ctx, SLOT_BALANCER);
 	if (p.fragment)
 		return count(DROPPED_FRAGMENT, XDP_DROP);
@@ -190,7 +192,7 @@ int balancer_icmp(struct xdp_md *ctx)
 	if (nobody(&p))
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	if (p.type == (p.family == AF_INET6 ? ICMPV6_ECHO_REQUEST : ICMP_ECHO_REQUEST))
-		return answer_echo(ctx, &p);
+		return within_limit(&own->echoed) ? answer_echo(ctx, &p) : count(DROPPED_ECHO, XDP_DROP);
 	if (!is_error(&p))
 		return next_slot(ctx, SLOT_BALANCER);
 	if (p.hops <= 1)

@@ -12,7 +12,7 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 4
+#define LAYOUT 5
 
 #define MIN_MTU 1280 /* RFC 8200 §5 */
 
@@ -189,6 +189,7 @@ enum reason {
 	DROPPED_STRAY,	  /* a miss that is nobody's any more */
 	DROPPED_BUDGET,	  /* a miss beyond what other sites are asked for */
 	DROPPED_SMALLER,  /* like HEARD_SMALLER, too many, or nobody listens */
+	DROPPED_ECHO,	  /* too many were answered */
 	REASONS,
 };
 
@@ -373,6 +374,7 @@ struct limit {
 /* scratch is what one step leaves to the next one, and what does not fit a stack. */
 struct scratch {
 	struct limit told;    /* ICMP errors of ours */
+	struct limit echoed;  /* echoes answered */
 	struct limit smaller; /* those of routers that user space hears of */
 	struct choice choice; /* of a flow with a pin, one of QUIC, or one that may spill */
 	__u32 service;	      /* of the choice */
