@@ -29,6 +29,17 @@ func (m *model) pin(tb testing.TB, b *Balancer, f Flow, service int, hash uint64
 	}
 }
 
+// unpinAll has no flow pinned.
+func (m *model) unpinAll(tb testing.TB, b *Balancer) {
+	tb.Helper()
+	for f := range m.pins {
+		if err := b.unpin(f.key()); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	clear(m.pins)
+}
+
 // pinSomehow pins the flow of a frame, if it has one, to any backend, also to one that
 // is not there or cannot be reached, for any time.
 func (m *model) pinSomehow(tb testing.TB, b *Balancer, r *rand.Rand, frame []byte) {
