@@ -113,7 +113,7 @@ static __always_inline int merge_ecn(void *l3, void *end, __u8 family, __u8 oute
 	inner &= ECN;
 	if (inner == NOT_ECT)
 		return outer == CE ? -1 : 0;
-	if (outer != CE && !(outer == ECT_1 && inner == ECT_0))
+	if (inner == CE || (outer != CE && !(outer == ECT_1 && inner == ECT_0)))
 		return 0;
 	if (l3 + sizeof(*ip) > end)
 		return -1;
