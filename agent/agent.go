@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/razor-steering/razor/agent/load"
+	"github.com/razor-steering/razor/agent/reply"
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 )
@@ -39,6 +40,7 @@ type agent struct {
 	ready    func(ok bool, text string)
 	domain   segment.Domain
 	endpoint *segment.Endpoint
+	replies  *reply.Replies
 	on       map[string]*attached // by interface
 	wrong    []string             // now
 	trouble  string               // that was said last
@@ -63,7 +65,7 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 	if err := a.open(); err != nil {
 		return errors.Join(err, a.close())
 	}
-	reg.MustRegister(a.endpoint, monitors(a.monitors))
+	reg.MustRegister(a.endpoint, a.replies, monitors(a.monitors))
 	group, inner := errgroup.WithContext(ctx)
 	changes := a.watch(inner, group)
 	group.Go(func() error { return a.loop(inner, opt, changes) })
@@ -105,6 +107,9 @@ func (a *agent) open() error {
 	if err != nil {
 		return err
 	}
+	if a.replies, err = reply.Load(reply.Options{Pins: a.config.Pins}); err != nil {
+		return err
+	}
 	if err := a.fill(); err != nil {
 		return err
 	}
@@ -136,7 +141,7 @@ func (a *agent) fill() error {
 	if err := a.endpoint.SetVIPs(segment.Host, a.config.parsedVIPs()); err != nil {
 		return err
 	}
-	if err := a.monitor(); err != nil {
+	if err := errors.Join(a.replies.SetVIPs(a.config.allVIPs()), a.setReplies(), a.monitor()); err != nil {
 		return err
 	}
 	return errors.Join(a.endpoint.SetTarget(segment.Host, segment.Target{Level: a.level(segment.Host)}), a.forget())
@@ -162,6 +167,9 @@ func (a *agent) join(device *net.Interface) error {
 		return err
 	}
 	if err := a.endpoint.Join(r, device.Name); err != nil {
+		return errors.Join(err, r.Close())
+	}
+	if err := a.joinReplies(device); err != nil {
 		return errors.Join(err, r.Close())
 	}
 	if was := a.on[device.Name]; was != nil {
@@ -197,7 +205,7 @@ func (a *agent) leaveOthers() error {
 		}
 		a.log.Info("endpoint taken off", "interface", name)
 	}
-	return nil
+	return a.leaveReplies(a.config.Interfaces)
 }
 
 // loop puts back what somebody took away, and has levels in the endpoint as they change,
@@ -211,6 +219,9 @@ func (a *agent) loop(ctx context.Context, opt Options, changes <-chan change) er
 			return nil
 		case <-ticker.C:
 			a.wrong = slices.Concat(a.bind(), a.contain(), a.attachAgain())
+			if err := a.setReplies(); err != nil {
+				a.wrong = append(a.wrong, err.Error())
+			}
 			a.say()
 		case c := <-changes:
 			a.change(c)
@@ -268,7 +279,7 @@ func (a *agent) remove() error {
 	for name, on := range a.on {
 		err = errors.Join(err, a.endpoint.Leave(on.root, name))
 	}
-	err = errors.Join(err, a.endpoint.Unpin(), bind(nil))
+	err = errors.Join(err, a.endpoint.Unpin(), a.leaveReplies(nil), a.replies.Unpin(), bind(nil))
 	a.log.Info("endpoint taken off", "interface", strings.Join(a.config.Interfaces, ", "))
 	return err
 }
@@ -281,6 +292,9 @@ func (a *agent) close() error {
 	}
 	if a.pinner != nil {
 		_ = a.pinner.Close() // a second time, where it ran
+	}
+	if a.replies != nil {
+		err = errors.Join(err, a.replies.Close())
 	}
 	if a.endpoint != nil {
 		err = errors.Join(err, a.endpoint.Close())

@@ -205,6 +205,15 @@ func parseVIP(text string) (netip.Addr, error) {
 
 func (c *Config) parsedVIPs() []netip.Addr { return parsed(c.VIPs) }
 
+// allVIPs are those of the host and of its containers.
+func (c *Config) allVIPs() []netip.Addr {
+	all := c.parsedVIPs()
+	for i := range c.Containers {
+		all = append(all, parsed(c.Containers[i].VIPs)...)
+	}
+	return all
+}
+
 // parsed are the VIPs of a section that has been checked.
 func parsed(texts []string) []netip.Addr {
 	out := make([]netip.Addr, 0, len(texts))

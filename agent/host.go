@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/razor-steering/razor/agent/reply"
 	"github.com/razor-steering/razor/upstreams"
 )
 
@@ -49,7 +50,7 @@ func (c *Config) CheckHost() []upstreams.Defect {
 			continue
 		}
 		d.link(key, l)
-		d.mtu(key, l, c.parsedVIPs())
+		d.mtu(key, l, c)
 		if slices.ContainsFunc(c.parsedVIPs(), netip.Addr.Is4) {
 			d.strict(key, name)
 		}
@@ -131,17 +132,17 @@ func inSysctl(name string) string { return strings.ReplaceAll(name, ".", "/") }
 // mtu names an interface that the packets of clients do not fit through once they are
 // encapsulated. Their size is what the answers from here tell clients: they go out by
 // the default route.
-func (d *defects) mtu(key string, l netlink.Link, vips []netip.Addr) {
+func (d *defects) mtu(key string, l netlink.Link, c *Config) {
 	mtu, largest, told := l.Attrs().MTU, 0, []string{}
 	for _, f := range []struct {
 		family, headers int
 		of              func(netip.Addr) bool
 		command         string
 	}{{netlink.FAMILY_V4, headers4, netip.Addr.Is4, "ip route"}, {netlink.FAMILY_V6, headers6, netip.Addr.Is6, "ip -6 route"}} {
-		if !slices.ContainsFunc(vips, f.of) {
+		if !slices.ContainsFunc(c.parsedVIPs(), f.of) {
 			continue
 		}
-		largest = max(largest, largestPacket(f.family, f.headers))
+		largest = max(largest, largestPacket(f.family, f.headers, c))
 		told = append(told, fmt.Sprintf("%s change default ... advmss %d", f.command, mtu-overhead-f.headers))
 	}
 	if want := largest + overhead; largest > 0 && mtu < want {
@@ -152,8 +153,8 @@ func (d *defects) mtu(key string, l netlink.Link, vips []netip.Addr) {
 }
 
 // largestPacket is that of TCP which clients send to this host; 0 where no default route
-// leads to them.
-func largestPacket(family, headers int) int {
+// leads to them. The agent tells those less that answers go to by its interfaces.
+func largestPacket(family, headers int, c *Config) int {
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
 	routes, err := dump(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
@@ -172,6 +173,9 @@ func largestPacket(family, headers int) int {
 		}
 		if out, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
 			size = min(size, out.Attrs().MTU)
+			if slices.Contains(c.Interfaces, out.Attrs().Name) && reply.Able() {
+				size = min(size, c.packet())
+			}
 		}
 		largest = max(largest, size)
 	}

@@ -36,12 +36,17 @@ func TestCheckHost(t *testing.T) {
 			mend: []string{"ethtool -K eth0 tx off"},
 		},
 		{
+			// Answers go by eth0: the agent tells clients.
 			name: "small MTU", harm: []string{"ip link set dev eth0 mtu 1500"},
-			want: []string{`agent.interfaces[0]: "eth0": its MTU is 1500: packets of clients, up to 1500 bytes, come with up to 144 more; want 1644 from the gateways to here (ip link set dev eth0 mtu 1644), or clients that are told less (ip route change default ... advmss 1316, ip -6 route change default ... advmss 1296)`},
-			mend: []string{"ip route change default via 192.0.2.1 advmss 1316", "ip -6 route change default via 2001:db8:1::1 advmss 1296"},
 		},
 		{
-			name: "small MTU, told of for one family", harm: []string{"ip -6 route change default via 2001:db8:1::1"},
+			name: "small MTU, answers by another interface",
+			harm: []string{"ip route change default via 192.0.2.1 dev peer onlink", "ip -6 route change default dev peer"},
+			want: []string{`agent.interfaces[0]: "eth0": its MTU is 1500: packets of clients, up to 1500 bytes, come with up to 144 more; want 1644 from the gateways to here (ip link set dev eth0 mtu 1644), or clients that are told less (ip route change default ... advmss 1316, ip -6 route change default ... advmss 1296)`},
+			mend: []string{"ip route change default via 192.0.2.1 dev peer onlink advmss 1316", "ip -6 route change default dev peer advmss 1296"},
+		},
+		{
+			name: "small MTU, told of for one family", harm: []string{"ip -6 route change default dev peer"},
 			want: []string{`agent.interfaces[0]: "eth0": its MTU is 1500: packets of clients, up to 1500 bytes, come with up to 144 more; want 1644 from the gateways to here (ip link set dev eth0 mtu 1644), or clients that are told less (ip route change default ... advmss 1316, ip -6 route change default ... advmss 1296)`},
 			mend: []string{"ip link set dev eth0 mtu 1644"},
 		},
