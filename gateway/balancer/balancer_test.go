@@ -224,6 +224,9 @@ func fixtures() []fixture {
 		b := binary.BigEndian.AppendUint16([]byte{unix.IPPROTO_UDP, 0}, offset|1)
 		return ip(client6, vip, unix.IPPROTO_FRAGMENT, append(append(b, 0, 0, 0, 1), udp(31000, 443, 32)...))
 	}
+	answer6 := ip(vip6, client6, unix.IPPROTO_TCP, tcp(443, 31000, syn|ack, 0))
+	answer4 := ip(vip4, client4, unix.IPPROTO_UDP, udp(53, 31000, 30))
+	const returnSID = "2001:db8:5e:1:5206::abcd"
 	later := ip(client6, vip6, unix.IPPROTO_FRAGMENT, append([]byte{unix.IPPROTO_UDP, 0, 0, 0x40, 0, 0, 0, 1}, make([]byte, 32)...))
 	var quics []fixture
 	for _, f := range quicFixtures() {
@@ -301,6 +304,22 @@ func fixtures() []fixture {
 		{"miss with segments left", missed(1), xdpDrop, "malformed"},
 		{"miss of the next round", ip(agentSID, "2001:db8:5e:1:5204::100:0", unix.IPPROTO_IPV6, inner), tx, "sent"},
 		{"miss of nobody's", ip(agentSID, gatewaySID, unix.IPPROTO_IPV6, ip(client6, outsider, unix.IPPROTO_TCP, t6(ack, 0))), xdpDrop, "stray"},
+		{"return over IPv6", ip(agentSID, returnSID, unix.IPPROTO_IPV6, answer6), pass, "returned"},
+		{"return over IPv4", ip(agentSID, returnSID, unix.IPPROTO_IPIP, answer4), pass, "returned"},
+		{"return from a prefix of VIPs", ip(agentSID, returnSID, unix.IPPROTO_IPIP, ip("198.51.100.200", client4, unix.IPPROTO_TCP, tcp(80, 31000, ack, 9))), pass, "returned"},
+		{"return of an ICMP error", ip(agentSID, returnSID, unix.IPPROTO_IPV6, ip(vip6, client6, unix.IPPROTO_ICMPV6, icmp(vip6, client6, 1, 4, 0, embedded6))), pass, "returned"},
+		{"return of a fragment", ip(agentSID, returnSID, unix.IPPROTO_IPIP, with(ip(vip4, client4, unix.IPPROTO_UDP, udp(53, 31000, 30)), 7, 9)), pass, "returned"},
+		{"return with congestion", with(ip(agentSID, returnSID, unix.IPPROTO_IPIP, with(bytes.Clone(answer4), 1, 2)), 1, 0xb0), pass, "returned"},
+		{"return with congestion over IPv6", with(ip(agentSID, returnSID, unix.IPPROTO_IPV6, with(bytes.Clone(answer6), 1, 0x10)), 1, 0xb0), pass, "returned"},
+		{"return with congestion that nobody knows of", with(ip(agentSID, returnSID, unix.IPPROTO_IPIP, answer4), 1, 0xb0), xdpDrop, "congested"},
+		{"return from outside", ip(outsider, returnSID, unix.IPPROTO_IPV6, answer6), xdpDrop, "outsider"},
+		{"return of what is from no VIP", ip(agentSID, returnSID, unix.IPPROTO_IPV6, ip(outsider, client6, unix.IPPROTO_TCP, tcp(443, 31000, ack, 0))), xdpDrop, "relay"},
+		{"return of what is from no VIP of IPv4", ip(agentSID, returnSID, unix.IPPROTO_IPIP, ip("203.0.113.4", client4, unix.IPPROTO_TCP, tcp(443, 31000, ack, 0))), xdpDrop, "relay"},
+		{"return from an IPv4 VIP in IPv6", ip(agentSID, returnSID, unix.IPPROTO_IPV6, ip("::ffff:"+vip4, client6, unix.IPPROTO_TCP, tcp(443, 31000, ack, 0))), xdpDrop, "relay"},
+		{"return to a SID", ip(agentSID, returnSID, unix.IPPROTO_IPV6, ip(vip6, agentSID, unix.IPPROTO_TCP, tcp(443, 31000, ack, 0))), xdpDrop, "relay"},
+		{"return with a list", ip(agentSID, returnSID, unix.IPPROTO_IPV6, ip(vip6, client6, unix.IPPROTO_ROUTING, append(srh(unix.IPPROTO_TCP, 0, client6), tcp(443, 31000, ack, 0)...))), xdpDrop, "relay"},
+		{"return with segments left", ip(agentSID, returnSID, unix.IPPROTO_ROUTING, append(srh(unix.IPPROTO_IPV6, 1, returnSID, returnSID), answer6...)), xdpDrop, "malformed"},
+		{"return at the end of its hops", ip(agentSID, returnSID, unix.IPPROTO_IPV6, with(bytes.Clone(answer6), 7, 1)), xdpDrop, "hop_limit"},
 	}...)
 }
 

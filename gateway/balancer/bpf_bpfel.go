@@ -115,24 +115,27 @@ const (
 	bpfReasonSTEERED_AWAY      bpfReason = 3
 	bpfReasonSPILLED           bpfReason = 4
 	bpfReasonENTERED           bpfReason = 5
-	bpfReasonRETURNED          bpfReason = 6
-	bpfReasonANSWERED_ECHO     bpfReason = 7
-	bpfReasonANSWERED_TOO_BIG  bpfReason = 8
-	bpfReasonHEARD_SMALLER     bpfReason = 9
-	bpfReasonDROPPED_OUTSIDER  bpfReason = 10
-	bpfReasonDROPPED_MALFORMED bpfReason = 11
-	bpfReasonDROPPED_FLAGS     bpfReason = 12
-	bpfReasonDROPPED_FRAGMENT  bpfReason = 13
-	bpfReasonDROPPED_HOPS      bpfReason = 14
-	bpfReasonDROPPED_BACKEND   bpfReason = 15
-	bpfReasonDROPPED_NEIGHBOUR bpfReason = 16
-	bpfReasonDROPPED_TOO_BIG   bpfReason = 17
-	bpfReasonDROPPED_ROOM      bpfReason = 18
-	bpfReasonDROPPED_STRAY     bpfReason = 19
-	bpfReasonDROPPED_BUDGET    bpfReason = 20
-	bpfReasonDROPPED_SMALLER   bpfReason = 21
-	bpfReasonDROPPED_ECHO      bpfReason = 22
-	bpfReasonREASONS           bpfReason = 23
+	bpfReasonGIVEN_BACK        bpfReason = 6
+	bpfReasonRETURNED          bpfReason = 7
+	bpfReasonANSWERED_ECHO     bpfReason = 8
+	bpfReasonANSWERED_TOO_BIG  bpfReason = 9
+	bpfReasonHEARD_SMALLER     bpfReason = 10
+	bpfReasonDROPPED_OUTSIDER  bpfReason = 11
+	bpfReasonDROPPED_MALFORMED bpfReason = 12
+	bpfReasonDROPPED_FLAGS     bpfReason = 13
+	bpfReasonDROPPED_FRAGMENT  bpfReason = 14
+	bpfReasonDROPPED_HOPS      bpfReason = 15
+	bpfReasonDROPPED_BACKEND   bpfReason = 16
+	bpfReasonDROPPED_NEIGHBOUR bpfReason = 17
+	bpfReasonDROPPED_TOO_BIG   bpfReason = 18
+	bpfReasonDROPPED_ROOM      bpfReason = 19
+	bpfReasonDROPPED_STRAY     bpfReason = 20
+	bpfReasonDROPPED_BUDGET    bpfReason = 21
+	bpfReasonDROPPED_SMALLER   bpfReason = 22
+	bpfReasonDROPPED_ECHO      bpfReason = 23
+	bpfReasonDROPPED_RELAY     bpfReason = 24
+	bpfReasonDROPPED_CONGESTED bpfReason = 25
+	bpfReasonREASONS           bpfReason = 26
 )
 
 type bpfReasonCount struct {
@@ -309,6 +312,7 @@ const (
 	bpfProgBalancerPath    = "balancer_path"
 	bpfProgBalancerPinned  = "balancer_pinned"
 	bpfProgBalancerQuic    = "balancer_quic"
+	bpfProgBalancerReturn  = "balancer_return"
 	bpfProgBalancerSpilled = "balancer_spilled"
 	bpfProgBalancerToobig  = "balancer_toobig"
 )
@@ -364,6 +368,7 @@ type bpfProgramSpecs struct {
 	BalancerPath    *ebpf.ProgramSpec `ebpf:"balancer_path"`
 	BalancerPinned  *ebpf.ProgramSpec `ebpf:"balancer_pinned"`
 	BalancerQuic    *ebpf.ProgramSpec `ebpf:"balancer_quic"`
+	BalancerReturn  *ebpf.ProgramSpec `ebpf:"balancer_return"`
 	BalancerSpilled *ebpf.ProgramSpec `ebpf:"balancer_spilled"`
 	BalancerToobig  *ebpf.ProgramSpec `ebpf:"balancer_toobig"`
 }
@@ -483,6 +488,7 @@ type bpfPrograms struct {
 	BalancerPath    *ebpf.Program `ebpf:"balancer_path"`
 	BalancerPinned  *ebpf.Program `ebpf:"balancer_pinned"`
 	BalancerQuic    *ebpf.Program `ebpf:"balancer_quic"`
+	BalancerReturn  *ebpf.Program `ebpf:"balancer_return"`
 	BalancerSpilled *ebpf.Program `ebpf:"balancer_spilled"`
 	BalancerToobig  *ebpf.Program `ebpf:"balancer_toobig"`
 }
@@ -498,6 +504,7 @@ func (p *bpfPrograms) Close() error {
 		p.BalancerPath,
 		p.BalancerPinned,
 		p.BalancerQuic,
+		p.BalancerReturn,
 		p.BalancerSpilled,
 		p.BalancerToobig,
 	)

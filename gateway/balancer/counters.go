@@ -14,6 +14,7 @@ var reasons = [bpfReasonREASONS]string{
 	bpfReasonSTEERED_AWAY:      "away",
 	bpfReasonSPILLED:           "spilled",
 	bpfReasonENTERED:           "entered",
+	bpfReasonGIVEN_BACK:        "given_back",
 	bpfReasonRETURNED:          "returned",
 	bpfReasonANSWERED_ECHO:     "echo",
 	bpfReasonANSWERED_TOO_BIG:  "too_big",
@@ -31,6 +32,8 @@ var reasons = [bpfReasonREASONS]string{
 	bpfReasonDROPPED_BUDGET:    "budget",
 	bpfReasonDROPPED_SMALLER:   "smaller_path_unheard",
 	bpfReasonDROPPED_ECHO:      "echo_limit",
+	bpfReasonDROPPED_RELAY:     "relay",
+	bpfReasonDROPPED_CONGESTED: "congested",
 }
 
 // drop tells whether a reason ends a packet here.

@@ -3,7 +3,7 @@
 //
 // The program is in gateway/bpf, in the order in which a packet meets it:
 // balancer.c, send.h, encapsulate.h; what is rare is in pins.h, quic.h, icmp.h,
-// miss.h, toobig.h and path.h.
+// entry.h, miss.h, sites.h, return.h, toobig.h and path.h.
 // The process that made a [Balancer] is the only writer of its maps.
 package balancer
 

@@ -22,6 +22,7 @@ const (
 	behaviourEntry  = 0x5203
 	behaviourMiss   = 0x5204
 	behaviourSource = 0x5205
+	behaviourReturn = 0x5206
 )
 
 // SetHost tells the program where it is. Until then it takes no VIP's packets.

@@ -181,7 +181,7 @@ func (p *parsed) read4th(b []byte) {
 func (m *model) behaviour(a netip.Addr) uint16 {
 	b := a.As16()
 	f := binary.BigEndian.Uint16(b[8:])
-	if !m.host.Locator.Contains(a) || f < behaviourHunt || f > behaviourSource {
+	if !m.host.Locator.Contains(a) || f < behaviourHunt || f > behaviourReturn {
 		return 0
 	}
 	return f
@@ -253,6 +253,8 @@ func (m *model) run(frame []byte) verdict {
 			return m.miss(frame, p)
 		case behaviourEntry:
 			return m.enter(frame, p)
+		case behaviourReturn:
+			return m.answer(frame, p)
 		}
 	}
 	if p.hides && !m.host.Block.Contains(p.source) {

@@ -217,7 +217,7 @@ func (m *model) enter(frame []byte, p *parsed) verdict {
 	}
 	to, ok := m.find(s.vip, s.port, s.protocol, in.fragment != 0)
 	if !ok {
-		return returned(frame, p)
+		return givenBack(frame, p)
 	}
 	if reason := m.refuses(in, to.Service); reason != "" {
 		return drop(frame, reason)
@@ -226,7 +226,7 @@ func (m *model) enter(frame []byte, p *parsed) verdict {
 	source := p.source.As16()
 	a := m.here(to.Service, in, s, hash, source[12]&0x7f != 0)
 	if len(a.list) == 0 {
-		return returned(frame, p)
+		return givenBack(frame, p)
 	}
 	frame, in = decapsulated(frame, p, at, kind)
 	source[12] |= 0x80
@@ -264,8 +264,8 @@ func (m *model) here(service int, p *parsed, s subject, hash uint64, missed bool
 	return a
 }
 
-// returned is a packet that goes back to the gateway that it comes from.
-func returned(frame []byte, p *parsed) verdict {
+// givenBack is a packet that goes back to the gateway that it comes from.
+func givenBack(frame []byte, p *parsed) verdict {
 	if p.hops <= 1 {
 		return drop(frame, "hop_limit")
 	}
@@ -275,7 +275,7 @@ func returned(frame []byte, p *parsed) verdict {
 	copy(ip[24:], ip[8:24])
 	binary.BigEndian.PutUint16(ip[32:], behaviourMiss)
 	copy(ip[8:24], p.destination.AsSlice())
-	return verdict{xdpTX, out, []string{"returned"}}
+	return verdict{xdpTX, out, []string{"given_back"}}
 }
 
 // otherGateway is an outer source of another site's gateway.

@@ -19,9 +19,11 @@
 #include "entry.h"
 #include "icmp.h"
 #include "miss.h"
+#include "open.h"
 #include "path.h"
 #include "pins.h"
 #include "quic.h"
+#include "return.h"
 #include "sites.h"
 #include "toobig.h"
 
@@ -85,7 +87,7 @@ int balancer(struct xdp_md *ctx)
 			bpf_tail_call(ctx, &steps, STEP_PATH);
 		if (!in_domain(&h->domain, &p.source))
 			return count(DROPPED_OUTSIDER, XDP_DROP);
-		if (behaviour == SID_MISS || behaviour == SID_ENTRY) {
+		if (behaviour == SID_MISS || behaviour == SID_ENTRY || behaviour == SID_RETURN) {
 			bpf_tail_call(ctx, &steps, STEP_OPEN);
 			return count(DROPPED_STRAY, XDP_DROP);
 		}

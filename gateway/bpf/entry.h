@@ -41,7 +41,7 @@ static __always_inline int give_back(struct xdp_md *ctx, const struct packet *p)
 	__builtin_memcpy(mac, eth->h_dest, ETH_ALEN);
 	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
-	return count(RETURNED, XDP_TX);
+	return count(GIVEN_BACK, XDP_TX);
 }
 
 /* ask_here asks the backends of a flow: the owner by its pin, those of the row, and of
@@ -147,25 +147,6 @@ int balancer_entry(struct xdp_md *ctx)
 	keep_congestion(p, &inner);
 	count(ENTERED, 0);
 	return send_list(ctx, &inner, &source, &a, c.hash);
-}
-
-/* balancer_open opens a packet to a SID of this gateway that is whole: the last of its
- * list, and nothing wrong with it.
- */
-SEC("xdp.frags")
-int balancer_open(struct xdp_md *ctx)
-{
-	struct scratch *own = scratch_of_cpu();
-	struct packet p = {};
-	struct outer o = {};
-
-	if (!own || parse(ctx, &p) == NOT_IP ||
-	    parse_outer(&o, p.l3, (void *)(long)ctx->data, (void *)(long)ctx->data_end) || o.left)
-		return count(DROPPED_MALFORMED, XDP_DROP);
-	own->packet = p;
-	own->outer = o;
-	bpf_tail_call(ctx, &steps, ((union sid *)&p.destination)->behaviour == bpf_htons(SID_ENTRY) ? STEP_ENTRY : STEP_MISS);
-	return count(DROPPED_STRAY, XDP_DROP);
 }
 
 #endif

@@ -12,7 +12,7 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 5
+#define LAYOUT 6
 
 #define MIN_MTU 1280 /* RFC 8200 §5 */
 
@@ -173,7 +173,8 @@ enum reason {
 	STEERED_AWAY,	  /* likewise, to another site */
 	SPILLED,	  /* a packet of a new flow to another site */
 	ENTERED,	  /* a packet of another site's gateway, to backends here */
-	RETURNED,	  /* likewise, back to it, as there is nobody here */
+	GIVEN_BACK,	  /* likewise, back to it, as there is nobody here */
+	RETURNED,	  /* what a backend answers, to the kernel, on its way to the client */
 	ANSWERED_ECHO,
 	ANSWERED_TOO_BIG,
 	HEARD_SMALLER,	  /* a router found a packet of ours too big: user space knows */
@@ -190,6 +191,8 @@ enum reason {
 	DROPPED_BUDGET,	  /* a miss beyond what other sites are asked for */
 	DROPPED_SMALLER,  /* like HEARD_SMALLER, too many, or nobody listens */
 	DROPPED_ECHO,	  /* too many were answered */
+	DROPPED_RELAY,	  /* to be returned, and no answer of a VIP to a client */
+	DROPPED_CONGESTED, /* congestion marked on what knows no such mark */
 	REASONS,
 };
 

@@ -13,8 +13,7 @@
 
 #include "icmp.h"
 #include "sites.h"
-
-#define CE 3 /* RFC 3168 §5 */
+#include "include/ecn.h"
 
 /* decapsulate takes the outer headers off. The Ethernet header stays, without a tag:
  * the client may have to be told that the packet is too big.

@@ -114,6 +114,7 @@ enum step {
 	STEP_QUIC,    /* a packet that may have a server ID */
 	STEP_LIST,    /* a packet along the scratch's list */
 	STEP_PATH,    /* ICMP about a packet of ours */
+	STEP_RETURN,  /* what a backend answers to a client */
 	STEPS,
 };
 

@@ -21,7 +21,8 @@ enum behaviour {
 	SID_FINAL = 0x5202, /* End.DT46 (RFC 8986 §4.8) */
 	SID_ENTRY = 0x5203, /* of a gateway: packets of another site's gateway */
 	SID_MISS = 0x5204,  /* of a gateway: packets that nobody in the list owned */
-	SID_SOURCE = 0x5205, /* of a gateway: outer source of what it sends, no SID */
+	SID_SOURCE = 0x5205, /* outer source of what a gateway or a host sends, no SID */
+	SID_RETURN = 0x5206, /* of a gateway: End.DT46 for what backends answer to clients */
 };
 
 union sid {
@@ -93,7 +94,7 @@ static __always_inline __u32 behaviour_of(const struct domain *d, const union ad
 	if (s->locator != d->locator)
 		return 0;
 	b = bpf_ntohs(s->behaviour);
-	return b >= SID_HUNT && b <= SID_SOURCE ? b : 0;
+	return b >= SID_HUNT && b <= SID_RETURN ? b : 0;
 }
 
 /* outer is where the parts of an encapsulated packet are, in bytes from the start
