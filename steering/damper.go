@@ -2,6 +2,7 @@ package steering
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,6 +20,24 @@ var healthWords = [...]string{"unknown", "up", "down"}
 
 // String is the health in one word.
 func (h Health) String() string { return healthWords[h] }
+
+// MarshalText is the health in one word.
+func (h Health) MarshalText() ([]byte, error) {
+	if h > HealthDown {
+		return nil, fmt.Errorf("health %d is not unknown, up or down", uint8(h))
+	}
+	return []byte(healthWords[h]), nil
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (h *Health) UnmarshalText(text []byte) error {
+	i := slices.Index(healthWords[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("health %q is not unknown, up or down", text)
+	}
+	*h = Health(i)
+	return nil
+}
 
 // Damping says how measurements make a health.
 type Damping struct {

@@ -25,6 +25,8 @@
 // balancer reads, with the order in which they are changed. [Indices] are the
 // numbers of backends in them, [Rank] and [Spills] choose the slots whose new flows
 // go to another site, and a [PlanNumber] keeps an old plan from being applied late.
+// [Decide] makes the [Plan] of a site of a [Snapshot]: who gets new flows, here and at
+// other sites, by health, load and the will of operators.
 //
 // Pools, skip lists and groups are immutable and safe for concurrent use; a nil
 // pointer to one is an empty one. A [Sampler], a [Guard], a [Damper], a
