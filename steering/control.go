@@ -22,15 +22,17 @@ import "math"
 // T is half the mean life of a flow, as measured, but at least two minutes unless
 // that is more than a life: flows that live shorter follow the share faster.
 //
-// A step is made every thirtieth of a life, but every 10 s where flows live
-// shorter than 5 minutes, and once a minute where they live longer than half an hour:
-// the growth over a shorter time would be that of chance. Moves of less than
-// one point of 100 are not made, nor those of less than five while the load is within
-// two points of where it should be, or moves there by itself: they are answers to
-// chance. A site of n that are loaded at the same time makes an n-th of the moves
-// towards others. This site's own share falls by at most 25 points in a step,
-// and rises by at most what the slow start allows; what is above the room of the
-// sites that still work is not asked for again when they have more.
+// A step is made every thirtieth of a life, but every 10 s where flows live shorter
+// than 5 minutes, and once a minute where they live longer than half an hour: the
+// growth over a shorter time would be that of chance. For the same reason moves of
+// less than one point of 100 are not made, nor those of less than five while the load
+// is within one and a half points of where it should be, or moves there by itself. A
+// service of few flows has more of chance: those one and a half are three quarters of
+// a standard deviation of its load if that is more, and those five two of its moves.
+//
+// This site's own share falls by at most 25 points in a step, and rises by at most
+// what the slow start allows. Towards others each of n sites that are loaded at the
+// same time makes an n-th of the moves.
 const (
 	shortestStep = 10.0 // seconds
 	longestStep  = 60.0 // seconds
@@ -40,7 +42,7 @@ const (
 	mostFall     = 0.25
 	leastMove    = 0.01
 	leastTurn    = 0.05
-	closeEnough  = 0.02
+	closeEnough  = 0.015
 	// leastShare is the least share by which what arrives tells what is offered.
 	leastShare = 0.05
 )
@@ -68,6 +70,7 @@ type controller struct {
 	dt      float64 // seconds over which growth was measured; 0 if it cannot be
 	offered float64
 	ending  float64
+	grain   float64 // load of a flow
 	senders float64 // sites that send flows to others, with this one
 }
 
@@ -89,13 +92,23 @@ func (c *controller) move(gap, capacity, growth float64) float64 {
 	}
 	m := c.part * (gap*closing(c.ending) - growth) / c.offered
 	least := leastMove
-	if m*gap < 0 || math.Abs(gap) <= closeEnough*capacity {
-		least = leastTurn
+	if m*gap < 0 || math.Abs(gap) <= max(closeEnough*capacity, 0.75*math.Sqrt(c.grain*capacity)) {
+		least = max(leastTurn, 2*c.chance(capacity))
 	}
 	if math.Abs(m) < least {
 		return 0
 	}
 	return m
+}
+
+// chance is the standard deviation of moves when nothing changes but flows come and go
+// as chance will have it: at a site as many as are offered here, or as it can have.
+func (c *controller) chance(capacity float64) float64 {
+	if c.dt == 0 {
+		return 0
+	}
+	rate := max(c.offered, capacity*c.ending)
+	return c.part * math.Sqrt(2*c.grain*rate/c.dt) / c.offered
 }
 
 // measure starts a step if one is due: it takes the measurements of the time since
@@ -191,8 +204,16 @@ func (d *decision) roomHere() float64 {
 	return max(0, room)
 }
 
-// roomThere is the share of the new flows that another site may get. Spilled flows are
-// for what it accepts, and failover for what is midway to its limit.
+// target is to which part of their capacity other sites are filled: spilled flows are
+// for what they accept, those of a failover for what is midway to their limit.
+func (d *decision) target() float64 {
+	if d.works {
+		return d.v.Settings.Accept
+	}
+	return (d.v.Settings.Accept + d.v.Settings.Limit) / 2
+}
+
+// roomThere is the share of the new flows that another site may get.
 func (d *decision) roomThere(o SiteSummary) float64 {
 	var was SiteShare
 	if d.was != nil {
@@ -201,10 +222,6 @@ func (d *decision) roomThere(o SiteSummary) float64 {
 			return was.Room
 		}
 	}
-	target := d.v.Settings.Accept
-	if !d.works {
-		target = (target + d.v.Settings.Limit) / 2
-	}
-	move := d.law.move(target*o.Capacity-o.Load, o.Capacity, d.law.growth(o.Load, o.Capacity, was))
+	move := d.law.move(d.target()*o.Capacity-o.Load, o.Capacity, d.law.growth(o.Load, o.Capacity, was))
 	return max(0, min(was.Share+move/d.law.senders, 1))
 }

@@ -58,7 +58,7 @@ func (s *Snapshot) decide(v *ServiceSnapshot, was *ServicePlan) ServicePlan {
 	d := decision{s: s, v: v, was: was, at: places{}, why: map[string]string{}}
 	d.crew = s.muster(v, was, false)
 	d.works = d.crew.works
-	d.law.senders = 1
+	d.law.senders, d.law.grain = 1, v.FlowLoad
 	for _, o := range v.Sites {
 		if o.Loaded && d.believed(o) {
 			d.law.senders++
@@ -124,37 +124,45 @@ func (d *decision) place(left float64, policy Policy) float64 {
 		here.share += left
 		return 0
 	}
-	if d.failing() {
-		left = d.crowd(left, policy)
+	if left -= d.crowd(left, policy); left < rounding {
+		return 0
 	}
-	if left > 0 {
-		if c := d.s.muster(d.v, d.was, true); c.works {
-			d.crew = c
-			here.share, left = left, 0
-		}
+	if c := d.s.muster(d.v, d.was, true); c.works {
+		d.crew = c
+		here.share, left = left, 0
 	}
 	return left
 }
 
-// crowd gives flows to the sites that work, in proportion to what they have to their
-// limits, and returns what is left.
+// crowd gives flows of a failover to the sites that work, in proportion to what they have
+// to where they should be, and returns how much they took: no more than what each of
+// them would have room for alone. When the site ceases to work it is all, and where
+// they should be is their limit.
 func (d *decision) crowd(left float64, policy Policy) float64 {
+	target := d.target()
+	if d.failing() {
+		target = d.v.Settings.Limit
+	}
 	sum, gaps := 0.0, map[string]float64{}
 	for _, o := range d.v.Sites {
-		if d.at[o.Name].alive && policy.names(o.Name) {
-			gaps[o.Name] = d.v.Settings.Limit*o.Capacity - o.Load
-			sum += gaps[o.Name]
+		if gap := target*o.Capacity - o.Load; gap > 0 && d.at[o.Name].alive && policy.names(o.Name) {
+			gaps[o.Name] = gap
+			sum += gap
 		}
 	}
 	if sum == 0 {
-		return left
+		return 0
+	}
+	each := left / sum
+	if !d.failing() {
+		each = min(each, closing(d.law.ending)/d.law.offered)
 	}
 	for name, gap := range gaps {
 		l := d.at[name]
-		l.share = min(1, l.share+left*gap/sum)
+		l.share = min(1, l.share+each*gap)
 		l.room = max(l.room, l.share)
 	}
-	return 0
+	return each * sum
 }
 
 // plan writes down what was decided.

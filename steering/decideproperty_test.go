@@ -131,11 +131,18 @@ func checkBackends(t *rapid.T, s Snapshot, v ServicePlan) {
 	for _, b := range s.Services[0].Backends {
 		of[b.Name] = b
 	}
+	up, active := 0, 0
 	for _, b := range v.Backends {
 		is := of[b.Name]
 		drained := s.Drained || is.State == AdminDraining || is.State == AdminDrained || is.Weight == 0 || is.Capacity == 0
 		sick := is.Health != HealthUp && !v.FailOpen
-		if gets, may := b.Weight > 0, !drained && !sick; gets != may {
+		if !drained {
+			active++
+			if !sick {
+				up++
+			}
+		}
+		if gets, may := b.Weight > 0, !drained && !sick && (!v.Failover || v.FailOpen); gets != may {
 			t.Fatalf("weight %d of %+v, fail-open is %v", b.Weight, is, v.FailOpen)
 		}
 		if b.Weight > startParts*is.Weight || b.Weight%max(1, is.Weight) != 0 || b.Reason == "" {
@@ -144,6 +151,10 @@ func checkBackends(t *rapid.T, s Snapshot, v ServicePlan) {
 		if s.Previous == nil && b.Weight > 0 && b.Weight != startParts*is.Weight {
 			t.Fatalf("slow start without a plan before: %+v", b)
 		}
+	}
+	least := s.Services[0].Settings.WithDefaults().MinHealthy
+	if v.Failover && up > 0 && !v.FailOpen && (float64(up) >= least*float64(active) || s.Previous == nil) {
+		t.Fatalf("failover with %d of %d active backends up", up, active)
 	}
 }
 

@@ -31,7 +31,8 @@ func (b *BackendSnapshot) active() bool {
 //   - Those that are up and active. A health that is unknown is not up.
 //   - If fewer than the least healthy share of the active ones are up, but some,
 //     health is not believed: all active ones get new flows. If none is up, that is
-//     the last resort, when no other site can take the flows (lastResort).
+//     the last resort, when no other site can take the flows (lastResort); and so it
+//     is until enough are up again, as others have the flows meanwhile.
 //   - Draining and drained ones never: what an operator wants is not a measurement.
 //   - Who comes back gets a quarter of its weight, and one more after each quarter
 //     of the slow start. Without a plan before there is nothing to come back from.
@@ -48,13 +49,14 @@ func (s *Snapshot) muster(v *ServiceSnapshot, was *ServicePlan, lastResort bool)
 	}
 	least := v.Settings.MinHealthy
 	few := least > 0 && float64(up) < least*float64(active)
-	c.failOpen = few && !s.Drained && (up > 0 || lastResort)
+	away := few && (up == 0 || was != nil && was.Failover)
+	c.failOpen = few && !s.Drained && (!away || lastResort)
 	c.reason = fmt.Sprintf("%d of %d active backends are up", up, active)
 	var serving []member
 	for i := range v.Backends {
 		b := &v.Backends[i]
 		p := BackendPlan{Name: b.Name, SID: b.SID}
-		if p.Reason = s.barred(b, c.failOpen); p.Reason == "" {
+		if p.Reason = s.barred(b, c.failOpen, away); p.Reason == "" {
 			parts := 0
 			p.Since, parts = s.since(v, was, b.Name, c.failOpen)
 			p.Weight = b.Weight * uint32(parts)
@@ -74,8 +76,8 @@ type member struct {
 	part float64
 }
 
-// barred is why a backend gets no new flows, or "".
-func (s *Snapshot) barred(b *BackendSnapshot, failOpen bool) string {
+// barred is why a backend gets no new flows, or "": away says that others have them.
+func (s *Snapshot) barred(b *BackendSnapshot, failOpen, away bool) string {
 	switch {
 	case s.Drained:
 		return "the site is drained"
@@ -87,6 +89,8 @@ func (s *Snapshot) barred(b *BackendSnapshot, failOpen bool) string {
 		return "capacity 0"
 	case b.Health != HealthUp && !failOpen:
 		return b.Health.String()
+	case away && !failOpen:
+		return b.Health.String() + ", but too few are"
 	}
 	return ""
 }

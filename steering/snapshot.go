@@ -31,13 +31,14 @@ type ServiceSnapshot struct {
 
 	// Arriving is how much load the new flows of this site's own clients brought to
 	// its backends, per second; best the mean since the plan before. It is what
-	// agents accepted, not what gateways saw: a flood of SYNs is no load. For
-	// load in connections it is new connections per second; in another unit that
-	// times the mean load of a connection.
+	// agents accepted, not what gateways saw: a flood of SYNs is no load. It is new
+	// flows per second times the load of a flow.
 	Arriving float64 `json:"arriving"`
 	// Guests is the same of flows that came by other sites; 0 where it is not known
 	// makes the share move slower.
 	Guests float64 `json:"guests"`
+	// FlowLoad is the mean load of a flow; 0 is 1, as where load is in connections.
+	FlowLoad float64 `json:"flow_load,omitempty"`
 }
 
 // ServiceSettings is what an operator says about a service. A number that is 0, or
@@ -141,6 +142,9 @@ func (s Snapshot) accept() (Snapshot, []string) {
 func (s Snapshot) acceptService(v ServiceSnapshot, drop func(string, ...any) bool) ServiceSnapshot {
 	v.Settings = v.Settings.WithDefaults()
 	v.Arriving, v.Guests = orNone(v.Arriving), orNone(v.Guests)
+	if v.FlowLoad = orNone(v.FlowLoad); v.FlowLoad == 0 {
+		v.FlowLoad = 1
+	}
 	names, sids := map[string]bool{}, map[netip.Addr]bool{}
 	v.Backends = slices.DeleteFunc(slices.Clone(v.Backends), func(b BackendSnapshot) bool {
 		if b.Site != "" && b.Site != s.Site {
