@@ -368,6 +368,9 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 
 // run keeps the balancer, serves mates and takes pins until ctx ends.
 func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
+	if p.interfaces.generic() {
+		p.Generic()
+	}
 	group.Go(func() error { return p.Run(ctx) })
 	group.Go(func() error { p.interfaces.keep(ctx); return nil })
 	if p.listener != nil {

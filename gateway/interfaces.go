@@ -65,6 +65,18 @@ func (i *interfaces) attach() error {
 	return errors.Join(err, i.balancer.RemoveOthers())
 }
 
+// generic tells whether the program is behind the drivers of all of them.
+func (i *interfaces) generic() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, on := range i.on {
+		if on.root.Mode() != root.Generic {
+			return false
+		}
+	}
+	return true
+}
+
 // join puts the balancer on an interface.
 func (i *interfaces) join(device *net.Interface) error {
 	r, err := root.Open(i.pins, device)

@@ -1,12 +1,17 @@
 package balancer
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // soon is far below the time after which everything is read anew, so that it is the
@@ -110,6 +115,122 @@ func TestHopOfAnotherRoute(t *testing.T) {
 		l.host.ip("%s", tt.command)
 		w.soon(tt.address, tt.hop)
 	}
+}
+
+// Into what the kernel makes of interfaces XDP cannot send, and it is said.
+func TestHopOfAnInterfaceThatXDPCannotSendInto(t *testing.T) {
+	t.Parallel()
+	l := newHopLab(t)
+	l.host.ip("link add link u1 name m0 type macvlan")
+	l.host.ip("link add br0 type bridge")
+	for i, device := range []string{"m0", "br0"} {
+		l.host.ip("link set %s up", device)
+		l.host.ip("route add 2001:db8:e%d::/48 dev %s", i, device)
+	}
+	w := l.watch("2001:db8:e0::1", "2001:db8:e1::1")
+	w.lacks("2001:db8:e0::1", "m0 is a macvlan, into which XDP cannot send")
+	w.lacks("2001:db8:e1::1", "br0 is a bridge, into which XDP cannot send")
+}
+
+// Frames for a VLAN leave by the interface that it is on, with its tag and its own MAC
+// address.
+func TestHopOfAVLAN(t *testing.T) {
+	t.Parallel()
+	attrs := func(index, parent int, name string, mac byte, mtu int) netlink.LinkAttrs {
+		a := netlink.NewLinkAttrs()
+		a.Index, a.ParentIndex, a.Name, a.MTU, a.HardwareAddr = index, parent, name, mtu, net.HardwareAddr{2, 0, 0, 0, 0, mac}
+		a.Flags, a.RawFlags, a.EncapType, a.NetNsID = net.FlagUp, unix.IFF_RUNNING, "ether", -1
+		return a
+	}
+	vlan := func(a netlink.LinkAttrs, id int) *netlink.Vlan {
+		return &netlink.Vlan{LinkAttrs: a, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
+	}
+	double, elsewhere := vlan(attrs(6, 1, "u0s", 6, 1500), 9), attrs(7, 1, "e0.7", 7, 1500)
+	double.VlanProtocol, elsewhere.NetNsID = netlink.VLAN_PROTOCOL_8021AD, 0
+	w := newHopWatch(NewHops(slog.New(slog.DiscardHandler), nil), nil)
+	for _, d := range []netlink.Link{
+		&netlink.Device{LinkAttrs: attrs(1, 0, "u0", 1, 1500)}, vlan(attrs(2, 1, "u0.7", 2, 1400), 7),
+		vlan(attrs(3, 2, "u0.7.9", 3, 1400), 9), &netlink.Bond{LinkAttrs: attrs(4, 0, "bond0", 4, 1500)},
+		vlan(attrs(5, 4, "bond0.5", 5, 1500), 5), double, vlan(elsewhere, 7), vlan(attrs(8, 99, "gone.7", 8, 1500), 7),
+		&netlink.GenericLink{LinkAttrs: attrs(9, 0, "nk0", 9, 1500), LinkType: "netkit"}, vlan(attrs(10, 1, "u0.8", 10, 9000), 8),
+	} {
+		w.devices[d.Attrs().Index] = deviceOf(d)
+	}
+	mac := [6]byte{2, 9}
+	for index, want := range map[int]struct {
+		hop Hop
+		why string
+	}{
+		1:  {Hop{mac, [6]byte{2, 0, 0, 0, 0, 1}, 1, 0, 1500}, ""},
+		2:  {Hop{mac, [6]byte{2, 0, 0, 0, 0, 2}, 1, 7, 1400}, ""},
+		3:  {Hop{}, "u0.7.9 is a VLAN in a VLAN, and XDP sends one tag"},
+		4:  {Hop{}, "bond0 is a bond, into which XDP cannot send"},
+		5:  {Hop{}, "bond0 is a bond, into which XDP cannot send"},
+		6:  {Hop{}, "u0s has no tag of its own on an interface of this host, as IEEE 802.1Q has"},
+		7:  {Hop{}, "e0.7 has no tag of its own on an interface of this host, as IEEE 802.1Q has"},
+		8:  {Hop{}, "gone.7 is on an interface that is not known"},
+		9:  {Hop{}, "nk0 is a netkit, into which XDP cannot send"},
+		10: {Hop{mac, [6]byte{2, 0, 0, 0, 0, 10}, 1, 8, 1500}, ""},
+	} {
+		via := neighbour{index, netip.MustParseAddr("fe80::1")}
+		w.entries[via] = &entry{mac: mac, known: true}
+		if hop, why := w.hop(&target{way: way{via: via}}); hop != want.hop || why != want.why {
+			t.Errorf("%s: %+v, %q; want %+v, %q", w.devices[index].name, hop, why, want.hop, want.why)
+		}
+	}
+}
+
+// The kernel's own VLANs.
+func TestHopOfAVLANOfTheKernel(t *testing.T) {
+	t.Parallel()
+	l := newHopLab(t)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = "u0.7", l.index[0]
+	if err := l.host.kernel().LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: 7, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("this kernel has no VLANs, and nothing that could be installed makes it have them")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	l.routers[0].ip("link add link e0 name e0.7 type vlan id 7")
+	l.host.ip("link set u0.7 up")
+	l.host.ip("addr add 2001:db8:7::a/64 dev u0.7")
+	l.routers[0].ip("link set e0.7 up")
+	l.routers[0].ip("addr add 2001:db8:7::b/64 dev e0.7")
+	l.host.ip("route add 2001:db8:a::/48 via 2001:db8:7::b")
+	w := l.watch("2001:db8:a::1")
+	want := l.hop(0, 1500)
+	want.VLAN = 7
+	w.soon("2001:db8:a::1", want)
+	l.host.ip("link set u0.7 mtu 1400")
+	want.MTU = 1400
+	w.soon("2001:db8:a::1", want)
+	l.host.ip("link set u0.7 address 02:00:00:00:00:78")
+	want.Source[5] = 0x78
+	w.soon("2001:db8:a::1", want)
+	l.host.ip("link set u0 mtu 1300")
+	want.MTU = 1300
+	w.soon("2001:db8:a::1", want)
+	l.host.ip("link del u0.7")
+	w.lacks("2001:db8:a::1", "no route")
+}
+
+// Behind a driver the kernel sends, into all.
+func TestHopOfGenericXDP(t *testing.T) {
+	t.Parallel()
+	l := newHopLab(t)
+	l.host.ip("link add br0 type bridge")
+	l.host.ip("link set u0 master br0")
+	l.host.ip("link set br0 up")
+	l.host.ip("addr add 2001:db8:7::a/64 dev br0")
+	l.routers[0].ip("addr add 2001:db8:7::b/64 dev e0")
+	w := l.watchWith((*Hops).Generic, "2001:db8:7::b")
+	br0, err := l.host.kernel().LinkByName("br0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Hop{Destination: l.routerOf[0], Index: br0.Attrs().Index, MTU: 1500}
+	copy(want.Source[:], br0.Attrs().HardwareAddr)
+	w.soon("2001:db8:7::b", want)
 }
 
 func TestHopOfALinkThatGoes(t *testing.T) {

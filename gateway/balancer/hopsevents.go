@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -112,11 +113,14 @@ func prefixOf(b []byte) (netip.Prefix, bool) {
 
 // device is an interface.
 type device struct {
-	name  string
-	mac   [6]byte
-	mtu   int
-	up    bool
-	ether bool
+	name   string
+	mac    [6]byte
+	mtu    int
+	up     bool
+	ether  bool
+	closed string // why XDP cannot send into it, "" if it can
+	parent int    // index of the interface that a VLAN is on
+	vlan   uint16 // of it; 0: none
 }
 
 func deviceOf(l netlink.Link) device {
@@ -128,7 +132,28 @@ func deviceOf(l netlink.Link) device {
 		ether: a.EncapType == "ether" && len(a.HardwareAddr) == 6,
 	}
 	copy(d.mac[:], a.HardwareAddr)
+	v, ok := l.(*netlink.Vlan)
+	switch {
+	case !ok:
+		d.closed = closed(l)
+	case v.VlanProtocol != netlink.VLAN_PROTOCOL_8021Q || v.VlanId == 0 || a.NetNsID >= 0:
+		d.closed = fmt.Sprintf("%s has no tag of its own on an interface of this host, as IEEE 802.1Q has", a.Name)
+	default:
+		d.parent, d.vlan = a.ParentIndex, uint16(v.VlanId)
+	}
 	return d
+}
+
+// closed is why XDP cannot send into an interface that is no VLAN. Of those that the
+// kernel makes itself only these can (ndo_xdp_xmit); what is sent into others is lost
+// without a word.
+func closed(l netlink.Link) string {
+	switch kind := l.Type(); kind {
+	case "device", "veth", "tun", "tuntap":
+		return ""
+	default:
+		return fmt.Sprintf("%s is a %s, into which XDP cannot send", l.Attrs().Name, kind)
+	}
 }
 
 // neighbour is a node behind an interface.

@@ -201,8 +201,15 @@ type watched struct {
 // watch runs a Hops on the host until the test ends.
 func (l *hopLab) watch(addresses ...string) *watched {
 	l.t.Helper()
+	return l.watchWith(func(*Hops) {}, addresses...)
+}
+
+// watchWith is watch of a Hops that is prepared.
+func (l *hopLab) watchWith(prepare func(*Hops), addresses ...string) *watched {
+	l.t.Helper()
 	w := &watched{t: l.t, told: map[netip.Addr]HopChange{}}
 	w.Hops = NewHops(slog.New(slog.NewTextHandler(l.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), w.changed)
+	prepare(w.Hops)
 	w.set(addresses...)
 	ctx, cancel := context.WithCancel(l.t.Context())
 	done := make(chan error)

@@ -286,9 +286,12 @@ func (w *hopWatch) hop(t *target) (Hop, string) {
 		return Hop{}, t.failure
 	}
 	e, d := w.entries[t.via], w.devices[t.via.index]
+	out, tag, why := w.out(t.via.index)
 	switch {
 	case e == nil || d == (device{}):
 		return Hop{}, "not looked up"
+	case d.ether && why != "":
+		return Hop{}, why
 	case !d.up:
 		return Hop{}, d.name + " is down"
 	case !d.ether:
@@ -296,9 +299,29 @@ func (w *hopWatch) hop(t *target) (Hop, string) {
 	case !e.known:
 		return Hop{}, fmt.Sprintf("neighbour %v on %s has not answered", t.via.addr, d.name)
 	}
-	mtu := d.mtu
+	mtu := min(d.mtu, w.devices[out].mtu)
 	if t.mtu > 0 {
 		mtu = min(mtu, t.mtu)
 	}
-	return Hop{Destination: e.mac, Source: d.mac, Index: t.via.index, MTU: uint16(min(mtu, math.MaxUint16))}, ""
+	return Hop{Destination: e.mac, Source: d.mac, Index: out, VLAN: tag, MTU: uint16(min(mtu, math.MaxUint16))}, ""
+}
+
+// out is the interface that frames for one leave by: those for a VLAN by the one that it
+// is on, with its tag. Or why XDP cannot send them.
+func (w *hopWatch) out(index int) (out int, tag uint16, why string) {
+	d := w.devices[index]
+	switch {
+	case w.generic:
+		return index, 0, ""
+	case d.vlan == 0:
+		return index, 0, d.closed
+	}
+	parent, ok := w.devices[d.parent]
+	switch {
+	case !ok:
+		return 0, 0, fmt.Sprintf("%s is on an interface that is not known", d.name)
+	case parent.vlan != 0:
+		return 0, 0, fmt.Sprintf("%s is a VLAN in a VLAN, and XDP sends one tag", d.name)
+	}
+	return d.parent, d.vlan, parent.closed
 }

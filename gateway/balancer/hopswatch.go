@@ -54,6 +54,7 @@ type Hops struct {
 	log     *slog.Logger
 	changed func([]HopChange)
 	wake    chan struct{}
+	generic bool // the kernel sends, not a driver
 
 	mu      sync.Mutex
 	wanted  []netip.Addr
@@ -66,6 +67,10 @@ type Hops struct {
 func NewHops(log *slog.Logger, changed func([]HopChange)) *Hops {
 	return &Hops{log: log, changed: changed, wake: make(chan struct{}, 1)}
 }
+
+// Generic says that the programs are behind the drivers of their interfaces, and so can
+// send into all. It is called before Run.
+func (h *Hops) Generic() { h.generic = true }
 
 // Set is the addresses to find the next hops of, all of them: IPv6, of nodes or SIDs.
 // An address that was there before is not told again. For any goroutine, at any time.

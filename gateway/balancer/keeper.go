@@ -112,6 +112,10 @@ func NewKeeper(b *Balancer, log *slog.Logger, now time.Time, changed func()) (*K
 	return k, k.restore(now)
 }
 
+// Generic says that the balancer is behind the drivers of all its interfaces, and so can
+// send into any. It is called before Run.
+func (k *Keeper) Generic() { k.hops.Generic() }
+
 // Run follows next hops and what routers say of paths, moves those who were previous for
 // long enough to the histories, and ends idle pins, until ctx ends; in the network
 // namespace of the calling goroutine. What was applied stays in the balancer.

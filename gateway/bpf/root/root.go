@@ -158,12 +158,18 @@ func mode(index int) (string, error) {
 	case x == nil || !x.Attached:
 		return "", errors.New("it is not attached")
 	case x.AttachMode == nl.XDP_ATTACHED_DRV:
-		return "native", nil
+		return Native, nil
 	}
-	return "generic", nil
+	return Generic, nil
 }
 
-// Mode is how the program is attached: "native", in the driver, or "generic", behind it.
+// How a program is attached.
+const (
+	Native  = "native"  // in the driver
+	Generic = "generic" // behind it
+)
+
+// Mode is how the program is attached: [Native] or [Generic].
 func (r *Root) Mode() string { return r.mode }
 
 // Slots is the map that a program calls the next one by.
