@@ -80,6 +80,9 @@ func (c *cli) checkGateway(cfg *config) (bad bool) {
 		bad = true
 		fmt.Fprintln(c.stderr, cfg.file.explain(d))
 	}
+	for _, d := range cfg.Gateway.CheckFabric() {
+		fmt.Fprintln(c.stderr, "warning:", cfg.file.explain(d))
+	}
 	id, err := cfg.Gateway.Identity()
 	if err != nil {
 		fmt.Fprintln(c.stderr, cfg.file.explain(err))

@@ -30,16 +30,17 @@ nothing of it is kept.`
 	checkLong = `Say what the roles would refuse, without starting them: mistakes in the
 configuration, ports of razor dns, razor gateway and razor agent that are taken
 (those of a running razor with the same state_dir or pins are not), a gateway
-that cannot tell who it is, a host that keeps the agent from its work. Then, if
-Redis answers, name every key and member there that is left out, and, where the
-gateway follows the lists, every member of its edge's pool that it would not
-announce.
+that cannot tell who it is, a host that keeps the agent from its work. A network
+whose MTU is too small for what the gateway sends to backends is a warning, as
+clients are told of it. Then, if Redis answers, name every key and member there
+that is left out, and, where the gateway follows the lists, every member of its
+edge's pool that it would not announce.
 
 With --diff nothing of that, but what the gateway of the configuration would
 announce, withdraw and change compared with the one of another file, if all its
 probes are up.
 
-One line per problem. The exit status is 1 if there is any, else 0.`
+One line per problem. The exit status is 1 if there is any but warnings, else 0.`
 
 	checkExample = `  razor check --config /etc/razor/razor.yaml
   razor check --config new.yaml --diff /etc/razor/razor.yaml`

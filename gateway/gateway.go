@@ -166,6 +166,9 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 			_ = control.Close()
 			return err
 		}
+		for _, d := range g.config.CheckFabric() {
+			g.log.Warn("the network is not as it should be", "of", d.Member, "what", d.Reason, "want", d.Want)
+		}
 		defer func() { _ = g.dataplane.close() }()
 		g.registry.MustRegister(g.dataplane)
 	}

@@ -14,6 +14,10 @@ func TestDataplaneTakenOutOfTheFile(t *testing.T) {
 	h := newHosts(t, func(*hosts) {})
 	h.await()
 	g := h.gateway
+	said, err := g.razor("check")
+	if err != nil || !strings.HasPrefix(said, "warning: "+g.config+":") || !strings.Contains(said, `: gateway.dataplane.interfaces: "eth0": packets of clients, up to 1500 bytes, leave with up to 144 more, and the way to 2 of 2 backends takes 1500 (eth0); want 1644`) {
+		t.Errorf("check: %v: %s", err, said)
+	}
 	with, err := os.ReadFile(g.config)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+const (
+	// overhead is what encapsulation adds at most: an IPv6 header, and an SRH with the
+	// six segments that no list exceeds (RFC 8200 §3, RFC 8754 §2).
+	overhead = 40 + 8 + 6*16
+	// clientMTU is the largest packet that clients send over the Internet.
+	clientMTU = 1500
+	// Headers of a segment without options, IP and TCP.
+	headers4, headers6 = 20 + 20, 40 + 20
+)
+
+// way is the narrowest interface to some backends.
+type way struct {
+	device   string
+	mtu      int
+	small    int // backends to whom the way is too narrow
+	backends int // that there are
+}
+
+// CheckFabric lists what of the network makes packets of clients too large for their way,
+// at most one thing. Clients are told of it, so that it is no fault; but not all of them
+// listen. It reads the network namespace of the calling thread.
+func (c *Config) CheckFabric() []upstreams.Defect {
+	largest := 0
+	for _, name := range c.Dataplane.Interfaces {
+		if device, err := net.InterfaceByName(name); err == nil {
+			largest = max(largest, min(device.MTU, clientMTU))
+		}
+	}
+	want := largest + overhead
+	w := c.narrowest(want)
+	if largest == 0 || w.small == 0 {
+		return nil
+	}
+	var told []string
+	for _, f := range []struct {
+		six     bool
+		command string
+		headers int
+	}{{false, "ip route", headers4}, {true, "ip -6 route", headers6}} {
+		if c.serves(f.six) {
+			told = append(told, fmt.Sprintf("%s change default ... advmss %d", f.command, w.mtu-overhead-f.headers))
+		}
+	}
+	return []upstreams.Defect{{
+		Key: "gateway.dataplane.interfaces", Member: strings.Join(c.Dataplane.Interfaces, ", "),
+		Reason: fmt.Sprintf("packets of clients, up to %d bytes, leave with up to %d more, and the way to %d of %d backends takes %d (%s)",
+			largest, overhead, w.small, w.backends, w.mtu, w.device),
+		Want: fmt.Sprintf("%d from here to the backends (ip link set dev %s mtu %d), or clients whom the backends tell less (%s)",
+			want, w.device, want, strings.Join(told, ", ")),
+	}}
+}
+
+// narrowest is the narrowest way, and how many have one below an MTU.
+func (c *Config) narrowest(want int) (w way) {
+	seen := map[netip.Addr]bool{}
+	for i := range c.Services {
+		for j := range c.Services[i].Backends {
+			b := &c.Services[i].Backends[j]
+			sid, ok := b.sid()
+			if !ok || seen[sid] || balancer.State(b.State) == balancer.Dead {
+				continue
+			}
+			seen[sid] = true
+			w.backends++
+			device, mtu := wayTo(sid)
+			if device == "" || mtu >= want {
+				continue
+			}
+			w.small++
+			if w.device == "" || mtu < w.mtu {
+				w.device, w.mtu = device, mtu
+			}
+		}
+	}
+	return w
+}
+
+// wayTo is the interface to an address, and the MTU of the route; "" without one.
+func wayTo(a netip.Addr) (device string, mtu int) {
+	routes, err := netlink.RouteGet(net.IP(a.AsSlice()))
+	if err != nil || len(routes) == 0 {
+		return "", 0
+	}
+	l, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", 0
+	}
+	mtu = l.Attrs().MTU
+	if m := routes[0].MTU; m > 0 {
+		mtu = min(mtu, m)
+	}
+	return l.Attrs().Name, mtu
+}
+
+// serves tells whether some VIP is of a family.
+func (c *Config) serves(six bool) bool {
+	for i := range c.Services {
+		for _, text := range c.Services[i].VIPs {
+			if v, err := balancer.ParseVIP(text); err == nil && v.Prefix.Addr().Is6() == six {
+				return true
+			}
+		}
+	}
+	return false
+}
