@@ -233,6 +233,29 @@ func TestHopOfGenericXDP(t *testing.T) {
 	w.soon("2001:db8:7::b", want)
 }
 
+// What was not wanted for a moment is told again, however short that was: who asked has
+// forgotten what it was told.
+func TestHopWantedAgain(t *testing.T) {
+	t.Parallel()
+	l := newHopLab(t)
+	l.host.ip("route add 2001:db8:a::/48 via fe80::ff:fe00:10 dev u0")
+	w := l.watch("2001:db8:a::1")
+	w.soon("2001:db8:a::1", l.hop(0, 1500))
+	hold := make(chan struct{})
+	w.mu.Lock()
+	w.hold = hold
+	w.mu.Unlock()
+	w.set("2001:db8:a::1", "2001:db8:a::2")
+	hold <- struct{}{} // it has adopted those, and is in changed
+	w.set("2001:db8:a::2")
+	w.set("2001:db8:a::1", "2001:db8:a::2")
+	w.mu.Lock()
+	clear(w.told)
+	w.mu.Unlock()
+	close(hold)
+	w.soon("2001:db8:a::1", l.hop(0, 1500))
+}
+
 func TestHopOfALinkThatGoes(t *testing.T) {
 	t.Parallel()
 	l := newHopLab(t)

@@ -58,23 +58,23 @@ func (w *hopWatch) adopt() {
 	w.mu.Lock()
 	same := !w.renewed
 	w.addresses, w.renewed = w.wanted, false
+	gone := w.gone
+	w.gone = map[netip.Addr]bool{}
 	w.mu.Unlock()
 	if same {
 		return
 	}
-	wanted := make(map[netip.Addr]bool, len(w.addresses))
-	for _, a := range w.addresses {
-		wanted[a] = true
-		if w.targets[a] == nil {
-			w.targets[a] = &target{}
-			w.doubted[a] = true
-		}
-	}
-	for a := range w.targets {
-		if !wanted[a] {
+	for a := range gone {
+		if w.targets[a] != nil {
 			w.turn(a, way{})
 			delete(w.targets, a)
 			delete(w.doubted, a)
+		}
+	}
+	for _, a := range w.addresses {
+		if w.targets[a] == nil {
+			w.targets[a] = &target{}
+			w.doubted[a] = true
 		}
 	}
 }

@@ -58,14 +58,15 @@ type Hops struct {
 
 	mu      sync.Mutex
 	wanted  []netip.Addr
-	renewed bool // wanted is
+	renewed bool                // wanted is
+	gone    map[netip.Addr]bool // not wanted for a moment at least, and not adopted yet
 }
 
 // NewHops makes one that calls changed with each change, from one goroutine: first with
 // what an address has at the start, be it resolved or not. As long as changed has not
 // returned nothing further is followed.
 func NewHops(log *slog.Logger, changed func([]HopChange)) *Hops {
-	return &Hops{log: log, changed: changed, wake: make(chan struct{}, 1)}
+	return &Hops{log: log, changed: changed, wake: make(chan struct{}, 1), gone: map[netip.Addr]bool{}}
 }
 
 // Generic says that the programs are behind the drivers of their interfaces, and so can
@@ -73,12 +74,19 @@ func NewHops(log *slog.Logger, changed func([]HopChange)) *Hops {
 func (h *Hops) Generic() { h.generic = true }
 
 // Set is the addresses to find the next hops of, all of them: IPv6, of nodes or SIDs.
-// An address that was there before is not told again. For any goroutine, at any time.
+// An address that was there before is not told again, but one that was not there in
+// between. For any goroutine, at any time.
 func (h *Hops) Set(addresses []netip.Addr) {
 	wanted := slices.Clone(addresses)
 	slices.SortFunc(wanted, netip.Addr.Compare)
+	wanted = slices.Compact(wanted)
 	h.mu.Lock()
-	h.wanted, h.renewed = slices.Compact(wanted), true
+	for _, a := range h.wanted {
+		if _, still := slices.BinarySearchFunc(wanted, a, netip.Addr.Compare); !still {
+			h.gone[a] = true
+		}
+	}
+	h.wanted, h.renewed = wanted, true
 	h.mu.Unlock()
 	select {
 	case h.wake <- struct{}{}:
