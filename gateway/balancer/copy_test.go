@@ -138,3 +138,50 @@ func TestDeciderStartsAgain(t *testing.T) {
 		}
 	}
 }
+
+// A backend that only the mate's copy has owns flows here as well, until no copy has it.
+func TestFollowerPins(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	a, decider := process(t, "", 1)
+	b, mate := process(t, "", 1)
+	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+	apply(t, decider, service("web", Active, Active, Active))
+	mate.Follow()
+	apply(t, mate, service("web", Active, Active))
+	copied := func() {
+		t.Helper()
+		c, err := decider.Copy()
+		if err == nil {
+			err = mate.Adopt(c, time.Now())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	third := sidOf(3)
+	if err := mate.Pin(webFlow(1), third); !errors.Is(err, NotItsHost) {
+		t.Errorf("a backend that nobody knows: %v", err)
+	}
+	copied()
+	port := uint16(1)
+	for mate.row(b, webFlow(port)).Current() == mate.backends[third].index {
+		port++
+	}
+	if err := mate.Pin(webFlow(port), third); err != nil {
+		t.Errorf("a backend of the mate: %v", err)
+	}
+	mate.sweepNow()
+	if got := stored(t, b); got[port] != uint32(mate.backends[third].index) {
+		t.Errorf("pins %v, want one of %d", got, port)
+	}
+	apply(t, decider, service("web", Active, Active))
+	copied()
+	mate.sweepNow()
+	if got := stored(t, b); len(got) != 0 {
+		t.Errorf("pins of a backend that left: %v", got)
+	}
+	if err := mate.Pin(webFlow(port), third); !errors.Is(err, NotItsHost) {
+		t.Errorf("a backend that left: %v", err)
+	}
+}

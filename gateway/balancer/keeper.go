@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -85,13 +86,23 @@ type kept struct {
 	vips    map[VIP]int     // numbers of their counters
 	marked  map[uint32]bool // slots that may have pins
 	hashed  Service         // as it hashes
-	members map[uint16]bool // backends that may own flows
+	planned map[uint16]bool // backends of the plan that are not dead
+	members map[uint16]bool // backends that may own flows: those, and what a mate's table has
 	dead    []uint16        // backends that the plan calls dead
 	serves  bool            // some slot has a backend
 }
 
-// settle notes whether the table serves anybody.
-func (s *kept) settle() { s.serves = *s.table.Assignment() != (steering.Assignment{}) }
+// settle notes whom the table has, and whether it serves anybody.
+func (s *kept) settle() {
+	s.serves = *s.table.Assignment() != (steering.Assignment{})
+	s.members = maps.Clone(s.planned)
+	if s.members == nil {
+		s.members = map[uint16]bool{}
+	}
+	for _, index := range s.table.Backends() {
+		s.members[index] = true
+	}
+}
 
 // reached is a backend that some table has.
 type reached struct {
@@ -159,8 +170,11 @@ func (k *Keeper) age(now time.Time) {
 	changed := false
 	for _, s := range k.services {
 		stores := s.table.Age(nil, now)
-		changed = changed || len(stores) > 0
-		k.store(s, stores)
+		if len(stores) > 0 {
+			changed = true
+			k.store(s, stores)
+			s.settle()
+		}
 	}
 	k.release(now)
 	if changed {
@@ -365,7 +379,7 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("service %s: %w", s.Name, err)
 	}
-	to.hashed, to.members = s.Service, planned
+	to.hashed, to.planned = s.Service, planned
 	k.store(to, stores)
 	to.settle()
 	return nil
