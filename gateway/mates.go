@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/razor-steering/razor/gateway/balancer"
@@ -27,16 +28,18 @@ import (
 //
 // is answered when the tables are others than those of the number, or with 204 after
 // a while. Both sides prove that they have the flow key: the question has the MAC of
-// its nonce and number, the answer that of the nonce and its body.
+// its nonce and number, the answer that of the nonce, its status, and the length and sum
+// of its body, so that whoever asks believes those before it reads any of the body.
 const (
-	tablesPath  = "/tables"
-	macHeader   = "Razor-Mac"
-	tablesHold  = 10 * time.Second // until an answer without news
-	tablesWait  = 5 * time.Second  // for the rest of an answer, beyond that
-	firstWait   = 3 * time.Second  // of a gateway that starts, for its first copy
-	retryEvery  = time.Second
-	tablesLimit = 512 << 20 // bytes of a copy: 256 services are 270 MB
-	mostCopies  = 4         // that are made at once
+	tablesPath = "/tables"
+	macHeader  = "Razor-Mac"
+	sumHeader  = "Razor-Sum" // of the body: SHA-256
+	tablesHold = 10 * time.Second
+	tablesWait = 5 * time.Second // for the rest of an answer, beyond that
+	firstWait  = 3 * time.Second // of a gateway that starts, for its first copy
+	retryEvery = time.Second
+	mostCopies = 4   // that are made at once
+	mostWords  = 200 // bytes of a refusal
 )
 
 // mates is the part of a gateway that speaks with its mates.
@@ -45,6 +48,7 @@ type mates struct {
 	client *http.Client
 	key    []byte        // of the MACs
 	busy   chan struct{} // as many as are answered at once
+	hold   time.Duration // until an answer without news
 	log    *slog.Logger
 }
 
@@ -55,7 +59,7 @@ func newMates(k *balancer.Keeper, flowKey []byte, log *slog.Logger) *mates {
 		Transport:     &http.Transport{DisableKeepAlives: true}, // and no proxy
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &mates{keeper: k, client: client, key: m.Sum(nil), busy: make(chan struct{}, mostCopies), log: log}
+	return &mates{keeper: k, client: client, key: m.Sum(nil), busy: make(chan struct{}, mostCopies), hold: tablesHold, log: log}
 }
 
 // mac proves parts to somebody with the same key.
@@ -88,7 +92,7 @@ func (m *mates) tables(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "another flow key", http.StatusForbidden)
 		return
 	}
-	timeout := time.NewTimer(tablesHold)
+	timeout := time.NewTimer(m.hold)
 	defer timeout.Stop()
 	for {
 		number, news := m.keeper.Number()
@@ -98,7 +102,7 @@ func (m *mates) tables(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-news:
 		case <-timeout.C:
-			w.WriteHeader(http.StatusNoContent)
+			m.tell(w, q.Get("nonce"), http.StatusNoContent, nil)
 			return
 		case <-r.Context().Done():
 			return
@@ -121,8 +125,24 @@ func (m *mates) tables(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set(macHeader, m.mac("tell", q.Get("nonce"), string(body)))
+	m.tell(w, q.Get("nonce"), http.StatusOK, body)
+}
+
+// tell answers a question.
+func (m *mates) tell(w http.ResponseWriter, nonce string, status int, body []byte) {
+	sum := sha256.Sum256(body)
+	w.Header().Set(sumHeader, hex.EncodeToString(sum[:]))
+	w.Header().Set(macHeader, m.macOf(nonce, status, int64(len(body)), w.Header().Get(sumHeader)))
+	if status != http.StatusNoContent {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(status)
 	_, _ = w.Write(body)
+}
+
+// macOf proves an answer.
+func (m *mates) macOf(nonce string, status int, length int64, sum string) string {
+	return m.mac("tell", nonce, strconv.Itoa(status), strconv.FormatInt(length, 10), sum)
 }
 
 // fetch asks a mate for its tables if they are others than those of a number. Nothing
@@ -141,21 +161,37 @@ func (m *mates) fetch(ctx context.Context, mate string, after steering.PlanNumbe
 		return c, false, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, tablesLimit))
-	switch {
-	case err != nil:
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNoContent {
+		words, _ := io.ReadAll(io.LimitReader(resp.Body, mostWords))
+		return c, false, fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(words))
+	}
+	body, err := m.hear(resp, nonce)
+	if err != nil || resp.StatusCode == http.StatusNoContent {
 		return c, false, err
-	case resp.StatusCode == http.StatusNoContent:
-		return c, false, nil
-	case resp.StatusCode != http.StatusOK:
-		return c, false, fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(body[:min(len(body), 200)]))
-	case !hmac.Equal([]byte(resp.Header.Get(macHeader)), []byte(m.mac("tell", nonce, string(body)))):
-		return c, false, errors.New("the answer is not of a mate: another flow key")
 	}
 	if err := json.Unmarshal(body, &c); err != nil {
 		return c, false, fmt.Errorf("the answer is no copy: %w", err)
 	}
 	return c, true, nil
+}
+
+// hear reads what is proved to be a mate's answer.
+func (m *mates) hear(resp *http.Response, nonce string) ([]byte, error) {
+	length, sum := max(0, resp.ContentLength), resp.Header.Get(sumHeader)
+	if !hmac.Equal([]byte(resp.Header.Get(macHeader)), []byte(m.macOf(nonce, resp.StatusCode, length, sum))) {
+		return nil, errors.New("the answer is not of a mate: another flow key")
+	}
+	if most := m.keeper.MostCopied(); length > most {
+		return nil, fmt.Errorf("the copy has %d bytes, and %d are the most that it can have: is max_services of the mate larger?", length, most)
+	}
+	body := make([]byte, length)
+	if _, err := io.ReadFull(resp.Body, body); err != nil {
+		return nil, err
+	}
+	if got := sha256.Sum256(body); hex.EncodeToString(got[:]) != sum {
+		return nil, errors.New("the answer is not what the mate said")
+	}
+	return body, nil
 }
 
 // follow has the tables be those of a mate until ctx ends. While it is away they stay

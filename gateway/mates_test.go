@@ -3,12 +3,16 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -120,26 +124,104 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-// An answer that somebody else wrote, or an old one, is not believed.
+// An answer that somebody else wrote or changed, or an old one, is not believed, and none
+// of its body is read that no mate has spoken of.
 func TestForgedTables(t *testing.T) {
 	t.Parallel()
-	quiet := slog.New(slog.DiscardHandler)
-	mate := aMate(t, "a flow key", quiet)
-	old := ""
-	forger := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := `{"plan":{"Term":9,"Sequence":1},"services":[]}`
-		if old == "" {
-			old = mate.mac("tell", r.URL.Query().Get("nonce"), body)
+	mate := aMate(t, "a flow key", slog.New(slog.DiscardHandler))
+	const body = `{"plan":{"Term":9,"Sequence":1},"services":[]}`
+	var old http.Header
+	nonce := func(r *http.Request) string { return r.URL.Query().Get("nonce") }
+	for _, c := range []struct {
+		name   string
+		answer func(w http.ResponseWriter, r *http.Request)
+		wrong  string
+	}{
+		{"a mate's", func(w http.ResponseWriter, r *http.Request) {
+			mate.tell(w, nonce(r), http.StatusOK, []byte(body))
+			old = w.Header().Clone()
+		}, ""},
+		{"repeated", func(w http.ResponseWriter, _ *http.Request) {
+			maps.Copy(w.Header(), old)
+			_, _ = io.WriteString(w, body)
+		}, "not of a mate"},
+		{"nothing new, of nobody", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, "not of a mate"},
+		{"nothing new, of another key", func(w http.ResponseWriter, r *http.Request) {
+			aMate(t, "another key", slog.New(slog.DiscardHandler)).tell(w, nonce(r), http.StatusNoContent, nil)
+		}, "not of a mate"},
+		{"nothing new where there was something", func(w http.ResponseWriter, r *http.Request) {
+			recorded := httptest.NewRecorder()
+			mate.tell(recorded, nonce(r), http.StatusOK, []byte(body))
+			maps.Copy(w.Header(), recorded.Header())
+			w.Header().Del("Content-Length")
+			w.WriteHeader(http.StatusNoContent)
+		}, "not of a mate"},
+		{"another body", func(w http.ResponseWriter, r *http.Request) {
+			recorded := httptest.NewRecorder()
+			mate.tell(recorded, nonce(r), http.StatusOK, []byte(body))
+			maps.Copy(w.Header(), recorded.Header())
+			_, _ = io.WriteString(w, strings.Replace(body, "9", "8", 1))
+		}, "not what the mate said"},
+		{"without an end", func(w http.ResponseWriter, r *http.Request) {
+			for block := make([]byte, 1<<20); ; {
+				if _, err := w.Write(block); err != nil || r.Context().Err() != nil {
+					return // who asked has gone
+				}
+			}
+		}, "not of a mate"},
+		{"longer than any copy", func(w http.ResponseWriter, r *http.Request) {
+			length := mate.keeper.MostCopied() + 1
+			w.Header().Set(sumHeader, "00")
+			w.Header().Set(macHeader, mate.macOf(nonce(r), http.StatusOK, length, "00"))
+			w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+			w.WriteHeader(http.StatusOK)
+		}, "is max_services of the mate larger?"},
+		{"a refusal without an end", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			for block := bytes.Repeat([]byte("no "), 1<<10); ; {
+				if _, err := w.Write(block); err != nil || r.Context().Err() != nil {
+					return
+				}
+			}
+		}, "403 Forbidden: no no"},
+	} {
+		forger := httptest.NewServer(http.HandlerFunc(c.answer))
+		_, ok, err := mate.fetch(t.Context(), forger.Listener.Addr().String(), steering.PlanNumber{})
+		if c.wrong == "" && (err != nil || !ok) || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {
+			t.Errorf("%s: %v, %v, want %q", c.name, ok, err, c.wrong)
 		}
-		w.Header().Set(macHeader, old)
-		_, _ = io.WriteString(w, body)
-	}))
-	defer forger.Close()
-	at := forger.Listener.Addr().String()
-	if _, ok, err := mate.fetch(t.Context(), at, steering.PlanNumber{}); err != nil || !ok {
+		forger.Close()
+	}
+}
+
+// A whole copy of as many services and backends as there may be is not too long.
+func TestMostCopied(t *testing.T) {
+	t.Parallel()
+	mate := aMate(t, "a flow key", slog.New(slog.DiscardHandler))
+	s := balancer.ServiceCopy{Name: strings.Repeat("\x01", balancer.MaxServiceName), Table: make([]byte, steering.TableCopySize), Backends: map[uint16]netip.Addr{}}
+	for i := range uint16(balancer.MaxBackends) {
+		a := netip.MustParseAddr("2001:db8:1111:1111:1111:1111:1111:1111").As16()
+		a[14], a[15] = byte(i>>8)|0x10, byte(i)|0x10
+		s.Backends[i+1] = netip.AddrFrom16(a)
+	}
+	body, err := json.Marshal(balancer.Copy{Plan: steering.PlanNumber{Term: math.MaxUint64, Sequence: math.MaxUint64}, Services: []balancer.ServiceCopy{s}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := mate.fetch(t.Context(), at, steering.PlanNumber{}); err == nil || !strings.Contains(err.Error(), "not of a mate") {
-		t.Errorf("a repeated answer: %v", err)
+	if most := mate.keeper.MostCopied(); int64(len(body)) > most || most > 2*int64(len(body)) {
+		t.Errorf("at most %d bytes, and one has %d", most, len(body))
+	}
+}
+
+// Where nothing is new, a mate says so, and is believed.
+func TestNothingNew(t *testing.T) {
+	t.Parallel()
+	decider := aMate(t, "a flow key", slog.New(slog.DiscardHandler))
+	decider.hold = 10 * time.Millisecond
+	server := httptest.NewServer(http.HandlerFunc(decider.tables))
+	defer server.Close()
+	number, _ := decider.keeper.Number()
+	if _, ok, err := decider.fetch(t.Context(), server.Listener.Addr().String(), number); ok || err != nil {
+		t.Errorf("%v, %v", ok, err)
 	}
 }

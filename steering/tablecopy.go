@@ -13,14 +13,16 @@ const (
 	copyMagic   = "rows"
 	copyVersion = 1
 	copyHeader  = 12
-	copySize    = copyHeader + (4+8)*TableSlots
 )
+
+// TableCopySize is how many bytes MarshalBinary writes.
+const TableCopySize = copyHeader + (4+8)*TableSlots
 
 // MarshalBinary writes a table for a mate: rows without marks, as each gateway has
 // pins of its own, and histories. Indices are those of this gateway, so that the
 // mate needs their keys as well. It never fails.
 func (t *Table) MarshalBinary() ([]byte, error) {
-	out := make([]byte, 0, copySize)
+	out := make([]byte, 0, TableCopySize)
 	out = append(out, copyMagic...)
 	out = binary.BigEndian.AppendUint32(out, copyVersion)
 	out = binary.BigEndian.AppendUint32(out, TableSlots)
@@ -44,8 +46,8 @@ func UnmarshalTable(data []byte, now time.Time) (*Table, error) {
 		return nil, fmt.Errorf("copy of version %d, not %d", binary.BigEndian.Uint32(data[4:]), copyVersion)
 	case binary.BigEndian.Uint32(data[8:]) != TableSlots:
 		return nil, fmt.Errorf("copy of %d slots, not %d", binary.BigEndian.Uint32(data[8:]), TableSlots)
-	case len(data) != copySize:
-		return nil, fmt.Errorf("copy of %d bytes, not %d", len(data), copySize)
+	case len(data) != TableCopySize:
+		return nil, fmt.Errorf("copy of %d bytes, not %d", len(data), TableCopySize)
 	}
 	t := NewTable(now)
 	rows, histories := data[copyHeader:copyHeader+4*TableSlots], data[copyHeader+4*TableSlots:]

@@ -24,6 +24,17 @@ type ServiceCopy struct {
 	Backends map[uint16]netip.Addr `json:"backends"` // SIDs by the indices in the table
 }
 
+// MostCopied is how many bytes of JSON a copy has at most that as many services as there
+// may be here fit into.
+func (k *Keeper) MostCopied() int64 {
+	const (
+		table   = (steering.TableCopySize + 2) / 3 * 4 // in base64
+		backend = len(`"32767":"2001:0db8:0000:0000:0000:0000:0000:0001",`)
+		names   = 6*MaxServiceName + 1000 // of the service, escaped, and of all else
+	)
+	return int64(k.balancer.services) * int64(table+MaxBackends*backend+names)
+}
+
 // next tells mates that the tables are others now.
 func (k *Keeper) next() {
 	k.number.Sequence++
