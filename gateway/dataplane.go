@@ -38,6 +38,9 @@ type DataplaneConfig struct {
 	TablesListen string `yaml:"tables_listen"`
 	// Follow is the mate that decides, whose tables are copied; "" decides here.
 	Follow string `yaml:"follow"`
+	// Mates are whom a gateway that decides, and has no tables when it starts, asks for
+	// theirs.
+	Mates []string `yaml:"mates"`
 }
 
 // ServiceConfig is one of `gateway.services:`.
@@ -125,7 +128,15 @@ func (d *defects) dataplane(c *Config) {
 	if p.Follow != "" && p.Follow == p.TablesListen {
 		d.add("dataplane.follow", p.Follow, "this gateway itself", "another gateway of the site, or nothing where this one decides")
 	}
-	for key, text := range map[string]string{"dataplane.tables_listen": p.TablesListen, "dataplane.follow": p.Follow} {
+	addresses := map[string]string{"dataplane.tables_listen": p.TablesListen, "dataplane.follow": p.Follow}
+	for i, mate := range p.Mates {
+		key := "dataplane.mates[" + strconv.Itoa(i) + "]"
+		if mate == "" {
+			d.add(key, "", "missing", "what tables_listen of another gateway of the site is")
+		}
+		addresses[key] = mate
+	}
+	for key, text := range addresses {
 		if a, err := netip.ParseAddrPort(text); text != "" && (err != nil || a.Port() == 0) {
 			d.add(key, text, "not an address and port", `one such as "[2001:db8:5e:1::1]:5206"`)
 		}
@@ -347,14 +358,27 @@ func (p *dataplane) listen(c *DataplaneConfig, locator netip.Prefix) error {
 	return err
 }
 
-// meet copies the tables of the mate that decides, before the first packet, and opens
-// the listener for mates.
+// meet copies the tables of the mate that decides, or, where this gateway decides and has
+// none, of one that has some: before the first packet, and before anything is announced.
+// Then it opens the listener for mates.
 func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 	if p.followed != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), firstWait)
-		defer cancel()
-		if p.copied, err = p.mates.copyOnce(ctx, p.followed, p.copied); err != nil {
+		if p.copied, err = p.firstCopy(p.followed); err != nil {
 			log.Warn("no tables of the mate that decides: own ones, until it answers", "mate", p.followed, "err", err)
+		}
+	} else if !p.HasTables() {
+		for _, mate := range c.Dataplane.Mates {
+			if _, err := p.firstCopy(mate); err != nil {
+				log.Warn("no tables of a mate", "mate", mate, "err", err)
+				continue
+			}
+			if !p.HasTables() {
+				continue // it has other services
+			}
+			if err := p.Apply(c.balance(p.flowKey), time.Now()); err != nil { // as it decides again
+				return err
+			}
+			break
 		}
 	}
 	if c.Dataplane.TablesListen == "" {
@@ -364,6 +388,13 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 		return upstreams.BindDefect("gateway.dataplane.tables_listen", c.Dataplane.TablesListen, err)
 	}
 	return nil
+}
+
+// firstCopy makes the tables those of a mate.
+func (p *dataplane) firstCopy(mate string) (steering.PlanNumber, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), firstWait)
+	defer cancel()
+	return p.mates.copyOnce(ctx, mate, steering.PlanNumber{})
 }
 
 // run keeps the balancer, serves mates and takes pins until ctx ends.

@@ -225,3 +225,116 @@ func TestNothingNew(t *testing.T) {
 		t.Errorf("%v, %v", ok, err)
 	}
 }
+
+// owners are the SIDs that the slots of a service have, current and previous, by a copy.
+func owners(t *testing.T, k *balancer.Keeper) (out [steering.TableSlots][2]netip.Addr) {
+	t.Helper()
+	c, err := k.Copy()
+	if err != nil || len(c.Services) != 1 {
+		t.Fatalf("%d services, %v", len(c.Services), err)
+	}
+	table, err := steering.UnmarshalTable(c.Services[0].Table, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sids := c.Services[0].Backends
+	for slot := range out {
+		row := table.Row(uint32(slot))
+		out[slot] = [2]netip.Addr{sids[row.Current()], sids[row.Previous()]}
+	}
+	return out
+}
+
+// history is a copy of the table that a service's backends have after other weights.
+func history(t *testing.T, service string, backends []balancer.PlannedBackend) balancer.Copy {
+	t.Helper()
+	now := time.Now()
+	table, next := steering.NewTable(now), new(steering.Assignment)
+	s := balancer.ServiceCopy{Name: service, Backends: map[uint16]netip.Addr{}}
+	for _, more := range []uint32{20, 3, 0} {
+		var serving []steering.Backend
+		for i, b := range backends {
+			serving = append(serving, steering.Backend{Index: uint16(i + 1), Key: b.SID.String(), Weight: b.Weight + more*uint32(i)})
+			s.Backends[uint16(i+1)] = b.SID
+		}
+		var err error
+		if next, err = steering.Maglev(next, serving); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := table.Apply(nil, next, nil, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if s.Table, err = table.MarshalBinary(); err != nil {
+		t.Fatal(err)
+	}
+	return balancer.Copy{Plan: steering.PlanNumber{Term: 1, Sequence: 1}, Services: []balancer.ServiceCopy{s}}
+}
+
+// A gateway that decides, and starts without tables, has those of its mate before
+// anything is announced; one with tables asks nobody.
+func TestDeciderCopiesFromAMate(t *testing.T) {
+	t.Parallel()
+	c := balanced(t)
+	c.Services[0].Backends[1].State = string(balancer.Active)
+	key, err := c.Dataplane.flowKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := c.balance(key)
+	mate := aMate(t, string(key), slog.New(slog.DiscardHandler))
+	mate.keeper.Follow()
+	if err := mate.keeper.Apply(plan, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	backends := plan.Services[0].Backends
+	if err := mate.keeper.Adopt(history(t, "web", backends), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.HandlerFunc(mate.tables)) // dialled from its own host
+	defer server.Close()
+	c.Dataplane.Pins, c.Dataplane.Interfaces = ownHost(t), []string{"eth0"}
+	c.Dataplane.Mates = []string{"127.0.0.1:1", server.Listener.Addr().String()}
+
+	var said logged
+	start := func() *dataplane {
+		t.Helper()
+		p, err := openDataplane(&c, netip.Prefix{}, slog.New(slog.NewTextHandler(&said, nil)), func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	stop := func(p *dataplane) {
+		t.Helper()
+		if err := p.remove(); err != nil {
+			t.Error(err)
+		}
+		mustClose(t, p)
+	}
+	p := start()
+	if !strings.Contains(said.String(), `msg="no tables of a mate" mate=127.0.0.1:1`) || !strings.Contains(said.String(), "tables copied") {
+		t.Error(said.String())
+	}
+	want := owners(t, mate.keeper)
+	if owners(t, p.Keeper) != want || !want[0][0].IsValid() {
+		t.Error("other tables than the mate's")
+	}
+	mustClose(t, p)
+	p = start()
+	if strings.Count(said.String(), "tables copied") != 1 || owners(t, p.Keeper) != want {
+		t.Error("tables of its own, and a mate was asked, or they are others")
+	}
+	stop(p)
+
+	// It decides again: who drains has no slots, but flows.
+	c.Services[0].Backends[1].State = string(balancer.Draining)
+	p = start()
+	for slot, o := range owners(t, p.Keeper) {
+		if o[0] != backends[0].SID || want[slot][0] != o[0] && o[1] != want[slot][0] {
+			t.Fatalf("slot %d: %v after %v", slot, o, want[slot])
+		}
+	}
+	stop(p)
+}

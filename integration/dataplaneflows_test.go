@@ -123,9 +123,21 @@ func answerLines(t testing.TB, n *netlab.Node, to string) {
 // keep starts the keeper of the balancer, and waits until all backends can be reached.
 func (k *kept) keep() {
 	k.t.Helper()
+	k.begins()
+	k.runs()
+}
+
+// begins makes the keeper.
+func (k *kept) begins() {
+	k.t.Helper()
 	var err error
 	k.keeper, err = balancer.NewKeeper(k.balancer, slog.New(slog.DiscardHandler), time.Now(), func() {})
 	k.must(err)
+}
+
+// runs has it follow next hops.
+func (k *kept) runs() {
+	k.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go k.gateway.Do(func() { done <- k.keeper.Run(ctx) })

@@ -70,3 +70,36 @@ func TestFlowsMoveBetweenGateways(t *testing.T) {
 		t.Error(c)
 	}
 }
+
+// The gateway that decides stops in an orderly way, and takes its tables with it. It has
+// those of its mate when it starts, so that its flows go on.
+func TestDeciderStartsFromItsMate(t *testing.T) {
+	t.Parallel()
+	k := newKept(t, 3)
+	one, two := [2]string{"2001:db8:0:100::2", "192.0.2.1"}, [2]string{"2001:db8:0:200::2", "192.0.2.201"}
+	k.begin(rounds(100, 2000))
+	k.plan[0].Weight = 5
+	k.apply()
+	mate := k.second()
+	k.shared(two)
+	k.stop()
+	k.must(k.balancer.Remove())
+	k.unload()
+	k.check("without the one that decides", "")
+
+	k.load()
+	k.begins()
+	k.apply()
+	if k.keeper.HasTables() {
+		t.Error("a gateway that begins has tables")
+	}
+	k.copy(mate)
+	k.apply()
+	k.runs()
+	k.shared(one)
+	k.check("it is back", "")
+	k.begin(rounds(100, 2000))
+	mate.copy(k)
+	k.shared(two)
+	k.check(atTheEnd, "")
+}

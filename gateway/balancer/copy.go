@@ -90,9 +90,23 @@ func (k *Keeper) Follow() {
 	k.follows = true
 }
 
+// HasTables tells whether some service has a slot with a backend.
+func (k *Keeper) HasTables() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.services {
+		if s.serves {
+			return true
+		}
+	}
+	return false
+}
+
 // Adopt makes the tables those of a mate's copy, with the services that both have and
 // that the copy does not leave without a backend. An older copy of the same process than
-// the one before is refused.
+// the one before is refused. Who decides has it that there is a way to those who are
+// current there, as there is for the mate: it does not give their slots away before it
+// has looked.
 func (k *Keeper) Adopt(c Copy, now time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -131,11 +145,27 @@ func (k *Keeper) Adopt(c Copy, now time.Time) error {
 			return err
 		}
 	}
+	if !k.follows {
+		k.trust()
+	}
 	k.adopted = c.Plan
 	k.release(now)
 	k.follow()
 	k.next()
 	return nil
+}
+
+// trust takes those who are current in a table for found.
+func (k *Keeper) trust() {
+	current := map[uint16]bool{}
+	for _, s := range k.services {
+		for _, index := range s.table.Assignment() {
+			current[index] = true
+		}
+	}
+	for _, r := range k.backends {
+		r.found = r.found || current[r.index]
+	}
 }
 
 // adoptTable makes a service's table a copy, but for who is dead here. What a decider

@@ -175,3 +175,25 @@ func TestKeeperRefuses(t *testing.T) {
 		t.Error("rows changed: ", current)
 	}
 }
+
+// A backend to which there is no way for a moment, in which the process ends, keeps its
+// slots.
+func TestKeeperRestartsWithoutAWay(t *testing.T) {
+	t.Parallel()
+	dir := testhost.BPFFS(t)
+	b, k := process(t, dir, 1)
+	apply(t, k, service("web", Active, Active))
+	before, _ := k.holders(b, "web")
+	k.hopsChanged([]HopChange{{Address: sidOf(1), Reason: "its neighbour is silent"}})
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, k = process(t, dir, 1)
+	t.Cleanup(func() { _ = b.Close() })
+	if err := k.Apply(Plan{Services: []PlannedService{service("web", Active, Active)}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := k.holders(b, "web"); after["b1"] != before["b1"] || after["b1"] == 0 {
+		t.Errorf("slots %v, want %v", after, before)
+	}
+}

@@ -38,6 +38,7 @@ func (k *Keeper) restore(now time.Time) error {
 		s.settle()
 		k.services[name], byNumber[number] = s, s
 	}
+	k.trust()
 	for key, v := range k.balancer.keys {
 		if s := byNumber[int(v.Service)]; s != nil && v.Flags&vipAside == 0 {
 			s.vips[key.vip()] = int(v.Number)
