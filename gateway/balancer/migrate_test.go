@@ -361,8 +361,9 @@ func TestMigration(t *testing.T) {
 	}
 	now, err := b.Counts()
 	must(err)
-	for i, c := range now {
-		if c.Packets < counted[i].Packets {
+	for i, c := range now { // the variant has other numbers for them
+		more := c.Packets - counted[i].Packets
+		if c.Reason == "sent" && more < 20000 || c.Reason != "sent" && more != 0 {
 			t.Errorf("%d packets %s, and %d before", c.Packets, c.Reason, counted[i].Packets)
 		}
 	}
