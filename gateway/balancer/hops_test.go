@@ -150,9 +150,10 @@ func TestHopOfAVLAN(t *testing.T) {
 	w := newHopWatch(NewHops(slog.New(slog.DiscardHandler), nil), nil)
 	for _, d := range []netlink.Link{
 		&netlink.Device{LinkAttrs: attrs(1, 0, "u0", 1, 1500)}, vlan(attrs(2, 1, "u0.7", 2, 1400), 7),
-		vlan(attrs(3, 2, "u0.7.9", 3, 1400), 9), &netlink.Bond{LinkAttrs: attrs(4, 0, "bond0", 4, 1500)},
+		vlan(attrs(3, 2, "u0.7.9", 3, 1400), 9), &netlink.Bond{LinkAttrs: attrs(4, 0, "bond0", 4, 1500), Mode: netlink.BOND_MODE_802_3AD},
 		vlan(attrs(5, 4, "bond0.5", 5, 1500), 5), double, vlan(elsewhere, 7), vlan(attrs(8, 99, "gone.7", 8, 1500), 7),
 		&netlink.GenericLink{LinkAttrs: attrs(9, 0, "nk0", 9, 1500), LinkType: "netkit"}, vlan(attrs(10, 1, "u0.8", 10, 9000), 8),
+		&netlink.Bond{LinkAttrs: attrs(11, 0, "bond1", 11, 1500), Mode: netlink.BOND_MODE_BALANCE_ALB}, vlan(attrs(12, 11, "bond1.5", 12, 1500), 5),
 	} {
 		w.devices[d.Attrs().Index] = deviceOf(d)
 	}
@@ -164,13 +165,15 @@ func TestHopOfAVLAN(t *testing.T) {
 		1:  {Hop{mac, [6]byte{2, 0, 0, 0, 0, 1}, 1, 0, 1500}, ""},
 		2:  {Hop{mac, [6]byte{2, 0, 0, 0, 0, 2}, 1, 7, 1400}, ""},
 		3:  {Hop{}, "u0.7.9 is a VLAN in a VLAN, and XDP sends one tag"},
-		4:  {Hop{}, "bond0 is a bond, into which XDP cannot send"},
-		5:  {Hop{}, "bond0 is a bond, into which XDP cannot send"},
+		4:  {Hop{mac, [6]byte{2, 0, 0, 0, 0, 4}, 4, 0, 1500}, ""},
+		5:  {Hop{mac, [6]byte{2, 0, 0, 0, 0, 5}, 4, 5, 1500}, ""},
 		6:  {Hop{}, "u0s has no tag of its own on an interface of this host, as IEEE 802.1Q has"},
 		7:  {Hop{}, "e0.7 has no tag of its own on an interface of this host, as IEEE 802.1Q has"},
 		8:  {Hop{}, "gone.7 is on an interface that is not known"},
 		9:  {Hop{}, "nk0 is a netkit, into which XDP cannot send"},
 		10: {Hop{mac, [6]byte{2, 0, 0, 0, 0, 10}, 1, 8, 1500}, ""},
+		11: {Hop{}, "bond1 is a bond of mode balance-alb, into which XDP cannot send"},
+		12: {Hop{}, "bond1 is a bond of mode balance-alb, into which XDP cannot send"},
 	} {
 		via := neighbour{index, netip.MustParseAddr("fe80::1")}
 		w.entries[via] = &entry{mac: mac, known: true}

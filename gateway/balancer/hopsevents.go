@@ -145,15 +145,22 @@ func deviceOf(l netlink.Link) device {
 }
 
 // closed is why XDP cannot send into an interface that is no VLAN. Of those that the
-// kernel makes itself only these can (ndo_xdp_xmit); what is sent into others is lost
-// without a word.
+// kernel makes itself only these can (ndo_xdp_xmit, of a bond since Linux 5.15 where one
+// port is chosen for a frame); what is sent into others is lost without a word.
 func closed(l netlink.Link) string {
-	switch kind := l.Type(); kind {
+	kind := l.Type()
+	switch kind {
 	case "device", "veth", "tun", "tuntap":
 		return ""
-	default:
-		return fmt.Sprintf("%s is a %s, into which XDP cannot send", l.Attrs().Name, kind)
 	}
+	if b, ok := l.(*netlink.Bond); ok {
+		switch b.Mode {
+		case netlink.BOND_MODE_BALANCE_RR, netlink.BOND_MODE_ACTIVE_BACKUP, netlink.BOND_MODE_BALANCE_XOR, netlink.BOND_MODE_802_3AD:
+			return ""
+		}
+		kind = "bond of mode " + b.Mode.String()
+	}
+	return fmt.Sprintf("%s is a %s, into which XDP cannot send", l.Attrs().Name, kind)
 }
 
 // neighbour is a node behind an interface.
