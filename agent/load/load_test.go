@@ -37,8 +37,9 @@ func eventually(tb testing.TB, what string, condition func() bool) {
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	testhost.Enter(t)
-	for _, line := range []string{
+	for _, line := range []string{ // the route of an address of IPv6 would come a moment later
 		"ip link set lo up", "ip addr add 192.0.2.80/32 dev lo", "ip addr add 2001:db8::80/128 dev lo nodad", "ip addr add 2001:db8::81/128 dev lo nodad",
+		"ip -6 route replace local 2001:db8::80 dev lo", "ip -6 route replace local 2001:db8::81 dev lo",
 	} {
 		words := strings.Fields(line)
 		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {

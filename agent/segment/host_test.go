@@ -86,7 +86,7 @@ func newHost(tb testing.TB) *host {
 		{"link", "set", "lo", "up"},
 		{"link", "set", "wire", "up"},
 		{"addr", "add", vip4.String(), "dev", "lo"},
-		{"addr", "add", vip6.String(), "dev", "lo", "nodad"},
+		{"-6", "route", "add", "local", vip6.String(), "dev", "lo"}, // as an address it would be there a moment later only
 		{"route", "add", "default", "dev", "wire"},
 		{"-6", "route", "add", "default", "dev", "wire"},
 	} {
@@ -228,27 +228,19 @@ func (h *host) send(packet []byte) {
 // receive is the next packet of a flow to its client that has a flag.
 func (h *host) receive(f flow, flag byte) (sequence, acked uint32) {
 	h.tb.Helper()
-	sequence, acked, err := h.receiveWithin(f, flag, 10*time.Second)
-	if err != nil {
-		h.tb.Fatalf("waiting for a packet of %v: %v", f, err)
-	}
-	return sequence, acked
-}
-
-func (h *host) receiveWithin(f flow, flag byte, wait time.Duration) (sequence, acked uint32, err error) {
 	b := make([]byte, 2000)
-	_ = h.wire.SetReadDeadline(time.Now().Add(wait))
+	_ = h.wire.SetReadDeadline(time.Now().Add(10 * time.Second))
 	for {
 		n, err := h.wire.Read(b)
 		if err != nil {
-			return 0, 0, err
+			h.tb.Fatalf("waiting for a packet of %v: %v", f, err)
 		}
 		p, ok := take(b[:n], 0, n, b[0]>>4 == 6)
 		if !ok || p.protocol != tcp || p.flags&flag == 0 ||
 			netip.AddrPortFrom(p.to, p.toPort) != f.client || netip.AddrPortFrom(p.from, p.fromPort) != f.vip {
 			continue
 		}
-		return binary.BigEndian.Uint32(b[p.l4+4:]), binary.BigEndian.Uint32(b[p.l4+8:]), nil
+		return binary.BigEndian.Uint32(b[p.l4+4:]), binary.BigEndian.Uint32(b[p.l4+8:])
 	}
 }
 
@@ -258,17 +250,8 @@ const first = 1000
 // request opens a connection halfway, and returns what its client would acknowledge.
 func (h *host) request(f flow) cookie {
 	h.tb.Helper()
-	var isn uint32
-	for again := 0; ; again++ { // as a client does it: the way may not be there at once
-		h.send(f.segment(syn, first, 0))
-		var err error
-		if isn, _, err = h.receiveWithin(f, syn, time.Second); err == nil {
-			break
-		}
-		if again == 10 {
-			h.tb.Fatalf("no answer to the SYN of %v: %v", f, err)
-		}
-	}
+	h.send(f.segment(syn, first, 0))
+	isn, _ := h.receive(f, syn)
 	h.flows[f] = &socket{state: requested, isn: isn}
 	return cookie{first + 1, isn + 1}
 }
