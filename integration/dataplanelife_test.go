@@ -2,6 +2,7 @@ package integration
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -46,6 +47,44 @@ func TestDataplaneTakenOutOfTheFile(t *testing.T) {
 	g.awaitUp(1)
 	if attached(g.node) {
 		t.Error("a program is left")
+	}
+	h.stop()
+}
+
+// Another number of services, for which the maps are others, is a restart in which the
+// tables stay: flows of a backend that drains are where nothing but those says.
+func TestDataplaneWithOtherMaps(t *testing.T) {
+	t.Parallel()
+	h := newHosts(t, func(*hosts) {})
+	h.await()
+	h.begin(40, "web1", "web2")
+	g := h.gateway
+	edit := func(old, next string) {
+		t.Helper()
+		text, err := os.ReadFile(g.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(g.config, []byte(strings.Replace(string(text), old, next, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.Signal(syscall.SIGHUP)
+	}
+	edit(`locator: "2001:db8:5e:2::/64"`, `locator: "2001:db8:5e:2::/64", state: draining`)
+	g.untilLog("configuration reloaded")
+	h.goOn("a backend drains")
+	for _, n := range []string{"200", "3"} {
+		edit("sr_block:", "max_services: "+n+"\n    sr_block:")
+		h.lab.Eventually("the maps are others", func() bool {
+			dirs, err := filepath.Glob(filepath.Join(h.pins, g.node.Name, "balancer-[0-9]*"))
+			return err == nil && len(dirs) == 1 && strings.HasSuffix(dirs[0], "-"+n)
+		})
+		edit("max_services: "+n+"\n    ", "")
+		h.lab.Eventually("the maps are as before", func() bool {
+			dirs, err := filepath.Glob(filepath.Join(h.pins, g.node.Name, "balancer-[0-9]*"))
+			return err == nil && len(dirs) == 1 && strings.HasSuffix(dirs[0], "-16")
+		})
+		h.goOn(n + " services and back")
 	}
 	h.stop()
 }

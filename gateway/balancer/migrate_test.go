@@ -337,6 +337,11 @@ func TestMigration(t *testing.T) {
 	}
 	traffic.more(5000)
 
+	half, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	must(err)
+	must(os.Mkdir(filepath.Join(pins, next), 0o700))
+	must(half.Pin(filepath.Join(pins, next, bpfMapTables))) // one was killed in the middle
+	must(half.Close())
 	b, err = load(Options{Services: 5, Pins: pins}, newer, layout+1)
 	must(err)
 	attach(b)
