@@ -176,6 +176,34 @@ func TestNewInterface(t *testing.T) {
 	check(t, "opened", i, tx)
 }
 
+// A slot is left without a root, also of an interface that is gone; what others have there
+// stays.
+func TestLeavePinned(t *testing.T) {
+	t.Parallel()
+	testhost.Enter(t)
+	dir := testhost.BPFFS(t)
+	i := device(t, "eth0.7")
+	must(t, LeavePinned(dir, i.Name, Balancer)) // there is nothing
+	a := open(t, dir, i)
+	must(t, a.Put(Balancer, fixed(t, tx)))
+	must(t, a.Put(DNS, fixed(t, drop)))
+	must(t, a.Close())
+	must(t, LeavePinned(dir, i.Name, Balancer))
+	check(t, "another is there", i, drop)
+	must(t, LeavePinned(dir, i.Name, DNS))
+	check(t, "nobody is", i, -1)
+	a = open(t, dir, i)
+	must(t, a.Put(Balancer, fixed(t, tx)))
+	must(t, a.Close())
+	l, err := netlink.LinkByIndex(i.Index)
+	must(t, err)
+	must(t, netlink.LinkDel(l))
+	must(t, LeavePinned(dir, i.Name, Balancer))
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 // What is not ours stays: another program on the interface is an error that says so.
 func TestOccupied(t *testing.T) {
 	t.Parallel()
