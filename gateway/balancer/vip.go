@@ -62,7 +62,7 @@ func (b *Balancer) SetVIPs(vips map[VIP]Assignment) error {
 	if len(vips) > MaxVIPs {
 		return fmt.Errorf("%d vips, want at most %d", len(vips), MaxVIPs)
 	}
-	keys, prefixes := keysOf(vips), map[bpfPrefixKey]bpfPrefixKey{}
+	prefixes := map[bpfPrefixKey]bpfPrefixKey{}
 	var lookups uint32
 	for v, a := range vips {
 		if err := b.checkVIP(v, a); err != nil {
@@ -73,6 +73,7 @@ func (b *Balancer) SetVIPs(vips map[VIP]Assignment) error {
 			prefixes[v.prefixKey()] = v.prefixKey()
 		}
 	}
+	keys := keysOf(vips)
 	// Kinds of look-ups come before what they find, and go after it.
 	b.host.Lookups |= lookups
 	err := b.setHost()
