@@ -307,6 +307,7 @@ const (
 	bpfProgBalancerEntry   = "balancer_entry"
 	bpfProgBalancerIcmp    = "balancer_icmp"
 	bpfProgBalancerList    = "balancer_list"
+	bpfProgBalancerLost    = "balancer_lost"
 	bpfProgBalancerMiss    = "balancer_miss"
 	bpfProgBalancerOpen    = "balancer_open"
 	bpfProgBalancerPath    = "balancer_path"
@@ -363,6 +364,7 @@ type bpfProgramSpecs struct {
 	BalancerEntry   *ebpf.ProgramSpec `ebpf:"balancer_entry"`
 	BalancerIcmp    *ebpf.ProgramSpec `ebpf:"balancer_icmp"`
 	BalancerList    *ebpf.ProgramSpec `ebpf:"balancer_list"`
+	BalancerLost    *ebpf.ProgramSpec `ebpf:"balancer_lost"`
 	BalancerMiss    *ebpf.ProgramSpec `ebpf:"balancer_miss"`
 	BalancerOpen    *ebpf.ProgramSpec `ebpf:"balancer_open"`
 	BalancerPath    *ebpf.ProgramSpec `ebpf:"balancer_path"`
@@ -483,6 +485,7 @@ type bpfPrograms struct {
 	BalancerEntry   *ebpf.Program `ebpf:"balancer_entry"`
 	BalancerIcmp    *ebpf.Program `ebpf:"balancer_icmp"`
 	BalancerList    *ebpf.Program `ebpf:"balancer_list"`
+	BalancerLost    *ebpf.Program `ebpf:"balancer_lost"`
 	BalancerMiss    *ebpf.Program `ebpf:"balancer_miss"`
 	BalancerOpen    *ebpf.Program `ebpf:"balancer_open"`
 	BalancerPath    *ebpf.Program `ebpf:"balancer_path"`
@@ -499,6 +502,7 @@ func (p *bpfPrograms) Close() error {
 		p.BalancerEntry,
 		p.BalancerIcmp,
 		p.BalancerList,
+		p.BalancerLost,
 		p.BalancerMiss,
 		p.BalancerOpen,
 		p.BalancerPath,

@@ -184,7 +184,7 @@ func all[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 
 // link joins the program to those of its rare steps.
 func (o *bpfObjects) link() error {
-	for step, program := range []*ebpf.Program{o.BalancerOpen, o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry, o.BalancerQuic, o.BalancerList, o.BalancerPath, o.BalancerReturn} {
+	for step, program := range []*ebpf.Program{o.BalancerOpen, o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry, o.BalancerQuic, o.BalancerLost, o.BalancerList, o.BalancerPath, o.BalancerReturn} {
 		if err := o.Steps.Put(uint32(step), program); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}

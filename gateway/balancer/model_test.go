@@ -359,6 +359,9 @@ func (m *model) steer(frame []byte, p *parsed, service int) verdict {
 // send sends a packet to its candidates.
 func (m *model) send(frame []byte, p *parsed, hash uint64, current, other uint32, hunted bool, counted ...string) verdict {
 	if current == 0 {
+		if hunted && p.flags&syn == 0 {
+			return m.lost(frame, p, hash, counted...)
+		}
 		return drop(frame, append(counted, "no_backend")...)
 	}
 	first := m.backend(current)

@@ -87,6 +87,8 @@ func (m *model) sendSpilled(frame []byte, p *parsed, hash uint64, current, other
 	}
 	a.ask(entry)
 	switch {
+	case len(a.list) == 0 && !fresh:
+		return m.lost(frame, p, hash)
 	case len(a.list) == 0:
 		return drop(frame, "no_backend")
 	case fresh && entry != 0:
@@ -169,6 +171,18 @@ func (m *model) miss(frame []byte, p *parsed) verdict {
 	return v
 }
 
+// lost is a packet of TCP whose row has nobody.
+func (m *model) lost(frame []byte, p *parsed, hash uint64, counted ...string) verdict {
+	subject, ok := p.subject(frame)
+	if !ok {
+		return drop(frame, append(counted, "malformed")...)
+	}
+	a, _ := m.find(subject.vip, subject.port, subject.protocol, false)
+	v := m.again(frame, p, a.Service, hash, 0)
+	v.reasons = append(counted, v.reasons...)
+	return v
+}
+
 // again is the list of a miss.
 func (m *model) again(frame []byte, p *parsed, service int, hash uint64, round byte) verdict {
 	current, other := m.choose(service, hash, true, false)
@@ -188,15 +202,19 @@ func (m *model) again(frame []byte, p *parsed, service int, hash uint64, round b
 			return a.send(frame, p, m.source(hash, byte(site+2)), hash, "away")
 		}
 	}
-	if current == 0 {
+	if current != 0 {
+		a.list = append(a.list, current)
+	}
+	if len(a.list) == 0 {
 		return drop(nil, "stray")
 	}
-	a.list = append(a.list, current)
 	var list [][16]byte
 	for _, i := range a.list {
 		list = append(list, m.backend(i).SID.As16())
 	}
-	binary.BigEndian.PutUint16(list[len(list)-1][8:], behaviourFinal)
+	if current != 0 {
+		binary.BigEndian.PutUint16(list[len(list)-1][8:], behaviourFinal)
+	}
 	return m.encapsulate(frame, p, m.source(hash, 1), hash, list, m.backend(a.list[0]).Hop, "miss")
 }
 

@@ -96,20 +96,24 @@ static __always_inline int send_away(struct xdp_md *ctx, const struct packet *p,
 	return send_list(ctx, p, &source, a, hash);
 }
 
-/* send_final has the one that is current take a packet at the end of a list. */
+/* send_final has the one that is current take a packet at the end of a list, if there is
+ * one.
+ */
 static __always_inline int send_final(struct xdp_md *ctx, const struct packet *p, const union address *source,
 				      struct asked *a, __u32 current, __u64 hash)
 {
 	struct backend *last = bpf_map_lookup_elem(&backends, &current);
 	__u32 n = a->own->n;
 
-	if (!current || !last)
-		return count(DROPPED_STRAY, XDP_DROP);
+	if (current && last) {
+		if (!n)
+			a->own->first = current;
+		a->own->list[n & 7] = last->sid;
+		make_final(&a->own->list[n & 7]);
+		a->own->n = ++n;
+	}
 	if (!n)
-		a->own->first = current;
-	a->own->list[n & 7] = last->sid;
-	make_final(&a->own->list[n & 7]);
-	a->own->n = n + 1;
+		return count(DROPPED_STRAY, XDP_DROP);
 	count(STEERED_MISS, 0);
 	return send_list(ctx, p, source, a, hash);
 }
@@ -171,6 +175,23 @@ int balancer_miss(struct xdp_md *ctx)
 	if (!v || inner.fragment || e.protocol != IPPROTO_TCP)
 		return count(DROPPED_STRAY, XDP_DROP);
 	return steer_miss(ctx, &inner, h, &e, v->service, round_of(&own->packet.destination));
+}
+
+/* balancer_lost is for a packet of TCP whose row has nobody: a miss at once. */
+SEC("xdp.frags")
+int balancer_lost(struct xdp_md *ctx)
+{
+	struct host *h = this_host();
+	struct packet p = {};
+	struct embedded e = {};
+	struct vip *v;
+
+	if (!h || parse(ctx, &p) != PARSED || subject_of(ctx, &e, &p))
+		return count(DROPPED_MALFORMED, XDP_DROP);
+	v = find_vip(h, &e.vip, e.port, e.protocol, 0);
+	if (!v)
+		return count(DROPPED_BACKEND, XDP_DROP);
+	return steer_miss(ctx, &p, h, &e, v->service, 0);
 }
 
 #endif

@@ -50,8 +50,11 @@ static __always_inline int send_chosen(struct xdp_md *ctx, const struct packet *
 	union address source = source_of(h, c->hash, 0);
 	struct segments list;
 
-	if (!c->current || !first)
+	if (!c->current || !first) {
+		if (hunted && !(p->flags & TCP_SYN))
+			bpf_tail_call(ctx, &steps, STEP_LOST);
 		return count(DROPPED_BACKEND, XDP_DROP);
+	}
 	if (then && !first->hop.ifindex) {
 		first = then;
 		then = NULL;

@@ -118,8 +118,11 @@ int balancer_spilled(struct xdp_md *ctx)
 		ask(&a, c.other);
 	}
 	ask(&a, entry);
-	if (!a.own->n)
+	if (!a.own->n) {
+		if (!new)
+			bpf_tail_call(ctx, &steps, STEP_LOST);
 		return count(DROPPED_BACKEND, XDP_DROP);
+	}
 	if (new && entry)
 		count(SPILLED, 0);
 	note(&backend_traffic, a.own->first, p.length);

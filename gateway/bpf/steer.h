@@ -112,6 +112,7 @@ enum step {
 	STEP_SPILLED, /* a packet of a slot whose new flows go to another site */
 	STEP_ENTRY,   /* a packet of another site's gateway */
 	STEP_QUIC,    /* a packet that may have a server ID */
+	STEP_LOST,    /* a packet of TCP whose row has nobody */
 	STEP_LIST,    /* a packet along the scratch's list */
 	STEP_PATH,    /* ICMP about a packet of ours */
 	STEP_RETURN,  /* what a backend answers to a client */
