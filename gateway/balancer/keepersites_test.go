@@ -11,6 +11,7 @@ import (
 
 	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/steering"
+	"golang.org/x/sys/unix"
 )
 
 // twoSites are other sites, with two gateways and with one.
@@ -183,5 +184,29 @@ func TestPinsOfOtherSites(t *testing.T) {
 	}
 	if got := stored(t, b); len(got) != 0 || k.backends[owner] != nil {
 		t.Errorf("pins %v of a site that is gone", got)
+	}
+}
+
+// A router on the way to another site is believed like one on the way to a backend.
+func TestSmallerPathToASite(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	b, k := process(t, "", 1)
+	defer func() { _ = b.Close() }()
+	if err := b.SetHost(newModel(false).host); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Apply(Plan{Sites: twoSites()[1:], Services: []PlannedService{service("web", Draining)}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	entry := twoSites()[1].Gateways[0]
+	k.way(entry, true)
+	sent := b.run(t, ethernet(0, ip(client4, "198.51.100.3", unix.IPPROTO_TCP, tcp(31000, 443, syn, 1300))))
+	if sent.action != xdpTX {
+		t.Fatalf("verdict %d", sent.action)
+	}
+	k.heard(1450, sent.frame[14:14+256], time.Now())
+	if got := k.backends[entry].way().MTU; got != 1450 {
+		t.Errorf("MTU to the entry is %d, want 1450", got)
 	}
 }

@@ -106,7 +106,7 @@ func (r *reached) way() Hop {
 	return hop
 }
 
-// sentTo is the backend that a packet of ours was sent to first, by its start from the
+// sentTo is the backend, or the entry of another site, that a packet of ours was sent to first, by its start from the
 // outer header on. The packet is ours if source and flow label are made of the flow's
 // hash: 44 bits that nobody can tell who does not know the service's key.
 func (k *Keeper) sentTo(quote []byte) (sid netip.Addr, ok bool) {
@@ -126,7 +126,9 @@ func (k *Keeper) sentTo(quote []byte) (sid netip.Addr, ok bool) {
 	if entropy := [3]byte{byte(hash >> 20), byte(hash >> 28), byte(hash >> 36)}; entropy != [3]byte(o.source[13:]) || o.label != steering.FlowLabel(hash) {
 		return sid, false
 	}
-	binary.BigEndian.PutUint16(o.first[8:], behaviourHunt) // whatever it was asked for
+	if binary.BigEndian.Uint16(o.first[8:]) != behaviourEntry {
+		binary.BigEndian.PutUint16(o.first[8:], behaviourHunt) // whatever it was asked for
+	}
 	return netip.AddrFrom16(o.first), true
 }
 
