@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -101,13 +102,22 @@ func (e *Endpoint) pin(pins string) (err error) {
 
 func pinned(pins string) string { return filepath.Join(pins, fmt.Sprintf("endpoint-%d", layout)) }
 
+// lockPatience is for how long a lock may outlive its owner: what starts a program has
+// a copy of it until that runs.
+const lockPatience = 100 * time.Millisecond
+
 // locked opens a directory that no other process has locked; the lock ends with it.
 func locked(dir string) (*os.File, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 20) {
+		err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		err = ErrRunning
