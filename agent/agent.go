@@ -41,6 +41,7 @@ type agent struct {
 	domain   segment.Domain
 	endpoint *segment.Endpoint
 	replies  *reply.Replies
+	sends    int                  // the largest packet that targets may send; 0 is any
 	on       map[string]*attached // by interface
 	wrong    []string             // now
 	trouble  string               // that was said last
@@ -141,10 +142,11 @@ func (a *agent) fill() error {
 	if err := a.endpoint.SetVIPs(segment.Host, a.config.parsedVIPs()); err != nil {
 		return err
 	}
-	if err := errors.Join(a.replies.SetVIPs(a.config.allVIPs()), a.setReplies(), a.monitor()); err != nil {
+	if err := a.monitor(); err != nil {
 		return err
 	}
-	return errors.Join(a.endpoint.SetTarget(segment.Host, segment.Target{Level: a.level(segment.Host)}), a.forget())
+	a.sends = a.config.sends()
+	return errors.Join(a.replies.SetVIPs(a.config.allVIPs()), a.setReplies(), a.setHost(), a.forget())
 }
 
 // bind has the VIPs on loopback, or, where it is not to have them, none of an earlier

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/razor-steering/razor/agent/load"
+	"github.com/razor-steering/razor/agent/reply"
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/steering"
@@ -23,6 +24,8 @@ type Config struct {
 	VIPs       []string `yaml:"vips"`       // whose flows end here
 	Bind       *bool    `yaml:"bind"`       // have the VIPs on loopback while the agent runs
 	Pins       string   `yaml:"pins"`       // directory on a BPF file system
+	Return     string   `yaml:"return"`     // how answers go to clients: direct or gateway
+	Gateways   []string `yaml:"gateways"`   // locators of those that answers go by
 	// Load is how the host's load is measured; without it the level is always normal.
 	Load *load.Config `yaml:"load"`
 	// Containers are targets beside the host itself.
@@ -41,6 +44,8 @@ type ContainerConfig struct {
 
 const (
 	locatorAuto = "auto"
+	// How answers go to clients.
+	returnDirect, returnGateway = "direct", "gateway"
 	// mostVIPs keeps the check of loopback short; the endpoint has room for more.
 	mostVIPs = 4096
 )
@@ -49,6 +54,9 @@ const (
 func (c *Config) Defaults() {
 	if c.Locator == "" {
 		c.Locator = locatorAuto
+	}
+	if c.Return == "" {
+		c.Return = returnDirect
 	}
 	if c.Bind == nil {
 		yes := true
@@ -84,8 +92,9 @@ func (c *Config) Check() []upstreams.Defect {
 		block = netip.Prefix{}
 	}
 	if c.Locator != locatorAuto {
-		d.locator(c.Locator, block)
+		d.locator("locator", c.Locator, block)
 	}
+	d.returns(c, block)
 	d.vips("vips", c.VIPs, block)
 	if c.Load != nil {
 		d.list = append(d.list, c.Load.Check("agent.load")...)
@@ -124,13 +133,37 @@ func (d *defects) interfaces(names []string) {
 	}
 }
 
-func (d *defects) locator(text string, block netip.Prefix) {
+func (d *defects) returns(c *Config, block netip.Prefix) {
+	switch {
+	case c.Return != returnDirect && c.Return != returnGateway:
+		d.add("return", c.Return, "unknown", "direct or gateway")
+	case c.Return == returnGateway && len(c.Gateways) == 0:
+		d.add("gateways", "", "missing", "the locators of the gateways that answers go by, or agent.return: direct")
+	case len(c.Gateways) > reply.MaxGateways:
+		d.add("gateways", "", "more than "+strconv.Itoa(reply.MaxGateways), "fewer of them")
+	}
+	seen := map[string]bool{}
+	for i, text := range c.Gateways {
+		key := "gateways[" + strconv.Itoa(i) + "]"
+		d.locator(key, text, block)
+		if seen[text] {
+			d.add(key, text, "listed twice", "each gateway once")
+		}
+		seen[text] = true
+	}
+}
+
+func (d *defects) locator(key, text string, block netip.Prefix) {
 	p, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil || !p.Addr().Is6() || p.Bits() != 64 || p != p.Masked():
-		d.add("locator", text, "not a locator", "auto, or an IPv6 /64")
+		want := "an IPv6 /64"
+		if key == "locator" {
+			want = "auto, or an IPv6 /64"
+		}
+		d.add(key, text, "not a locator", want)
 	case block.IsValid() && !block.Contains(p.Addr()):
-		d.add("locator", text, "outside of agent.sr_block", "a /64 inside of it")
+		d.add(key, text, "outside of agent.sr_block", "a /64 inside of it")
 	}
 }
 

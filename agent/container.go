@@ -129,7 +129,7 @@ func (a *agent) place(t *ContainerConfig, now container) error {
 	if err := a.endpoint.SetVIPs(number, parsed(t.VIPs)); err != nil {
 		return err
 	}
-	now.target.Level = a.level(number)
+	now.target.Level, now.target.Packet = a.level(number), a.sends
 	return a.endpoint.SetTarget(number, now.target)
 }
 

@@ -56,6 +56,7 @@ func (c *Config) CheckHost() []upstreams.Defect {
 		}
 		d.answered(c, name, all)
 	}
+	d.returned(c)
 	if !*c.Bind {
 		d.local(c)
 	}
@@ -155,15 +156,8 @@ func (d *defects) mtu(key string, l netlink.Link, c *Config) {
 // largestPacket is that of TCP which clients send to this host; 0 where no default route
 // leads to them. The agent tells those less that answers go to by its interfaces.
 func largestPacket(family, headers int, c *Config) int {
-	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
-	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-	})
-	if err != nil {
-		return 0
-	}
 	largest := 0
-	for _, r := range routes {
+	for _, r := range defaultRoutes(family) {
 		size := clientMTU
 		if r.AdvMSS > 0 {
 			size = min(size, r.AdvMSS+headers)
@@ -180,6 +174,18 @@ func largestPacket(family, headers int, c *Config) int {
 		largest = max(largest, size)
 	}
 	return largest
+}
+
+// defaultRoutes are those of a family; none where they cannot be read.
+func defaultRoutes(family int) []netlink.Route {
+	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
+	routes, err := dump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	})
+	if err != nil {
+		return nil
+	}
+	return routes
 }
 
 // answered names VIPs in the network of an interface, which neighbours look for by ARP:

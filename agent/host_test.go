@@ -51,6 +51,12 @@ func TestCheckHost(t *testing.T) {
 			mend: []string{"ip link set dev eth0 mtu 1644"},
 		},
 		{
+			name: "answers by another interface than the gateway's", change: func(c *Config) { c.Return, c.VIPs = "gateway", c.VIPs[:1] },
+			harm: []string{"ip route change default via 192.0.2.1 dev peer onlink"},
+			want: []string{`agent.return: "gateway": answers leave by peer, where there is no agent: straight to clients; want a default route by one of agent.interfaces, or peer among them`},
+			mend: []string{"ip route change default via 192.0.2.1"},
+		},
+		{
 			name: "not local", change: unbound,
 			want: []string{
 				`agent.vips[0]: "198.51.100.1": not an address of this host, and agent.bind is false; want ip addr add 198.51.100.1/32 dev lo, or agent.bind: true`,

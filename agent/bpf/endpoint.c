@@ -4,6 +4,7 @@
  */
 #include "owner.h"
 #include "behaviours.h"
+#include "clamp.h"
 
 #define SECOND 1000000000ull
 
@@ -115,6 +116,7 @@ static __always_inline int act(struct xdp_md *ctx, const struct domain *d, const
 		reason = hunt(ctx, d, p, &o, &inner, t, target);
 	if (reason == NOBODY)
 		return o.left ? end_(ctx, d, &o, h) : bounce(ctx, d, p, h);
+	clamp(ctx, &inner, t->packet);
 	return end_dt46(ctx, p, &inner, t, h, reason);
 }
 

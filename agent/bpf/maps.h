@@ -22,8 +22,8 @@ struct target {
 	__u32 ifindex;		    /* of the host's end; 0: the host itself */
 	__s32 netns;		    /* as the host numbers it; CURRENT for the host itself */
 	__u8 present;
-	__u8 level; /* of its load: 1 normal, 2 warning, 3 critical */
-	__u16 spare;
+	__u8 level;   /* of its load: 1 normal, 2 warning, 3 critical */
+	__u16 packet; /* largest that it may send, which clients' SYNs tell it; 0: any */
 };
 _Static_assert(sizeof(struct target) == 24, "target");
 _Static_assert(__builtin_offsetof(struct target, source) == ETH_ALEN, "target.source");

@@ -7,7 +7,6 @@
 
 #define TCP_OPTIONS 20 /* where they begin in the header */
 #define MOST_OPTIONS 40
-#define OPTIONS_ROOM 64 /* of a buffer of options, which is 0 behind them */
 
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOTHING 1
@@ -22,34 +21,45 @@ struct mss {
 	__be16 value;
 };
 
-/* find_mss looks for the option. */
-static __always_inline struct mss find_mss(const __u8 *options, __u32 length)
+/* search is the way through the options. */
+struct search {
+	__u8 options[MOST_OPTIONS];
+	__u32 length;
+	__u32 at;
+	struct mss found;
+};
+
+/* next_option looks at one option; 1 ends the search. As the body of a loop of the
+ * kernel's it is verified once.
+ */
+static int next_option(__u32 n __attribute__((unused)), struct search *s)
 {
-	struct mss none = {}, m = {};
-	__u32 i = 0;
+	__u32 i = s->at;
+	__u8 kind, size;
 
-	for (int n = 0; n < MOST_OPTIONS; n++) {
-		__u8 kind, size;
-
-		if (i + MSS_LENGTH > length || i + MSS_LENGTH > MOST_OPTIONS)
-			return none;
-		kind = options[i & (OPTIONS_ROOM - 1)];
-		size = options[(i + 1) & (OPTIONS_ROOM - 1)];
-		if (kind == TCP_OPTION_NOTHING) {
-			i++;
-			continue;
-		}
-		if (kind == TCP_OPTION_MSS && size == MSS_LENGTH) {
-			m.at = i + 2;
-			m.value = options[(i + 2) & (OPTIONS_ROOM - 1)] |
-				  options[(i + 3) & (OPTIONS_ROOM - 1)] << 8;
-			return m;
-		}
-		if (kind == TCP_OPTION_END || size < 2)
-			return none;
-		i += size;
+	if (i > MOST_OPTIONS - MSS_LENGTH || i + MSS_LENGTH > s->length)
+		return 1;
+	kind = s->options[i];
+	size = s->options[i + 1];
+	if (kind == TCP_OPTION_NOTHING) {
+		s->at = i + 1;
+		return 0;
 	}
-	return none;
+	if (kind == TCP_OPTION_MSS && size == MSS_LENGTH) {
+		s->found.at = i + 2;
+		s->found.value = s->options[i + 2] | s->options[i + 3] << 8;
+		return 1;
+	}
+	s->at = i + size;
+	return kind == TCP_OPTION_END || size < 2;
+}
+
+/* find_mss looks for the option in what is in s. */
+static __always_inline struct mss find_mss(struct search *s, __u32 length)
+{
+	s->length = length;
+	bpf_loop(MOST_OPTIONS, next_option, s, 0);
+	return s->found;
 }
 
 /* in_sum is a value as the checksum has it, whose words it need not begin with. */

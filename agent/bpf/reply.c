@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a backend answers from its VIPs, on its way out: clients are told of segments
- * that fit through the fabric once gateways have encapsulated them.
+ * that fit through the fabric once gateways have encapsulated them, and replies go by
+ * gateways where they are to.
  */
 #include "reply.h"
+#include "flow.h"
 #include "mss.h"
 
 #define HEADERS 128 /* that are looked at */
+
+#define OUTER_HOPS 64
+
+/* Neighbour Discovery (RFC 4861 §4) ends on the link. */
+#define ICMPV6_DISCOVERY_FIRST 133
+#define ICMPV6_DISCOVERY_LAST 137
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -38,7 +46,8 @@ static __always_inline enum parsed read_packet(struct __sk_buff *skb, struct pac
 /* clamp has a SYN tell of no larger segment. */
 static __always_inline void clamp(struct __sk_buff *skb, const struct packet *p, __u16 most)
 {
-	__u8 options[OPTIONS_ROOM] = {}, offset = 0;
+	struct search options = {};
+	__u8 offset = 0;
 	__be16 value = bpf_htons(most);
 	struct mss m;
 	__u32 length;
@@ -47,16 +56,72 @@ static __always_inline void clamp(struct __sk_buff *skb, const struct packet *p,
 		return;
 	length = (offset >> 4) * 4 - TCP_OPTIONS;
 	barrier_var(length);
-	if (length - 1 >= MOST_OPTIONS || bpf_skb_load_bytes(skb, p->l4 + TCP_OPTIONS, options, length))
+	if (length - 1 >= MOST_OPTIONS || p->l4 + TCP_OPTIONS + length > p->l3 + p->length ||
+	    bpf_skb_load_bytes(skb, p->l4 + TCP_OPTIONS, options.options, length))
 		return;
-	m = find_mss(options, length);
+	m = find_mss(&options, length);
 	if (!m.at || bpf_ntohs(m.value) <= most)
 		return;
 	if (bpf_skb_store_bytes(skb, p->l4 + TCP_OPTIONS + m.at, &value, sizeof(value), 0))
 		return;
 	bpf_l4_csum_replace(skb, p->l4 + __builtin_offsetof(struct tcphdr, check), in_sum(&m, m.value),
 			    in_sum(&m, value), sizeof(value));
-	count(CLAMPED);
+	count(CLAMPED, 0);
+}
+
+/* leaves_directly tells whether a packet goes to no client. */
+static __always_inline int leaves_directly(const struct setting *s, const struct packet *p)
+{
+	if (p->family != AF_INET6)
+		return 0;
+	return in_domain(&s->domain, &p->destination) ||
+	       (p->protocol == IPPROTO_ICMPV6 && p->fragment == WHOLE &&
+		p->type >= ICMPV6_DISCOVERY_FIRST && p->type <= ICMPV6_DISCOVERY_LAST);
+}
+
+/* hash_of is the same for all packets of a flow, and for all pieces of one. */
+static __always_inline __u64 hash_of(const struct packet *p)
+{
+	struct flow f = {.address = {p->destination.halves[0], p->destination.halves[1]}};
+
+	if (p->fragment == WHOLE) {
+		f.source_port = p->destination_port;
+		f.destination_port = p->source_port;
+		f.protocol = p->protocol;
+	}
+	return flow_hash(&f);
+}
+
+/* send_back is H.Encaps.Red (RFC 8986 §5.2) with one of the gateways, by the flow's
+ * hash. The kernel looks for the way to it.
+ */
+static __always_inline int send_back(struct __sk_buff *skb, const struct packet *p, const struct setting *s)
+{
+	__u64 hash = hash_of(p);
+	__u32 index = (hash & 0xffffffff) * s->gateways >> 32, mtu = 0;
+	union sid *gateway = bpf_map_lookup_elem(&gateways, &index);
+	__be16 type = bpf_htons(ETH_P_IPV6);
+	struct ipv6hdr ip = {};
+	union sid source = {.locator = s->domain.locator, .behaviour = bpf_htons(SID_SOURCE)};
+
+	if (!gateway)
+		return count(DROPPED_ROOM, TC_ACT_SHOT);
+	if (bpf_check_mtu(skb, 0, &mtu, sizeof(ip), 0))
+		return count(DROPPED_TOO_BIG, TC_ACT_SHOT);
+	source.address.halves[1] |= hash >> 20 << 40; /* the entropy is 24 bits of it */
+	*(__be32 *)&ip = bpf_htonl(6u << 28 | (__u32)p->class << 20 | flow_label(hash));
+	ip.payload_len = bpf_htons(p->length);
+	ip.nexthdr = p->family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	ip.hop_limit = OUTER_HOPS;
+	copy_address(&ip.saddr, &source);
+	copy_address(&ip.daddr, gateway);
+	if (bpf_skb_adjust_room(skb, sizeof(ip), BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_FIXED_GSO) ||
+	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &ip, sizeof(ip), 0) ||
+	    bpf_skb_store_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0))
+		return count(DROPPED_ROOM, TC_ACT_SHOT);
+	count(RETURNED, 0);
+	return bpf_redirect_neigh(skb->ifindex, NULL, 0, 0);
 }
 
 SEC("tcx/egress")
@@ -70,5 +135,7 @@ int reply(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (p.protocol == IPPROTO_TCP && p.fragment == WHOLE && p.flags & TCP_SYN)
 		clamp(skb, &p, p.family == AF_INET6 ? s->mss6 : s->mss4);
-	return TC_ACT_UNSPEC;
+	if (!s->gateways || leaves_directly(s, &p))
+		return TC_ACT_UNSPEC;
+	return send_back(skb, &p, s);
 }

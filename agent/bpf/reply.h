@@ -8,19 +8,26 @@
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
-#include "parse.h"
+#include "srv6.h"
 
 #define MAX_VIPS 16384
+#define MAX_GATEWAYS 64
 
 struct setting {
-	__u16 mss4; /* largest segment that clients are told of; 0: as the kernel says */
+	struct domain domain;
+	__u16 mss4;	/* largest segment that clients are told of; 0: as the kernel says */
 	__u16 mss6;
+	__u32 gateways; /* that replies go by; 0: they go straight to clients */
 };
-_Static_assert(sizeof(struct setting) == 4, "setting");
+_Static_assert(sizeof(struct setting) == 32, "setting");
+_Static_assert(__builtin_offsetof(struct setting, gateways) == 28, "setting.gateways");
 
 /* reason is what became of a packet whose source is a VIP, where something did. */
 enum reason {
-	CLAMPED, /* told of a smaller segment */
+	CLAMPED,	 /* told of a smaller segment; it goes on */
+	RETURNED,	 /* sent to a gateway */
+	DROPPED_TOO_BIG, /* with the outer header, for the interface */
+	DROPPED_ROOM,	 /* the outer header could not be put before it */
 	REASONS,
 };
 
@@ -30,6 +37,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct setting);
 } settings SEC(".maps");
+
+/* gateways are SIDs, as many as the setting says. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_GATEWAYS);
+	__type(key, __u32);
+	__type(value, union sid);
+} gateways SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -46,12 +61,13 @@ struct {
 	__type(value, __u64);
 } reasons SEC(".maps");
 
-static __always_inline void count(__u32 reason)
+static __always_inline int count(__u32 reason, int verdict)
 {
 	__u64 *n = bpf_map_lookup_elem(&reasons, &reason);
 
 	if (n)
 		(*n)++;
+	return verdict;
 }
 
 #endif

@@ -1,7 +1,8 @@
 // Package reply is what becomes of the answers of a backend on their way out: a program
 // on its interfaces (tcx) that tells clients of segments which fit through the fabric
-// once gateways have encapsulated them. It is the loader, and what user space puts into
-// its maps and reads from them.
+// once gateways have encapsulated them, and sends answers to gateways where they are to
+// go by those. It is the loader, and what user space puts into its maps and reads from
+// them.
 //
 // The program is agent/bpf/reply.c. Maps and links are pinned: it goes on while the
 // process is away.

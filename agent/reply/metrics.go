@@ -11,7 +11,10 @@ const metricPackets = "razor_agent_reply_packets_total"
 
 // labels are what becomes of packets, in the words of metrics.
 var labels = [replyReasonREASONS]string{
-	replyReasonCLAMPED: "clamped",
+	replyReasonCLAMPED:         "clamped",
+	replyReasonRETURNED:        "returned",
+	replyReasonDROPPED_TOO_BIG: "dropped_too_big",
+	replyReasonDROPPED_ROOM:    "dropped_room",
 }
 
 // Counts is how many replies something was done to, by what it was.

@@ -21,20 +21,36 @@ type replyAddress struct {
 type replyReason uint32
 
 const (
-	replyReasonCLAMPED replyReason = 0
-	replyReasonREASONS replyReason = 1
+	replyReasonCLAMPED         replyReason = 0
+	replyReasonRETURNED        replyReason = 1
+	replyReasonDROPPED_TOO_BIG replyReason = 2
+	replyReasonDROPPED_ROOM    replyReason = 3
+	replyReasonREASONS         replyReason = 4
 )
 
 type replySetting struct {
-	_    structs.HostLayout
-	Mss4 uint16
-	Mss6 uint16
+	_      structs.HostLayout
+	Domain struct {
+		_         structs.HostLayout
+		Locator   uint64
+		Block     uint64
+		BlockMask uint64
+	}
+	Mss4     uint16
+	Mss6     uint16
+	Gateways uint32
+}
+
+type replySid struct {
+	_       structs.HostLayout
+	Address replyAddress
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	replyMapGateways     = "gateways"
 	replyMapReasons      = "reasons"
 	replyMapSettings     = "settings"
 	replyMapVips         = "vips"
@@ -91,6 +107,7 @@ type replyProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type replyMapSpecs struct {
+	Gateways *ebpf.MapSpec `ebpf:"gateways"`
 	Reasons  *ebpf.MapSpec `ebpf:"reasons"`
 	Settings *ebpf.MapSpec `ebpf:"settings"`
 	Vips     *ebpf.MapSpec `ebpf:"vips"`
@@ -123,6 +140,7 @@ func (o *replyObjects) Close() error {
 //
 // It can be passed to loadReplyObjects or ebpf.CollectionSpec.LoadAndAssign.
 type replyMaps struct {
+	Gateways *ebpf.Map `ebpf:"gateways"`
 	Reasons  *ebpf.Map `ebpf:"reasons"`
 	Settings *ebpf.Map `ebpf:"settings"`
 	Vips     *ebpf.Map `ebpf:"vips"`
@@ -130,6 +148,7 @@ type replyMaps struct {
 
 func (m *replyMaps) Close() error {
 	return _ReplyClose(
+		m.Gateways,
 		m.Reasons,
 		m.Settings,
 		m.Vips,

@@ -187,7 +187,7 @@ func TestLife(t *testing.T) {
 	}
 
 	r = loaded(t, pins)
-	if r.setting != (Setting{Packet: 1356}).entry() {
+	if want, _ := (Setting{Packet: 1356}).entry(); r.setting != want {
 		t.Error("the setting was forgotten: ", r.setting)
 	}
 	must(t, r.Join(i))

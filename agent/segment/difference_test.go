@@ -99,6 +99,9 @@ func (m *maker) inner() []byte {
 		router = netip.MustParseAddr("2001:db8:e::1")
 	}
 	b := f.segment(flags, c.sequence, c.acked)
+	if m.one(0.5) {
+		b = m.options(f, b)
+	}
 	switch m.IntN(10) {
 	case 0:
 		b = f.datagram(byte(m.Uint32()))
@@ -108,6 +111,28 @@ func (m *maker) inner() []byte {
 		b = m.extended(b)
 	}
 	return b
+}
+
+// options puts options into a packet of TCP, most of them one that tells of the largest
+// segment.
+func (m *maker) options(f flow, b []byte) []byte {
+	all := pick(m, nil, []byte{1}, []byte{1, 1}, []byte{3, 3, 7}, []byte{4, 2}, []byte{0}, []byte{8, 0})
+	all = append(slices.Clone(all), 2, pick[byte](m, 4, 4, 4, 3), byte(m.Uint32()>>m.IntN(8)), byte(m.Uint32()))
+	for range m.IntN(6) {
+		all = append(all, byte(m.Uint32()>>m.IntN(8)))
+	}
+	for len(all)%4 > 0 {
+		all = append(all, 1)
+	}
+	l4 := ip4Len
+	if f.vip.Addr().Is6() {
+		l4 = ip6Len
+		binary.BigEndian.PutUint16(b[4:], uint16(len(b)+len(all)-ip6Len))
+	} else {
+		binary.BigEndian.PutUint16(b[2:], uint16(len(b)+len(all)))
+	}
+	b[l4+12] = byte(tcpLen+len(all)) << 2
+	return slices.Insert(b, l4+tcpLen, all...)
 }
 
 // extended puts extension headers, or options, into a packet.
@@ -195,6 +220,8 @@ func TestProgramIsTheModel(t *testing.T) {
 			built := time.Now()
 			for i := 0; i < 50 && time.Since(built) < 20*time.Second; i++ {
 				h.level(Host, pick(m, Normal, Warning, Critical))
+				h.sends(Host, pick(m, 0, 30, 576, 1460, 9000))
+				h.sends(container, pick(m, 0, 1460))
 				h.differAll(m, 1000, &seen)
 				done += 1000
 			}

@@ -101,7 +101,7 @@ type endpointTarget struct {
 	Netns       int32
 	Present     uint8
 	Level       uint8
-	Spare       uint16
+	Packet      uint16
 }
 
 type endpointVipKey struct {

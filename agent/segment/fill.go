@@ -40,9 +40,11 @@ const MaxTargets = 1024
 // current is BPF_F_CURRENT_NETNS.
 const current = int32(-1)
 
-// Target is the host, or one of its containers. For the host only the level counts.
+// Target is the host, or one of its containers. For the host only the level and the
+// packet count.
 type Target struct {
 	Level     Level
+	Packet    int              // largest that it may send, in bytes of IP, which clients' SYNs tell it; 0 is any
 	NetNS     int              // id of the container's namespace, as the host numbers it
 	Interface int              // index of the host's end of its veth
 	Source    net.HardwareAddr // of the host's end
@@ -71,12 +73,15 @@ func (d Domain) entry() (endpointDomain, error) {
 }
 
 func (t Target) entry(number uint16) (endpointTarget, error) {
-	e := endpointTarget{Netns: current, Present: 1, Level: uint8(t.Level)}
+	e := endpointTarget{Netns: current, Present: 1, Level: uint8(t.Level), Packet: uint16(t.Packet)}
 	if number >= MaxTargets {
 		return e, fmt.Errorf("target %d: the last is %d", number, MaxTargets-1)
 	}
 	if t.Level < Normal || t.Level > Critical {
 		return e, fmt.Errorf("target %d: level %d: want %d to %d", number, t.Level, Normal, Critical)
+	}
+	if t.Packet < 0 || t.Packet > math.MaxUint16 {
+		return e, fmt.Errorf("target %d: packets of %d bytes: not a size", number, t.Packet)
 	}
 	if number == Host {
 		return e, nil

@@ -162,6 +162,17 @@ func (h *host) level(target uint16, level Level) {
 	h.world.targets[target] = t
 }
 
+// sends changes the largest packet that a target may send.
+func (h *host) sends(target uint16, packet int) {
+	h.tb.Helper()
+	t := h.world.targets[target]
+	t.Packet = packet
+	if err := h.e.SetTarget(target, t); err != nil {
+		h.tb.Fatal(err)
+	}
+	h.world.targets[target] = t
+}
+
 // socket is the oracle of the model: what was done here, remembered.
 func (h *host) socket(target uint16, f flow) *socket {
 	switch s := h.flows[f]; {

@@ -368,6 +368,7 @@ func (o *outcome) decapsulate(p, in *layers, number uint16, t Target, why Reason
 	if mark < 0 {
 		return o.end(drop, DroppedCongested)
 	}
+	in.clamp(o.frame, t.Packet)
 	inner := slices.Clone(o.frame[in.l3:])
 	kind := []byte{0x86, 0xdd}
 	if in.v6 {
@@ -393,6 +394,50 @@ func (o *outcome) decapsulate(p, in *layers, number uint16, t Target, why Reason
 	}
 	o.frame, o.reasons = slices.Concat(macs, kind, inner), append(o.reasons, why)
 	return false
+}
+
+// clamp lowers the largest segment that a SYN tells of to what fits into a packet.
+func (p *layers) clamp(b []byte, packet int) {
+	most := packet - tcpLen - ip4Len
+	if p.v6 {
+		most = packet - tcpLen - ip6Len
+	}
+	if !p.whole || p.protocol != tcp || p.flags&syn == 0 || most <= 0 {
+		return
+	}
+	end := p.l4 + int(b[p.l4+12]>>4)*4
+	if end > p.l3+p.length {
+		return
+	}
+	for at := p.l4 + tcpLen; at+4 <= end; {
+		kind, size, value := b[at], int(b[at+1]), b[at+2:at+4]
+		if kind == 2 && size == 4 {
+			if int(binary.BigEndian.Uint16(value)) > most {
+				p.setValue(b, at+2, uint16(most))
+			}
+			return
+		}
+		switch {
+		case kind == 1:
+			at++
+		case kind == 0 || size < 2:
+			return
+		default:
+			at += size
+		}
+	}
+}
+
+// setValue changes two bytes of TCP, and the checksum as RFC 1624 does, equation 3.
+func (p *layers) setValue(b []byte, at int, value uint16) {
+	words := []byte{^b[at], ^b[at+1], byte(value >> 8), byte(value)}
+	if (at-p.l4)%2 == 1 {
+		words[0], words[1], words[2], words[3] = words[1], words[0], words[3], words[2]
+	}
+	check := b[p.l4+16:]
+	words = append(words, ^check[0], ^check[1])
+	binary.BigEndian.PutUint16(check, sum(words))
+	binary.BigEndian.PutUint16(b[at:], value)
 }
 
 // handOn is RFC 8986 §4.1.

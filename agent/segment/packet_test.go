@@ -111,6 +111,16 @@ func (f flow) segment(flags byte, seq, acked uint32, data ...byte) []byte {
 	return ip(f.client.Addr(), f.vip.Addr(), tcp, 0, b)
 }
 
+// optioned is a packet of TCP with options, a multiple of four bytes.
+func (f flow) optioned(flags byte, options []byte) []byte {
+	b := f.segment(flags, 1, 0, options...)
+	l4 := len(b) - tcpLen - len(options)
+	b[l4+12] += byte(len(options)) << 2
+	copy(b[l4+16:], []byte{0, 0})
+	binary.BigEndian.PutUint16(b[l4+16:], sum(pseudo(f.client.Addr(), f.vip.Addr(), tcp, len(b)-l4), b[l4:]))
+	return b
+}
+
 // datagram is a packet of UDP from the client.
 func (f flow) datagram(class byte) []byte {
 	b := make([]byte, 8, 16)

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -273,5 +274,35 @@ func TestEventsOfALongFlow(t *testing.T) {
 	// They are read a little later than they happen.
 	if apart := second.Sub(first); apart < 900*time.Millisecond || apart > 10*time.Second {
 		t.Errorf("%v apart, want a second", apart)
+	}
+}
+
+// A SYN tells the host of no larger segment than may leave it; its checksum stays right.
+func TestSegmentsOfAnswers(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	for _, v6 := range []bool{false, true} {
+		f := flowTo(v6, 4000, portMPTCP)
+		for _, options := range [][]byte{{2, 4, 5, 0xb4}, {1, 2, 4, 5, 0xb4, 3, 3, 7}, {2, 4, 2, 0}} {
+			told := func(packet int) []byte {
+				t.Helper()
+				h.sends(Host, packet)
+				_, out := h.run(sent().wrap(f.optioned(syn, options)))
+				return out
+			}
+			before, headers := told(0), 40
+			if v6 {
+				headers = 60
+			}
+			after, l4 := told(1460), etherLen+headers-tcpLen
+			at := l4 + tcpLen + bytes.IndexByte(options, 4) + 1
+			want := min(1460-headers, int(binary.BigEndian.Uint16(before[at:])))
+			if got := int(binary.BigEndian.Uint16(after[at:])); got != want {
+				t.Errorf("%v: told of %d, want %d", options, got, want)
+			}
+			if c := sum(pseudo(f.client.Addr(), f.vip.Addr(), tcp, len(after)-l4), after[l4:]); c != 0 {
+				t.Errorf("%v: the checksum is wrong by %#x", options, c)
+			}
+		}
 	}
 }
