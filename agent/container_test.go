@@ -11,6 +11,10 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/razor-steering/razor/agent/load"
+	"github.com/razor-steering/razor/agent/segment"
+	"github.com/razor-steering/razor/steering"
 )
 
 // newContainer makes a namespace with a veth to the host, and returns its path.
@@ -126,6 +130,66 @@ func TestContainerLeaves(t *testing.T) {
 	_ = step("with a container", []uint16{0, 1}, t1).close()
 	_ = step("taken over", []uint16{0, 1}, t1).close()
 	a := step("without", []uint16{0})
+	if err := errors.Join(a.remove(), a.close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A container has the level of the host, also one that comes later, or its own where its
+// load is measured; a restart forgets none.
+func TestLevels(t *testing.T) {
+	t.Parallel()
+	pins := newHost(t)
+	path := newContainer(t)
+	busy := &load.Config{Measure: load.CPU}
+	open := func(ofHost, ofContainer *load.Config) *agent {
+		t.Helper()
+		a := newAgent(*section(func(c *Config) {
+			c.Pins, c.Load = pins, ofHost
+			c.Containers = []ContainerConfig{{Target: 1, Netns: path, Veth: "veth-c1", Load: ofContainer}}
+		}), slog.New(slog.DiscardHandler), func(bool, string) {})
+		if err := a.open(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = a.close() })
+		return a
+	}
+	levels := func(a *agent, what string, host, container segment.Level) {
+		t.Helper()
+		for number, want := range map[uint16]segment.Level{segment.Host: host, 1: container} {
+			if got, err := a.endpoint.Level(number); err != nil || got != want {
+				t.Errorf("%s: target %d is at %v, %v; want %v", what, number, got, err, want)
+			}
+		}
+	}
+	turn := func(a *agent, target uint16, to segment.Level) {
+		a.change(change{target, steering.Leveled{Level: to, Reason: "of the test"}})
+	}
+	const normal, warning, critical = segment.Normal, segment.Warning, segment.Critical
+	a := open(busy, nil)
+	levels(a, "at the start", normal, normal)
+	turn(a, segment.Host, warning)
+	levels(a, "the host is loaded", warning, warning)
+	if got := a.loaded(); got != "; load: warning" {
+		t.Error(got)
+	}
+	clear(a.containers)
+	if wrong := a.contain(); len(wrong) > 0 {
+		t.Error(wrong)
+	}
+	levels(a, "the container is taken up again", warning, warning)
+	_ = a.close()
+	a = open(busy, busy)
+	levels(a, "with one of its own", warning, warning)
+	turn(a, 1, critical)
+	turn(a, segment.Host, normal)
+	levels(a, "the container is loaded", normal, critical)
+	if got := a.loaded(); got != "; load of container 1: critical" {
+		t.Error(got)
+	}
+	_ = a.close()
+	a = open(nil, nil)
+	levels(a, "nothing is measured", normal, normal)
 	if err := errors.Join(a.remove(), a.close()); err != nil {
 		t.Fatal(err)
 	}

@@ -57,6 +57,19 @@ func TestCheckHost(t *testing.T) {
 			mend: []string{"ip route change default via 192.0.2.1"},
 		},
 		{
+			name: "answers by the gateway's interface", change: func(c *Config) { c.Return = "gateway" },
+			harm: []string{"ip -6 route change default via 2001:db8:1::1"},
+		},
+		{
+			name: "answers that do not fit", change: func(c *Config) { c.Return = "gateway" },
+			harm: []string{"ip link set dev eth0 mtu 1500"},
+			want: []string{
+				`agent.return: "gateway": answers of more than 1460 bytes, of others than TCP, do not fit through eth0 with 40 more, and are dropped; want ip route change default ... mtu 1460, or an MTU of 1540 from here to the gateways`,
+				`agent.return: "gateway": answers of more than 1460 bytes, of others than TCP, do not fit through eth0 with 40 more, and are dropped; want ip -6 route change default ... mtu 1460, or an MTU of 1540 from here to the gateways`,
+			},
+			mend: []string{"ip route change default via 192.0.2.1 mtu 1460", "ip -6 route change default via 2001:db8:1::1 mtu 1460"},
+		},
+		{
 			name: "not local", change: unbound,
 			want: []string{
 				`agent.vips[0]: "198.51.100.1": not an address of this host, and agent.bind is false; want ip addr add 198.51.100.1/32 dev lo, or agent.bind: true`,

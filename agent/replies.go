@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"net/netip"
@@ -97,20 +98,36 @@ func (a *agent) leaveReplies(but []string) error {
 	return err
 }
 
-// returned names default routes by which answers would leave beside the gateways.
+// returned names default routes by which answers would leave beside the gateways, or
+// would be too large for the way to them. TCP is told, others are not.
 func (d *defects) returned(c *Config) {
 	if c.Return != returnGateway {
 		return
 	}
-	for family, of := range map[int]func(netip.Addr) bool{netlink.FAMILY_V4: netip.Addr.Is4, netlink.FAMILY_V6: netip.Addr.Is6} {
-		if !slices.ContainsFunc(c.allVIPs(), of) {
+	for _, f := range []struct {
+		family  int
+		of      func(netip.Addr) bool
+		command string
+	}{{netlink.FAMILY_V4, netip.Addr.Is4, "ip route"}, {netlink.FAMILY_V6, netip.Addr.Is6, "ip -6 route"}} {
+		if !slices.ContainsFunc(c.allVIPs(), f.of) {
 			continue
 		}
-		for _, r := range defaultRoutes(family) {
+		for _, r := range defaultRoutes(f.family) {
 			out, err := netlink.LinkByIndex(r.LinkIndex)
-			if err == nil && !slices.Contains(c.Interfaces, out.Attrs().Name) {
-				d.add("return", c.Return, "answers leave by "+out.Attrs().Name+", where there is no agent: straight to clients",
-					"a default route by one of agent.interfaces, or "+out.Attrs().Name+" among them")
+			if err != nil {
+				continue
+			}
+			name, size := out.Attrs().Name, min(clientMTU, out.Attrs().MTU)
+			if r.MTU > 0 {
+				size = min(size, r.MTU)
+			}
+			switch most := c.sends(); {
+			case !slices.Contains(c.Interfaces, name):
+				d.add("return", c.Return, "answers leave by "+name+", where there is no agent: straight to clients",
+					"a default route by one of agent.interfaces, or "+name+" among them")
+			case size > most:
+				d.add("return", c.Return, fmt.Sprintf("answers of more than %d bytes, of others than TCP, do not fit through %s with %d more, and are dropped", most, name, outerHeader),
+					fmt.Sprintf("%s change default ... mtu %d, or an MTU of %d from here to the gateways", f.command, most, size+outerHeader))
 			}
 		}
 	}

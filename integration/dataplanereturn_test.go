@@ -52,36 +52,52 @@ func (h *hosts) refuse(verb string) {
 }
 
 // Answers go by the gateway where the network takes none from a VIP of backends: over
-// TCP and UDP, of both families, much of them, also while the agent is away. A
+// TCP and UDP, of both families, of containers too, much of them, also while the agent is
+// away. A
 // configuration that says direct ends it.
 func TestReturnByTheGateway(t *testing.T) {
 	t.Parallel()
-	const services = `vips: ["198.51.100.1:443/tcp", "[2001:db8:ffff::1]:443/tcp"]`
+	const (
+		services = `vips: ["198.51.100.1:443/tcp", "[2001:db8:ffff::1]:443/tcp"]`
+		last     = `        - {name: web2, locator: "2001:db8:5e:3::/64"}`
+	)
+	var c1 *netlab.Node
 	by := []string{"sr_block:", "return: gateway\n  gateways: [\"2001:db8:5e:1::/64\"]\n  sr_block:"}
 	h := newHosts(t, func(h *hosts) {
+		c1 = h.lab.Node("c1")
 		h.edit = map[string][]string{
-			"gateway": {services, `vips: ["198.51.100.1", "2001:db8:ffff::1"]`},
-			"web1":    by, "web2": by,
+			"gateway": {
+				services, `vips: ["198.51.100.1", "2001:db8:ffff::1"]`,
+				last, last + "\n" + `        - {name: c1, locator: "2001:db8:5e:2::/64", target: 1}`,
+			},
+			"web1": append([]string{"interfaces:", "containers: [{target: 1, netns: " + c1.Namespace + ", veth: veth-c1}]\n  interfaces:"}, by...),
+			"web2": by,
 		}
 	})
+	h.plug(c1)
+	h.agents[0].node.Sysctl("net.ipv4.conf.all.accept_local", "1")
+	for _, vip := range []string{vipAddress6, vipAddress4} {
+		c1.Own(vip)
+		answerLines(t, c1, net.JoinHostPort(vip, "443"))
+	}
 	gateway := h.gateway.node
 	gateway.Sysctl("net.ipv4.ip_forward", "1")
 	gateway.Sysctl("net.ipv6.conf.all.forwarding", "1")
 	h.refuse("add")
 	h.await()
-	for _, a := range h.agents {
+	for _, n := range []*netlab.Node{h.agents[0].node, h.agents[1].node, c1} {
 		for _, vip := range []string{"[" + vipAddress6 + "]", vipAddress4} {
-			a.node.Echo(netip.MustParseAddrPort(vip + ":53"))
-			serveBulk(t, a.node, vip+":80")
+			n.Echo(netip.MustParseAddrPort(vip + ":53"))
+			serveBulk(t, n, vip+":80")
 		}
 	}
-	h.begin(20, "web1", "web2")
+	h.begin(30, "c1", "web1", "web2")
 	for _, vip := range []string{"[" + vipAddress6 + "]", vipAddress4} {
-		f := h.client.Flows("udp", netip.MustParseAddrPort(vip+":53"), 20)
-		if len(f.Failed) > 0 || f.To["web1"] == 0 || f.To["web2"] == 0 {
+		f := h.client.Flows("udp", netip.MustParseAddrPort(vip+":53"), 30)
+		if len(f.Failed) > 0 || f.To["web1"] == 0 || f.To["web2"] == 0 || f.To["c1"] == 0 {
 			t.Errorf("UDP to %s: %v, %v", vip, f.To, f.Failed)
 		}
-		for range 4 {
+		for range 8 {
 			if n, err := h.download(vip + ":80"); n != bulk || err != nil {
 				t.Errorf("from %s: %d bytes, %v", vip, n, err)
 			}
@@ -103,7 +119,7 @@ func TestReturnByTheGateway(t *testing.T) {
 
 	h.agents[0].Kill()
 	h.goOn("an agent was killed")
-	h.begin(20, "web1", "web2")
+	h.begin(30, "c1", "web1", "web2")
 	h.agents[0].start()
 	h.ready(h.agents[0], 2)
 	h.goOn("the agent runs again")
@@ -124,7 +140,7 @@ func TestReturnByTheGateway(t *testing.T) {
 	}
 	h.goOn("answers go straight to clients")
 	before := h.balanced("returned")
-	h.begin(20, "web1", "web2")
+	h.begin(30, "c1", "web1", "web2")
 	if after := h.balanced("returned"); before == "0" || after != before {
 		t.Errorf("%s packets were returned, then %s", before, after)
 	}
