@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -42,6 +43,7 @@ type agent struct {
 	endpoint *segment.Endpoint
 	replies  *reply.Replies
 	sends    int                  // the largest packet that targets may send; 0 is any
+	by       []netip.Prefix       // gateways that answers go by
 	on       map[string]*attached // by interface
 	wrong    []string             // now
 	trouble  string               // that was said last
@@ -146,6 +148,9 @@ func (a *agent) fill() error {
 		return err
 	}
 	a.sends = a.config.sends()
+	if err := a.endpoint.SetGateways(a.config.gateways()); err != nil {
+		return err
+	}
 	return errors.Join(a.replies.SetVIPs(a.config.allVIPs()), a.setReplies(), a.setHost(), a.forget())
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -64,9 +65,46 @@ func (a *agent) setReplies() error {
 			return err
 		}
 	}
+	gateways, err := a.heard()
+	if err != nil {
+		return err
+	}
 	return a.replies.Set(reply.Setting{
-		Packet: a.config.packet(), Gateways: a.config.gateways(), Locator: a.domain.Locator, Block: a.domain.Block,
+		Packet: a.config.packet(), Gateways: gateways, Locator: a.domain.Locator, Block: a.domain.Block,
 	})
+}
+
+// silentFor is for how much longer than another one a gateway has to be silent to be out.
+// By traffic alone nobody knows whether it is dead, or routers send it nothing: but then
+// it is not missed.
+const silentFor = 5 * time.Second
+
+// heard are the gateways that answers go by now.
+func (a *agent) heard() ([]netip.Prefix, error) {
+	all := a.config.gateways()
+	silent := make([]time.Duration, len(all))
+	for i, p := range all {
+		var err error
+		if silent[i], err = a.endpoint.Heard(p); err != nil {
+			return nil, err
+		}
+	}
+	in := talking(all, silent)
+	if !slices.Equal(in, a.by) && a.by != nil {
+		a.log.Warn("answers go by other gateways", "gateways", fmt.Sprint(in), "of", len(all))
+	}
+	a.by = in
+	return in, nil
+}
+
+// talking are the gateways that are not out.
+func talking(all []netip.Prefix, silent []time.Duration) (in []netip.Prefix) {
+	for i, p := range all {
+		if silent[i]-slices.Min(silent) < silentFor {
+			in = append(in, p)
+		}
+	}
+	return in
 }
 
 // setHost has the endpoint take packets for the host.

@@ -53,7 +53,7 @@ func (h *hosts) refuse(verb string) {
 
 // Answers go by the gateway where the network takes none from a VIP of backends: over
 // TCP and UDP, of both families, of containers too, much of them, also while the agent is
-// away. A
+// away. Of two gateways one is dead, and left out once the other one is heard alone. A
 // configuration that says direct ends it.
 func TestReturnByTheGateway(t *testing.T) {
 	t.Parallel()
@@ -62,7 +62,7 @@ func TestReturnByTheGateway(t *testing.T) {
 		last     = `        - {name: web2, locator: "2001:db8:5e:3::/64"}`
 	)
 	var c1 *netlab.Node
-	by := []string{"sr_block:", "return: gateway\n  gateways: [\"2001:db8:5e:1::/64\"]\n  sr_block:"}
+	by := []string{"sr_block:", "return: gateway\n  gateways: [\"2001:db8:5e:1::/64\", \"2001:db8:5e:99::/64\"]\n  sr_block:"}
 	h := newHosts(t, func(h *hosts) {
 		c1 = h.lab.Node("c1")
 		h.edit = map[string][]string{
@@ -91,6 +91,16 @@ func TestReturnByTheGateway(t *testing.T) {
 			serveBulk(t, n, vip+":80")
 		}
 	}
+	h.lab.Eventually("the dead gateway is left out", func() bool {
+		h.knock(30)
+		for _, a := range h.agents {
+			if !strings.Contains(a.Log(), `msg="answers go by other gateways" gateways=[2001:db8:5e:1::/64] of=2`) ||
+				!strings.Contains(get(a, "/metrics"), "\nrazor_agent_reply_gateways 1\n") {
+				return false
+			}
+		}
+		return true
+	})
 	h.begin(30, "c1", "web1", "web2")
 	for _, vip := range []string{"[" + vipAddress6 + "]", vipAddress4} {
 		f := h.client.Flows("udp", netip.MustParseAddrPort(vip+":53"), 30)
@@ -145,6 +155,19 @@ func TestReturnByTheGateway(t *testing.T) {
 		t.Errorf("%s packets were returned, then %s", before, after)
 	}
 	h.stop()
+}
+
+// knock sends datagrams that nobody waits for the answers of.
+func (h *hosts) knock(n int) {
+	h.t.Helper()
+	for range n {
+		c, err := h.client.Dial(h.t.Context(), "udp", "["+vipAddress6+"]:53")
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, "who\n")
+		_ = c.Close()
+	}
 }
 
 // download is how much a server says.

@@ -23,6 +23,15 @@ static __always_inline int from_gateway(const struct domain *d, const union addr
 	return in_domain(d, source) && s->behaviour == bpf_htons(SID_SOURCE);
 }
 
+/* hear notes that a gateway is there. */
+static __always_inline void hear(const union address *source)
+{
+	__u64 *last = bpf_map_lookup_elem(&heard, &source->halves[0]);
+
+	if (last)
+		*last = bpf_ktime_get_coarse_ns();
+}
+
 /* misplaced tells whether a packet was not found where its row sends it first. Lists
  * are whole in our domain, so the first segment has the index Last Entry.
  */
@@ -102,6 +111,8 @@ static __always_inline int act(struct xdp_md *ctx, const struct domain *d, const
 
 	if (!t || !h || !t->present)
 		return count(DROPPED_TARGET, XDP_DROP);
+	if (t->packet && from_gateway(d, &p->source))
+		hear(&p->source);
 	if (parse_outer(&o, p->l3, data, end))
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	if (behaviour == SID_FINAL && o.left)

@@ -11,6 +11,7 @@
 
 #define MAX_TARGETS 1024
 #define MAX_VIPS 16384 /* of all targets together */
+#define MAX_GATEWAYS 64 /* that answers go by */
 #define MAX_FLOWS 8192 /* that were told of and are remembered */
 
 #define LEVEL_WARNING 2
@@ -140,6 +141,16 @@ struct {
 	__type(key, struct conversation);
 	__type(value, __u64);
 } told SEC(".maps");
+
+/* heard is when a gateway that answers go by, by its locator, last sent something, in ns.
+ * User space says which ones there are.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_GATEWAYS);
+	__type(key, __be64);
+	__type(value, __u64);
+} heard SEC(".maps");
 
 static __always_inline int count(__u32 reason, int verdict)
 {

@@ -6,8 +6,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metricPackets is an interface: operators' alerts depend on it.
-const metricPackets = "razor_agent_reply_packets_total"
+// Metric names are an interface: operators' alerts depend on them.
+const (
+	metricPackets  = "razor_agent_reply_packets_total"
+	metricGateways = "razor_agent_reply_gateways"
+)
 
 // labels are what becomes of packets, in the words of metrics.
 var labels = [replyReasonREASONS]string{
@@ -33,10 +36,16 @@ func (r *Replies) Counts() (map[string]uint64, error) {
 	return out, nil
 }
 
-var descPackets = prometheus.NewDesc(metricPackets, "Packets from VIPs that something was done to on their way out, by what it was.", []string{"reason"}, nil)
+var (
+	descPackets  = prometheus.NewDesc(metricPackets, "Packets from VIPs that something was done to on their way out, by what it was.", []string{"reason"}, nil)
+	descGateways = prometheus.NewDesc(metricGateways, "Gateways that answers go by; 0 where they go straight to clients.", nil, nil)
+)
 
 // Describe implements prometheus.Collector.
-func (r *Replies) Describe(ch chan<- *prometheus.Desc) { ch <- descPackets }
+func (r *Replies) Describe(ch chan<- *prometheus.Desc) {
+	ch <- descPackets
+	ch <- descGateways
+}
 
 // Collect implements prometheus.Collector: it reads the maps. There are none after Close.
 func (r *Replies) Collect(ch chan<- prometheus.Metric) {
@@ -50,6 +59,12 @@ func (r *Replies) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.NewInvalidMetric(descPackets, err)
 		return
 	}
+	var s replySetting
+	if err := r.objects.Settings.Lookup(uint32(0), &s); err != nil {
+		ch <- prometheus.NewInvalidMetric(descGateways, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(descGateways, prometheus.GaugeValue, float64(s.Gateways))
 	for word, n := range counts {
 		ch <- prometheus.MustNewConstMetric(descPackets, prometheus.CounterValue, float64(n), word)
 	}

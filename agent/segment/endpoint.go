@@ -165,7 +165,7 @@ func (e *Endpoint) join(r *root.Root, device string) (*endpointObjects, error) {
 	o, shared := new(endpointObjects), &e.objects
 	replace := map[string]*ebpf.Map{
 		endpointMapSlots: r.Slots(), endpointMapDomains: shared.Domains, endpointMapEvents: shared.Events,
-		endpointMapHandledBy: shared.HandledBy, endpointMapReasons: shared.Reasons, endpointMapTargets: shared.Targets,
+		endpointMapHandledBy: shared.HandledBy, endpointMapHeard: shared.Heard, endpointMapReasons: shared.Reasons, endpointMapTargets: shared.Targets,
 		endpointMapTold: shared.Told, endpointMapVips: shared.Vips,
 	}
 	if err := spec.LoadAndAssign(o, &ebpf.CollectionOptions{MapReplacements: replace}); err != nil {

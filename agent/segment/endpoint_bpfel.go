@@ -121,6 +121,7 @@ const (
 	endpointMapDomains      = "domains"
 	endpointMapEvents       = "events"
 	endpointMapHandledBy    = "handled_by"
+	endpointMapHeard        = "heard"
 	endpointMapReasons      = "reasons"
 	endpointMapSlots        = "slots"
 	endpointMapTargets      = "targets"
@@ -184,6 +185,7 @@ type endpointMapSpecs struct {
 	Domains   *ebpf.MapSpec `ebpf:"domains"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	HandledBy *ebpf.MapSpec `ebpf:"handled_by"`
+	Heard     *ebpf.MapSpec `ebpf:"heard"`
 	Reasons   *ebpf.MapSpec `ebpf:"reasons"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 	Targets   *ebpf.MapSpec `ebpf:"targets"`
@@ -223,6 +225,7 @@ type endpointMaps struct {
 	Domains   *ebpf.Map `ebpf:"domains"`
 	Events    *ebpf.Map `ebpf:"events"`
 	HandledBy *ebpf.Map `ebpf:"handled_by"`
+	Heard     *ebpf.Map `ebpf:"heard"`
 	Reasons   *ebpf.Map `ebpf:"reasons"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 	Targets   *ebpf.Map `ebpf:"targets"`
@@ -235,6 +238,7 @@ func (m *endpointMaps) Close() error {
 		m.Domains,
 		m.Events,
 		m.HandledBy,
+		m.Heard,
 		m.Reasons,
 		m.Slots,
 		m.Targets,

@@ -306,3 +306,56 @@ func TestSegmentsOfAnswers(t *testing.T) {
 		}
 	}
 }
+
+// A gateway is heard by what it sends, where answers go by gateways; nobody else is, and
+// those of an earlier configuration are forgotten.
+func TestHeard(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	other := netip.MustParsePrefix("2001:db8:5200:a::/64")
+	data := flowTo(true, 4000, portMPTCP).segment(syn, 5, 0)
+	never := func(p netip.Prefix) {
+		t.Helper()
+		if err := h.e.objects.Heard.Put(half(p), uint64(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heard := func(p netip.Prefix) bool {
+		t.Helper()
+		silent, err := h.e.Heard(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return silent < 10*time.Second
+	}
+	if err := h.e.SetGateways([]netip.Prefix{gateway, other}); err != nil {
+		t.Fatal(err)
+	}
+	if !heard(gateway) || !heard(other) {
+		t.Error("new ones are not heard")
+	}
+	never(gateway)
+	never(other)
+	if err := h.e.SetGateways([]netip.Prefix{gateway, other}); err != nil || heard(gateway) {
+		t.Error("what is silent was heard by being named again: ", err)
+	}
+	h.run(sent().wrap(data))
+	if heard(gateway) {
+		t.Error("heard where answers go straight to clients")
+	}
+	h.sends(Host, 1460)
+	h.run(sent(from(sid(gateway, 1, 0))).wrap(data))
+	if heard(gateway) {
+		t.Error("a neighbour was taken for the gateway")
+	}
+	h.run(sent().wrap(data))
+	if !heard(gateway) || heard(other) {
+		t.Error("what it sent was not heard, or as another's")
+	}
+	if err := h.e.SetGateways([]netip.Prefix{other}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.e.Heard(gateway); err == nil {
+		t.Error("not forgotten")
+	}
+}
