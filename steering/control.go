@@ -22,13 +22,14 @@ import "math"
 // T is half the mean life of a flow, as measured, but at least two minutes unless
 // that is more than a life: flows that live shorter follow the share faster.
 //
-// A step is made every thirtieth of a life, but every 10 s where flows live shorter
-// than 5 minutes, and once a minute where they live longer than half an hour: the
-// growth over a shorter time would be that of chance. For the same reason moves of
-// less than one point of 100 are not made, nor those of less than five while the load
-// is within one and a half points of where it should be, or moves there by itself. A
-// service of few flows has more of chance: those one and a half are three quarters of
-// a standard deviation of its load if that is more, and those five two of its moves.
+// A step is made every 10 s, but only every thirtieth of a life where flows live longer
+// than 5 minutes: the growth over a shorter time would be that of chance. Where flows
+// are few it is later for the same reason, up to a quarter of a life; but always once a
+// minute. Moves of less than one point of 100 are not made, nor those of less than five
+// while the load is within one and a half points of where it should be, or moves there
+// by itself. A service of few flows has more of chance: those one and a half are three
+// quarters of a standard deviation of its load if that is more, and those five two of
+// its moves.
 //
 // This site's own share falls by at most 25 points in a step, and rises by at most
 // what the slow start allows. Towards others each of n sites that are loaded at the
@@ -37,6 +38,7 @@ const (
 	shortestStep = 10.0 // seconds
 	longestStep  = 60.0 // seconds
 	stepsInLife  = 30.0
+	flowsInStep  = 500.0 // chance is 3 points then
 	closeGapIn   = 120.0 // seconds
 	stepPart     = 0.5
 	mostFall     = 0.25
@@ -55,12 +57,14 @@ func closing(ending float64) float64 {
 	return max(ending, min(2*ending, 1/closeGapIn))
 }
 
-// stepEvery is how many seconds are between steps.
-func stepEvery(ending float64) float64 {
-	if ending == 0 {
+// stepEvery is how many seconds are between steps, of a service whose flows have a
+// load each.
+func stepEvery(m Measured, grain float64) float64 {
+	if m.Ending == 0 || m.Offered == 0 {
 		return shortestStep
 	}
-	return min(max(shortestStep, 1/(stepsInLife*ending)), longestStep)
+	life, flows := 1/m.Ending, m.Offered/grain
+	return min(max(shortestStep, life/stepsInLife, min(flowsInStep/flows, life/4)), longestStep)
 }
 
 // controller is the law with what it was told.
@@ -122,7 +126,7 @@ func (d *decision) measure() {
 		m.Offered, m.Ending = d.was.Measured.Offered, d.was.Measured.Ending
 		share = d.was.Here.Share
 		past := d.s.Now.Sub(d.was.Measured.At).Seconds()
-		due = past >= stepEvery(m.Ending)
+		due = past >= stepEvery(m, d.v.FlowLoad)
 		switch {
 		case due:
 			d.law.dt = past
