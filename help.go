@@ -178,4 +178,42 @@ After a wholesale loss in Redis (a flush, a resync with an empty primary) razor
 keeps answering from what it had. This ends that hold. Edits never need it.`
 
 	acceptExample = `  razor upstreams accept --config /etc/razor/razor.yaml`
+
+	planLong = `Decide by a snapshot, which is what one site has measured and heard, who gets
+the new flows of its clients: a line for every site and backend, with the
+reason. Flows that are open already stay where they are.
+
+A service keeps its new flows while the load of its backends is not above the
+limit (settings.limit, 90 % of the capacity). Above it the excess goes to other
+sites, nearest first or as settings.policy says: local-first, weighted,
+failover-only, or these inside of each other. A snapshot is such as:
+
+  {"site": "here", "now": "2026-03-01T12:00:00Z", "services": [{
+    "name": "web", "arriving": 8,
+    "backends": [{"name": "b1", "weight": 10, "capacity": 400, "load": 480,
+                  "health": "up", "state": "active"}],
+    "sites": [{"name": "near", "distance": 1, "capacity": 1000, "load": 400,
+               "healthy": true, "age": 2}]}]}
+
+Loads and capacities are in one unit, arriving is the load that new flows bring
+per second, ages are in seconds. With --json the plan is written as JSON: as
+"previous" of the next snapshot it makes shares move in steps.
+
+What cannot be is left out and named, and the exit status is 1 then.`
+
+	planExample = `  razor plan --snapshot site.json
+  razor plan --snapshot site.json --json | jq .services[].here`
+
+	whatIfLong = `Show what would change in the plan of a snapshot (razor plan) if something
+failed, was drained, or had another capacity or load. A name is that of a site,
+or SITE/BACKEND for a backend of the site whose snapshot it is. All flags may be
+repeated.
+
+It is the next plan: by load, shares move at most 25 points of 100 in it, and go
+on moving in the plans behind it. What fails or is drained counts at once.`
+
+	whatIfExample = `  razor what-if --snapshot site.json --fail near
+  razor what-if --snapshot site.json --fail here/b1 --fail here/b2
+  razor what-if --snapshot site.json --drain here
+  razor what-if --snapshot site.json --capacity here/b1=200 --load near=950`
 )

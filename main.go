@@ -88,6 +88,8 @@ func (c *cli) root() *cobra.Command {
 			Use: "edges", Short: "Show every edge, its share of its routes, and its state", Long: edgesLong, Example: edgesExample,
 			Args: cobra.NoArgs, RunE: c.edges,
 		}),
+		c.planCommand(),
+		c.whatIfCommand(),
 		noun("drain", "Take something out of service by hand", c.drainEdgeCommand(), c.drainGatewayCommand()),
 		noun("undrain", "Put back what was drained",
 			&cobra.Command{

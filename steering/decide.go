@@ -247,7 +247,7 @@ func (d *decision) reason(p *ServicePlan) string {
 	case p.Here.Share > p.Here.Room+rounding:
 		out = append(out, "overload: new flows above the limit have nowhere else to go")
 	case p.Here.Room < 1 && p.spilled() > 0:
-		out = append(out, "spill: the load is kept at the limit")
+		out = append(out, "spill: this site keeps what its limit allows")
 	case p.spilled() > 0:
 		out = append(out, "policy")
 	default:

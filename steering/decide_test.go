@@ -87,7 +87,7 @@ func TestDecide(t *testing.T) {
 	}{
 		"quiet":                {200, nil, "here 1000 near 0 far 0", "40 40 40 40", "local: 4 of 4 active backends are up"},
 		"at the limit":         {360, nil, "here 1000 near 0 far 0", "40 40 40 40", "load 90.0 %"},
-		"above":                {480, nil, "here 875 near 125 far 0", "40 40 40 40", "spill: the load is kept at the limit"},
+		"above":                {480, nil, "here 875 near 125 far 0", "40 40 40 40", "spill: this site keeps what its limit allows"},
 		"far above":            {1600, nil, "here 750 near 125 far 125", "40 40 40 40", "load 400.0 %, limit 90 %"},
 		"no other site":        {480, func(s v) { s.Sites = nil }, "here 1000", "40 40 40 40", "overload: new flows above the limit have nowhere else to go"},
 		"near is drained":      {480, func(s v) { s.Sites[1].Drained = true }, "here 875 near 0 far 125", "40 40 40 40", "drained"},
