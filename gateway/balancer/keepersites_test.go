@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/steering"
-	"golang.org/x/sys/unix"
 )
 
 // twoSites are other sites, with two gateways and with one.
