@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -298,6 +299,8 @@ func TestDecideLeavesOut(t *testing.T) {
 	v.Backends[3].Capacity = math.Inf(1)
 	v.Sites[1].Name = "here"
 	v.Settings.Policy = Policy{Kind: "random", To: []Policy{{Site: "far", Kind: Weighted, Weight: -1}}}
+	sid := netip.MustParseAddr("2001:db8:5e:1::")
+	v.Backends = append(v.Backends, BackendSnapshot{Name: "odd", Health: 3}, BackendSnapshot{Name: "twin", SID: sid}, BackendSnapshot{Name: "other", SID: sid})
 	s.Services = append(s.Services, ServiceSnapshot{Name: "web"}, ServiceSnapshot{Name: "mail"})
 	p := Decide(s)
 	want := []string{
@@ -305,6 +308,8 @@ func TestDecideLeavesOut(t *testing.T) {
 		`service web: backend "b0" is left out: the name is empty, or there twice`,
 		`service web: backend "b2" is left out: weight 1000001 is above 1000000`,
 		`service web: backend "b3" is left out: capacity +Inf is no amount`,
+		`service web: backend "odd" is left out: health 3 is not unknown, up or down`,
+		`service web: backend "other" is left out: its SID is another one's too`,
 		`service web: site "here" is left out: the name is empty, this site's, or there twice`,
 		`service web: policy: kind "random" is not local-first, weighted or failover-only; it is taken for local-first`,
 		`service web: policy: site far has a kind or a list of its own, which is not heeded`,
@@ -313,7 +318,7 @@ func TestDecideLeavesOut(t *testing.T) {
 	if !reflect.DeepEqual(p.LeftOut, want) {
 		t.Errorf("left out:\n%s", strings.Join(p.LeftOut, "\n"))
 	}
-	if len(p.Services) != 2 || weights(p) != "40" || shares(p) != "here 1000 far 0" {
+	if len(p.Services) != 2 || weights(p) != "40 0" || shares(p) != "here 1000 far 0" {
 		t.Errorf("%+v", p)
 	}
 }
