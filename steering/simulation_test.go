@@ -292,6 +292,7 @@ func TestSimulationFifty(t *testing.T) {
 		sites = append(sites, s)
 	}
 	w := newWorld(8, sites...)
+	w.decideEvery = 5
 	for _, i := range []int{11, 37} { // fail whole
 		for _, b := range sites[i].backends {
 			w.at(700, func() { w.set(b, true) })
@@ -323,7 +324,7 @@ func TestSimulationFifty(t *testing.T) {
 		t.Errorf("the drained site sends %.3f to others", got)
 	}
 	// Others hear of a failure later.
-	w.expectNoneLost(t, 700+simNotice+simReport+simHear+2*simDecide+2*simRecord, 1920)
+	w.expectNoneLost(t, 700+simNotice+simReport+simHear+2*w.decideEvery+2*simRecord, 1920)
 	w.expectNoExchange(t)
 	w.checkPlot(t, "fifty", "fifty sites with crowds, two failures, a drain and a site that is not heard")
 	t.Logf("%d flows, %d of %d minutes above 97 %%", w.flows, above, all)

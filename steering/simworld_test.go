@@ -1,7 +1,6 @@
 package steering
 
 import (
-	"container/heap"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -23,6 +22,7 @@ type world struct {
 	seq         int64 // of events
 	flows       int64 // opened
 	sites       []*simSite
+	decideEvery float64
 	every       []trace           // one a site
 	both        map[[2]string]int // samples in a row in which two sites sent each other flows
 	longestBoth int
@@ -32,7 +32,7 @@ const (
 	simReport    = 3.0 // seconds between reports of agents
 	simHear      = 3.0 // seconds until another site has a report
 	simNotice    = 4.0 // seconds until a backend's health is known
-	simDecide    = 2.0 // seconds between plans
+	simDecide    = 2.0 // seconds between plans, unless a world says another number
 	simRecord    = 5.0 // seconds between samples of the traces
 	simArrivedIn = 3   // reports over which arrivals are averaged
 )
@@ -91,25 +91,45 @@ type event struct {
 	do  func()
 }
 
+// eventHeap is the events to come; the first is the earliest.
 type eventHeap []event
 
-func (h eventHeap) Len() int { return len(h) }
-func (h eventHeap) Less(i, j int) bool {
+func (h eventHeap) before(i, j int) bool {
 	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].seq < h[j].seq
 }
-func (h eventHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *eventHeap) Push(x any)   { *h = append(*h, x.(event)) }
-func (h *eventHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*h = old[:len(old)-1]
-	return e
+
+func (h *eventHeap) push(e event) {
+	*h = append(*h, e)
+	q := *h
+	for i := len(q) - 1; i > 0 && q.before(i, (i-1)/2); i = (i - 1) / 2 {
+		q[i], q[(i-1)/2] = q[(i-1)/2], q[i]
+	}
+}
+
+func (h *eventHeap) pop() event {
+	q := *h
+	first, last := q[0], len(q)-1
+	q[0], q[last] = q[last], event{}
+	q = q[:last]
+	*h = q
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(q); child++ {
+			if q.before(child, least) {
+				least = child
+			}
+		}
+		if least == i {
+			return first
+		}
+		q[i], q[least] = q[least], q[i]
+		i = least
+	}
 }
 
 func (w *world) at(t float64, do func()) {
 	w.seq++
-	heap.Push(&w.events, event{at: t, seq: w.seq, do: do})
+	w.events.push(event{at: t, seq: w.seq, do: do})
 }
 
 func exponential(r *rand.Rand, mean float64) float64 { return mean * r.ExpFloat64() }
@@ -130,7 +150,7 @@ func newSite(i, backends int, capacity float64) *simSite {
 
 // newWorld makes a world whose flows are those of its seed.
 func newWorld(seed uint64, sites ...*simSite) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), sites: sites, every: make([]trace, len(sites)), both: map[[2]string]int{}}
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0)), sites: sites, every: make([]trace, len(sites)), both: map[[2]string]int{}, decideEvery: simDecide}
 	for i, s := range sites {
 		w.at(0, func() { w.arrive(s) })
 		w.at(w.rng.Float64()*simReport, func() { w.report(s) })
@@ -144,7 +164,7 @@ func newWorld(seed uint64, sites ...*simSite) *world {
 // run lets time pass until a moment.
 func (w *world) run(until float64) {
 	for len(w.events) > 0 && w.events[0].at <= until {
-		e := heap.Pop(&w.events).(event)
+		e := w.events.pop()
 		w.now = e.at
 		e.do()
 	}
@@ -296,5 +316,5 @@ func (w *world) snapshot(s *simSite) Snapshot {
 func (w *world) decide(s *simSite) {
 	p := Decide(w.snapshot(s))
 	s.plan, s.spills = &p, p.Services[0].Spills()
-	w.at(w.now+simDecide, func() { w.decide(s) })
+	w.at(w.now+w.decideEvery, func() { w.decide(s) })
 }
