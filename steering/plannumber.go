@@ -10,7 +10,8 @@ import (
 // index of the lock that makes it the decider), and Sequence counts its plans.
 // The zero value is before all plans.
 type PlanNumber struct {
-	Term, Sequence uint64
+	Term     uint64 `json:"term"`
+	Sequence uint64 `json:"sequence"`
 }
 
 // Compare is negative if n is before m, positive if it is after, 0 if it is the same.

@@ -120,7 +120,7 @@ func TestSimulationLives(t *testing.T) {
 		distribution   func(*rand.Rand, float64) float64
 		swing          float64
 	}{
-		{"3 s", 3, 1500, exponential, 0.1},
+		{"4 s", 4, 1500, exponential, 0.1},
 		{"10 s", 10, 1500, exponential, 0.1},
 		{"heavy tail", 60, 4000, heavyTailed, 0.15},
 		{"5 minutes", 300, 10000, exponential, 0.2},
@@ -133,7 +133,7 @@ func TestSimulationLives(t *testing.T) {
 				s.life = c.distribution
 			}
 			from := max(300, 2*c.life)
-			to := from + max(720, 3*c.life)
+			to := from + max(660, 3*c.life)
 			sites[0].curve(1.5, crowd(0.1, 1.5, from, to, 1))
 			w := newWorld(2, sites...)
 			end := to + max(300, c.life)
@@ -145,11 +145,11 @@ func TestSimulationLives(t *testing.T) {
 	}
 }
 
-// Six sites around the world have their day, which lasts two hours here, one after
+// Six sites around the world have their day, which lasts an hour and a half here, one after
 // another.
 func TestSimulationDay(t *testing.T) {
 	t.Parallel()
-	const day = 7200.0
+	const day = 5400.0
 	sites := evenSites(6, 3000, 120, 0)
 	for i, s := range sites {
 		s.curve(1.2, func(at float64) float64 {
@@ -178,22 +178,22 @@ func TestSimulationDay(t *testing.T) {
 			}
 		}
 	}
-	w.checkPlot(t, "day", "six sites around the world, a day in two hours")
+	w.checkPlot(t, "day", "six sites around the world, a day in an hour and a half")
 }
 
 // A crowd of more than twice a site's capacity comes within half a minute.
 func TestSimulationFlashCrowd(t *testing.T) {
 	t.Parallel()
 	sites := evenSites(6, 4000, 60, 0.45)
-	sites[0].curve(2.2, crowd(0.45, 2.2, 600, 1800, 30))
+	sites[0].curve(2.2, crowd(0.45, 2.2, 600, 1500, 30))
 	w := newWorld(4, sites...)
-	w.run(2700)
-	w.expectHeld(t, 0, 960, 1800, 12, 0.15)
-	w.expectBelow(t, 0.9, 0, 2700, 1, 2, 3, 4, 5)
-	w.expectHome(t, 0, 2160, 2700)
-	w.expectNoneLost(t, 0, 2700)
+	w.run(2100)
+	w.expectHeld(t, 0, 960, 1500, 12, 0.15)
+	w.expectBelow(t, 0.9, 0, 2100, 1, 2, 3, 4, 5)
+	w.expectHome(t, 0, 1860, 2100)
+	w.expectNoneLost(t, 0, 2100)
 	w.expectNoExchange(t)
-	w.checkPlot(t, "flash-crowd", "220 % at one of six sites within half a minute, from minute 10 to 30")
+	w.checkPlot(t, "flash-crowd", "220 % at one of six sites within half a minute, from minute 10 to 25")
 }
 
 // A site loses all its backends, and gets them back one a minute.
@@ -256,12 +256,12 @@ func TestSimulationLies(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			sites := evenSites(3, 2000, 60, 0.3)
-			sites[0].curve(1.3, crowd(0.3, 1.3, 300, 1500, 1))
+			sites[0].curve(1.3, crowd(0.3, 1.3, 300, 1200, 1))
 			sites[0].backends[3].says = c.says
 			w := newWorld(7, sites...)
-			w.run(2100)
+			w.run(1680)
 			tr := w.every[0]
-			for i, load := range minutes(tr.load, 720, 1500) {
+			for i, load := range minutes(tr.load, 720, 1200) {
 				if load < c.least || load > c.most {
 					t.Errorf("a load of %.3f in minute %d", load, 12+i)
 				}
@@ -269,10 +269,10 @@ func TestSimulationLies(t *testing.T) {
 			if n := mostReversals(tr.spilled); n > 20 {
 				t.Errorf("the share turns %d times in 10 minutes", n)
 			}
-			w.expectHome(t, 0, 1860, 2100)
-			w.expectNoneLost(t, 0, 2100)
+			w.expectHome(t, 0, 1560, 1680)
+			w.expectNoneLost(t, 0, 1680)
 			if c.name == "swings" {
-				w.checkPlot(t, "lies", "one of ten agents says 0 and 1e9 in turns; 130 % from minute 5 to 25")
+				w.checkPlot(t, "lies", "one of ten agents says 0 and 1e9 in turns; 130 % from minute 5 to 20")
 			}
 		})
 	}
