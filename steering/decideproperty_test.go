@@ -67,12 +67,25 @@ func drawSnapshots(t *rapid.T, wild bool) Snapshot {
 		s := drawSnapshot(t, wild)
 		s.Now, s.Previous = now, before
 		p := Decide(s)
+		if wild {
+			spoil(t, &p.Services[0])
+		}
 		before = &p
 		now = now.Add(time.Duration(rapid.IntRange(-5, 60).Draw(t, "seconds")) * time.Second)
 	}
 	s := drawSnapshot(t, wild)
 	s.Now, s.Previous = now, before
 	return s
+}
+
+// spoil makes a number of a plan one that it should not be.
+func spoil(t *rapid.T, v *ServicePlan) {
+	numbers := []*float64{&v.Here.Share, &v.Here.Room, &v.Here.Load, &v.Here.Capacity, &v.Measured.Offered, &v.Measured.Ending}
+	for i := range v.Sites {
+		to := &v.Sites[i]
+		numbers = append(numbers, &to.Share, &to.Room, &to.Load, &to.Capacity)
+	}
+	*rapid.SampledFrom(numbers).Draw(t, "spoilt") = rapid.SampledFrom([]float64{math.NaN(), math.Inf(1), -1, 2, 1e300, math.SmallestNonzeroFloat64}).Draw(t, "to")
 }
 
 // TestDecideProperties holds plans of any snapshots, wild ones too, to what must
