@@ -18,6 +18,16 @@ import (
 	"github.com/razor-steering/razor/upstreams"
 )
 
+// gatewayCommand is `razor gateway`, with what is below it.
+func (c *cli) gatewayCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "gateway", Short: "Announce prefixes to routers by BGP", Long: gatewayLong, Example: gatewayExample,
+		Args: cobra.NoArgs, RunE: c.gateway,
+	}
+	cmd.AddCommand(c.traceCommand())
+	return cmd
+}
+
 // gateway announces until the context of the command ends.
 func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
 	cfg, err := c.loadGateway()
@@ -159,6 +169,32 @@ func (c *cli) onGateway(cmd *cobra.Command, do func(ctx context.Context, stateDi
 		return err
 	}
 	return do(cmd.Context(), cfg.Gateway.StateDir)
+}
+
+// traceCommand is `razor gateway trace`.
+func (c *cli) traceCommand() *cobra.Command {
+	var o gateway.TraceOptions
+	cmd := &cobra.Command{
+		Use: "trace", Short: "Show what the balancer does with packets, and why", Long: traceLong, Example: traceExample,
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.loadGateway()
+			if err != nil {
+				return err
+			}
+			if len(cfg.Gateway.Dataplane.Interfaces) == 0 {
+				return fileError(c.config + ": gateway.dataplane.interfaces: missing: without a dataplane there is nothing to trace")
+			}
+			return gateway.Trace(cmd.Context(), &cfg.Gateway, o, c.stdout, c.stderr)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.VIP, "vip", "", "only packets to this `VIP` or part of one, such as 198.51.100.1:443/tcp")
+	f.StringVar(&o.Client, "client", "", "only flows from this address or `prefix`")
+	f.StringSliceVar(&o.Reasons, "reason", nil, "only packets of which any of these `words` became so")
+	f.Uint32Var(&o.Every, "every", 1, "look at one of `N` packets")
+	f.IntVar(&o.Count, "count", 0, "end after `N` packets")
+	f.StringVarP(&o.File, "write", "w", "", "also write frames to this `file` in pcapng; - is the output, then without lines")
+	return cmd
 }
 
 // speaker is the child process of a gateway. It ends when its parent closes its

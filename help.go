@@ -75,6 +75,39 @@ gateway do the same for a new binary: the peers keep the routes meanwhile
 	gatewayExample = `  razor check --config /etc/razor/razor.yaml
   razor gateway --config /etc/razor/razor.yaml`
 
+	traceLong = `Show what the balancer on this host does with packets, a line for each, until
+SIGINT, SIGTERM or --count. The balancer is found by gateway.dataplane.pins of
+the configuration; the gateway's process need not run. One trace at a time.
+
+A line has the time, client and VIP, protocol and flags, the length of the IP
+packet, the VIP that was matched and its service, the slot with its row (the
+backends that are current and previous, and the second), the owner by a pin, the
+backend that a connection ID of QUIC names (id=), another site that is asked or
+spilled to, the segments that were chosen, and what became of it: sent,
+answered, passed to the kernel, heard or dropped, with the reason. A site is
+shown by its name, or by its number while there is no way to it. Of an error,
+and of what other gateways and backends send, the flow is shown, and in from=
+who sent it; round= is how many rounds a miss had before. What has no ports is
+shown for all VIPs of an address.
+
+Reasons are those of razor_gateway_packets_total: sent, icmp_error, miss, away
+(a miss, to another site), spilled, entered (from another site), given_back,
+returned, echo, too_big, smaller_path; and of what is dropped: outsider,
+malformed, flags, fragment, hop_limit, no_backend, no_neighbour, too_big_untold,
+no_headroom, stray, budget, smaller_path_unheard, echo_limit, relay, congested.
+The word dropped is all of these.
+
+In the file each packet is as it came, dropped or not, with its line as the
+comment, and then as it left, up to 256 octets of each.
+
+A trace costs little: on each CPU at most 50,000 packets a second that --vip and
+--client may be of are looked at, and at most 1,000 get a line. At the end it is
+said how many did not. When this process is killed, the trace ends within 2 s.`
+
+	traceExample = `  razor gateway trace --vip 198.51.100.1:443/tcp --client 203.0.113.0/24
+  razor gateway trace --reason dropped --count 10
+  razor gateway trace -w - | tshark -r - -Y frame.comment`
+
 	agentLong = `Take the packets that gateways encapsulate for this host, and hand on those of
 flows that other backends own, until SIGINT or SIGTERM: by an XDP program on
 agent.interfaces. The VIPs are on loopback meanwhile.

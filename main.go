@@ -68,10 +68,7 @@ func (c *cli) root() *cobra.Command {
 		c.demoCommand(),
 		c.checkCommand(),
 		c.syncCommand(),
-		&cobra.Command{
-			Use: "gateway", Short: "Announce prefixes to routers by BGP", Long: gatewayLong, Example: gatewayExample,
-			Args: cobra.NoArgs, RunE: c.gateway,
-		},
+		c.gatewayCommand(),
 		&cobra.Command{
 			Use: "agent", Short: "Take the packets that gateways send to this backend", Long: agentLong, Example: agentExample,
 			Args: cobra.NoArgs, RunE: c.agent,

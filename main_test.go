@@ -7,12 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/razor-steering/razor/gateway/balancer"
 )
 
 func TestMain(m *testing.M) {
@@ -74,6 +77,17 @@ func TestEveryCommandHasHelp(t *testing.T) {
 					t.Errorf("%s: a line of %d columns", leaf.CommandPath(), len(line))
 				}
 			}
+		}
+	}
+}
+
+// TestTraceHelp holds the help to the words that there are.
+func TestTraceHelp(t *testing.T) {
+	t.Parallel()
+	words := strings.FieldsFunc(traceLong, func(r rune) bool { return strings.ContainsRune(" \n,.:;", r) })
+	for _, word := range append(balancer.TraceReasons(), balancer.TraceDropped) {
+		if !slices.Contains(words, word) {
+			t.Errorf("help: no %s", word)
 		}
 	}
 }

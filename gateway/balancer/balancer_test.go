@@ -103,8 +103,13 @@ func newModel(messy bool) *model {
 // load is the program with the model's world.
 func (m *model) load(tb testing.TB) *Balancer {
 	tb.Helper()
+	return m.loadWith(tb, Options{Services: len(m.services)})
+}
+
+func (m *model) loadWith(tb testing.TB, o Options) *Balancer {
+	tb.Helper()
 	testhost.NeedsRoot(tb)
-	b, err := Load(Options{Services: len(m.services)})
+	b, err := Load(o)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -33,6 +33,21 @@ type bpfBudget struct {
 	Most     uint64
 }
 
+type bpfCpuTrace struct {
+	_        structs.HostLayout
+	Interval uint64
+	Looks    uint32
+	Told     uint32
+	On       uint32
+	Spare    uint32
+	Matched  uint64
+	Unseen   uint64
+	Limited  uint64
+	Lost     uint64
+	Counted  [26]uint64
+	Record   bpfRecord
+}
+
 type bpfFingerprints struct {
 	_  structs.HostLayout
 	Of [16]uint32
@@ -68,8 +83,9 @@ type bpfHost struct {
 		}
 	}
 	Lookups uint32
-	Sites   uint16
-	Spare   uint16
+	Sites   uint32
+	Traced  uint32
+	Spare   uint32
 }
 
 type bpfPin struct {
@@ -142,6 +158,47 @@ type bpfReasonCount struct {
 	_       structs.HostLayout
 	Packets uint64
 	Names   [0]bpfReason
+}
+
+type bpfRecord struct {
+	_      structs.HostLayout
+	Time   uint64
+	Source struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Client struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Vip struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	ClientPort uint16
+	VipPort    uint16
+	Protocol   uint8
+	Flags      uint8
+	Known      uint8
+	Portless   uint8
+	Session    uint32
+	Device     uint32
+	Verdict    uint32
+	Reasons    uint32
+	Service    uint32
+	Number     uint32
+	Slot       uint32
+	Row        uint32
+	Second     uint32
+	Owner      uint32
+	Named      uint32
+	Site       uint32
+	Round      uint32
+	Length     uint32
+	Came       uint32
+	Left       uint32
+	Before     [256]uint8
+	After      [256]uint8
 }
 
 type bpfScratch struct {
@@ -256,6 +313,33 @@ type bpfTable struct {
 	Spare uint32
 }
 
+type bpfTrace struct {
+	_      structs.HostLayout
+	Until  uint64
+	Client struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	ClientMask struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Vip struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	VipMask struct {
+		_     structs.HostLayout
+		Bytes [16]uint8
+	}
+	Session  uint32
+	Reasons  uint32
+	Every    uint32
+	Port     uint16
+	Protocol uint8
+	Spare    uint8
+}
+
 type bpfTraffic struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -287,11 +371,13 @@ const (
 	bpfMapBackendTraffic   = "backend_traffic"
 	bpfMapBackends         = "backends"
 	bpfMapBudgets          = "budgets"
+	bpfMapCpuTraces        = "cpu_traces"
 	bpfMapHistories        = "histories"
 	bpfMapMissed           = "missed"
 	bpfMapPins             = "pins"
 	bpfMapPrefixes         = "prefixes"
 	bpfMapReasons          = "reasons"
+	bpfMapRecords          = "records"
 	bpfMapScratch          = "scratch"
 	bpfMapServers          = "servers"
 	bpfMapServices         = "services"
@@ -301,6 +387,7 @@ const (
 	bpfMapSmallerPaths     = "smaller_paths"
 	bpfMapSteps            = "steps"
 	bpfMapTables           = "tables"
+	bpfMapTraces           = "traces"
 	bpfMapVipTraffic       = "vip_traffic"
 	bpfMapVips             = "vips"
 	bpfProgBalancer        = "balancer"
@@ -316,6 +403,7 @@ const (
 	bpfProgBalancerReturn  = "balancer_return"
 	bpfProgBalancerSpilled = "balancer_spilled"
 	bpfProgBalancerToobig  = "balancer_toobig"
+	bpfProgBalancerTraced  = "balancer_traced"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -373,6 +461,7 @@ type bpfProgramSpecs struct {
 	BalancerReturn  *ebpf.ProgramSpec `ebpf:"balancer_return"`
 	BalancerSpilled *ebpf.ProgramSpec `ebpf:"balancer_spilled"`
 	BalancerToobig  *ebpf.ProgramSpec `ebpf:"balancer_toobig"`
+	BalancerTraced  *ebpf.ProgramSpec `ebpf:"balancer_traced"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -382,11 +471,13 @@ type bpfMapSpecs struct {
 	BackendTraffic *ebpf.MapSpec `ebpf:"backend_traffic"`
 	Backends       *ebpf.MapSpec `ebpf:"backends"`
 	Budgets        *ebpf.MapSpec `ebpf:"budgets"`
+	CpuTraces      *ebpf.MapSpec `ebpf:"cpu_traces"`
 	Histories      *ebpf.MapSpec `ebpf:"histories"`
 	Missed         *ebpf.MapSpec `ebpf:"missed"`
 	Pins           *ebpf.MapSpec `ebpf:"pins"`
 	Prefixes       *ebpf.MapSpec `ebpf:"prefixes"`
 	Reasons        *ebpf.MapSpec `ebpf:"reasons"`
+	Records        *ebpf.MapSpec `ebpf:"records"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	Servers        *ebpf.MapSpec `ebpf:"servers"`
 	Services       *ebpf.MapSpec `ebpf:"services"`
@@ -396,6 +487,7 @@ type bpfMapSpecs struct {
 	SmallerPaths   *ebpf.MapSpec `ebpf:"smaller_paths"`
 	Steps          *ebpf.MapSpec `ebpf:"steps"`
 	Tables         *ebpf.MapSpec `ebpf:"tables"`
+	Traces         *ebpf.MapSpec `ebpf:"traces"`
 	VipTraffic     *ebpf.MapSpec `ebpf:"vip_traffic"`
 	Vips           *ebpf.MapSpec `ebpf:"vips"`
 }
@@ -429,11 +521,13 @@ type bpfMaps struct {
 	BackendTraffic *ebpf.Map `ebpf:"backend_traffic"`
 	Backends       *ebpf.Map `ebpf:"backends"`
 	Budgets        *ebpf.Map `ebpf:"budgets"`
+	CpuTraces      *ebpf.Map `ebpf:"cpu_traces"`
 	Histories      *ebpf.Map `ebpf:"histories"`
 	Missed         *ebpf.Map `ebpf:"missed"`
 	Pins           *ebpf.Map `ebpf:"pins"`
 	Prefixes       *ebpf.Map `ebpf:"prefixes"`
 	Reasons        *ebpf.Map `ebpf:"reasons"`
+	Records        *ebpf.Map `ebpf:"records"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
 	Servers        *ebpf.Map `ebpf:"servers"`
 	Services       *ebpf.Map `ebpf:"services"`
@@ -443,6 +537,7 @@ type bpfMaps struct {
 	SmallerPaths   *ebpf.Map `ebpf:"smaller_paths"`
 	Steps          *ebpf.Map `ebpf:"steps"`
 	Tables         *ebpf.Map `ebpf:"tables"`
+	Traces         *ebpf.Map `ebpf:"traces"`
 	VipTraffic     *ebpf.Map `ebpf:"vip_traffic"`
 	Vips           *ebpf.Map `ebpf:"vips"`
 }
@@ -452,11 +547,13 @@ func (m *bpfMaps) Close() error {
 		m.BackendTraffic,
 		m.Backends,
 		m.Budgets,
+		m.CpuTraces,
 		m.Histories,
 		m.Missed,
 		m.Pins,
 		m.Prefixes,
 		m.Reasons,
+		m.Records,
 		m.Scratch,
 		m.Servers,
 		m.Services,
@@ -466,6 +563,7 @@ func (m *bpfMaps) Close() error {
 		m.SmallerPaths,
 		m.Steps,
 		m.Tables,
+		m.Traces,
 		m.VipTraffic,
 		m.Vips,
 	)
@@ -494,6 +592,7 @@ type bpfPrograms struct {
 	BalancerReturn  *ebpf.Program `ebpf:"balancer_return"`
 	BalancerSpilled *ebpf.Program `ebpf:"balancer_spilled"`
 	BalancerToobig  *ebpf.Program `ebpf:"balancer_toobig"`
+	BalancerTraced  *ebpf.Program `ebpf:"balancer_traced"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -511,6 +610,7 @@ func (p *bpfPrograms) Close() error {
 		p.BalancerReturn,
 		p.BalancerSpilled,
 		p.BalancerToobig,
+		p.BalancerTraced,
 	)
 }
 

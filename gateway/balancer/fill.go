@@ -41,14 +41,18 @@ func (b *Balancer) SetHost(h Host) error {
 	b.host.Domain.Block = half(h.Block.Masked().Addr())
 	b.host.Domain.BlockMask = binary.NativeEndian.Uint64(mask[:])
 	b.host.Source.Address.Bytes = sid(h.Locator, behaviourSource)
-	return b.setHost()
+	b.setHost()
+	return nil
 }
 
-func (b *Balancer) setHost() error {
-	if err := b.objects.Settings.Put(uint32(0), b.host); err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	return nil
+// setHost stores what the program knows of the host, but for the word that is of who
+// traces. The mask of the block is last: without it no packet is taken.
+func (b *Balancer) setHost() {
+	h := b.settings.at(0)
+	h.Source, h.Domain.Locator, h.Domain.Block = b.host.Source, b.host.Domain.Locator, b.host.Domain.Block
+	atomic.StoreUint32(&h.Lookups, b.host.Lookups)
+	atomic.StoreUint32(&h.Sites, b.host.Sites)
+	atomic.StoreUint64(&h.Domain.BlockMask, b.host.Domain.BlockMask)
 }
 
 // half is the first half of an address as it is on the wire.

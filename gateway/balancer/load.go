@@ -48,6 +48,7 @@ type Balancer struct {
 	joined    map[string]*bpfObjects // by interface
 	tables    *array[bpfTable]
 	histories *array[bpfHistories]
+	settings  *array[bpfHost]
 	services  int
 	host      bpfHost
 	keys      map[bpfVipKey]bpfVip
@@ -83,7 +84,7 @@ func Load(o Options) (*Balancer, error) {
 }
 
 // layout is that of the maps (gateway/bpf/maps.h): others are not taken over, but copied.
-const layout = 6
+const layout = 7
 
 // load loads a program whose maps have a layout.
 func load(o Options, spec *ebpf.CollectionSpec, layout int) (*Balancer, error) {
@@ -152,9 +153,10 @@ func (b *Balancer) open() (err error) {
 	if b.histories, err = newArray[bpfHistories](b.objects.Histories); err != nil {
 		return err
 	}
-	if err := b.objects.Settings.Lookup(uint32(0), &b.host); err != nil {
-		return fmt.Errorf("settings: %w", err)
+	if b.settings, err = newArray[bpfHost](b.objects.Settings); err != nil {
+		return err
 	}
+	b.host = *b.settings.at(0)
 	if b.keys, err = all[bpfVipKey, bpfVip](b.objects.Vips); err != nil {
 		return err
 	}
@@ -184,7 +186,7 @@ func all[K comparable, V any](m *ebpf.Map) (map[K]V, error) {
 
 // link joins the program to those of its rare steps.
 func (o *bpfObjects) link() error {
-	for step, program := range []*ebpf.Program{o.BalancerOpen, o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry, o.BalancerQuic, o.BalancerLost, o.BalancerList, o.BalancerPath, o.BalancerReturn} {
+	for step, program := range []*ebpf.Program{o.BalancerOpen, o.BalancerMiss, o.BalancerIcmp, o.BalancerToobig, o.BalancerPinned, o.BalancerSpilled, o.BalancerEntry, o.BalancerQuic, o.BalancerLost, o.BalancerList, o.BalancerPath, o.BalancerReturn, o.BalancerTraced} {
 		if err := o.Steps.Put(uint32(step), program); err != nil {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
@@ -244,16 +246,17 @@ func (b *Balancer) put(r *root.Root, device string, o *bpfObjects) error {
 func (b *Balancer) shared() map[string]*ebpf.Map {
 	o := &b.objects
 	return map[string]*ebpf.Map{
-		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapBudgets: o.Budgets, bpfMapHistories: o.Histories,
-		bpfMapMissed: o.Missed, bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapServers: o.Servers, bpfMapServices: o.Services,
+		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapBudgets: o.Budgets, bpfMapCpuTraces: o.CpuTraces, bpfMapHistories: o.Histories,
+		bpfMapMissed: o.Missed, bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapRecords: o.Records, bpfMapServers: o.Servers,
+		bpfMapServices: o.Services,
 		bpfMapSettings: o.Settings, bpfMapSites: o.Sites, bpfMapSmallerPaths: o.SmallerPaths,
-		bpfMapTables: o.Tables, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
+		bpfMapTables: o.Tables, bpfMapTraces: o.Traces, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
 	}
 }
 
 // Close frees what this process has of the program and the maps.
 func (b *Balancer) Close() error {
-	err := errors.Join(b.tables.close(), b.histories.close(), b.objects.Close())
+	err := errors.Join(b.tables.close(), b.histories.close(), b.settings.close(), b.objects.Close())
 	for _, o := range b.joined {
 		err = errors.Join(err, o.Close())
 	}

@@ -60,9 +60,16 @@ func (b *Balancer) migrate(from string) error {
 	return nil
 }
 
+// fleeting are the maps of a trace. It is not for the next program, which ends it with the
+// first packet, as it has no lease.
+var fleeting = []string{bpfMapCpuTraces, bpfMapRecords, bpfMapTraces}
+
 // copyFrom fills the maps.
 func (b *Balancer) copyFrom(dir string) error {
 	maps := b.shared()
+	for _, name := range fleeting {
+		delete(maps, name)
+	}
 	var all []copying
 	defer func() {
 		for _, c := range all {

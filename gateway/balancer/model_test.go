@@ -10,15 +10,6 @@ import (
 	"github.com/razor-steering/razor/steering"
 )
 
-// Verdicts of XDP.
-const (
-	xdpAborted = iota
-	xdpDrop
-	xdpPass
-	xdpTX
-	xdpRedirect
-)
-
 // model is what the program does, written for reading: the whole of its maps, and run.
 type model struct {
 	host     Host

@@ -50,8 +50,9 @@ func (b *Balancer) SetSites(sites [][]int) error {
 			return fmt.Errorf("site %d: %w", number, err)
 		}
 	}
-	b.host.Sites = uint16(len(sites))
-	return b.setHost()
+	b.host.Sites = uint32(len(sites))
+	b.setHost()
+	return nil
 }
 
 // SetMissBudget bounds how many packets that nobody here has go to other sites, a

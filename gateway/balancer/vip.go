@@ -76,15 +76,13 @@ func (b *Balancer) SetVIPs(vips map[VIP]Assignment) error {
 	keys := keysOf(vips)
 	// Kinds of look-ups come before what they find, and go after it.
 	b.host.Lookups |= lookups
-	err := b.setHost()
-	if err == nil {
-		err = errors.Join(replace(b.objects.Vips, b.keys, keys), replace(b.objects.Prefixes, b.prefixes, prefixes))
-	}
-	if err != nil {
+	b.setHost()
+	if err := errors.Join(replace(b.objects.Vips, b.keys, keys), replace(b.objects.Prefixes, b.prefixes, prefixes)); err != nil {
 		return fmt.Errorf("vips: %w", err)
 	}
 	b.keys, b.prefixes, b.host.Lookups = keys, prefixes, lookups
-	return b.setHost()
+	b.setHost()
+	return nil
 }
 
 // replace makes what is in a map what is wanted: first what comes, then what goes.

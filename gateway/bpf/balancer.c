@@ -26,12 +26,13 @@
 #include "return.h"
 #include "sites.h"
 #include "toobig.h"
+#include "trace.h"
 
 char _license[] SEC("license") = "GPL";
 
 /* steer sends a packet of a VIP to the backends of its slot. */
 static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, const struct host *h,
-				 const struct vip *v)
+				 const struct vip *v, int traced)
 {
 	int tcp = p->protocol == IPPROTO_TCP;
 	__u32 number = v->service;
@@ -52,6 +53,8 @@ static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, con
 	choose(&c, table, tcp, p->flags & TCP_SYN);
 	if (tcp && c.marked)
 		prefer(&c, p, number);
+	if (traced)
+		trace_choice(c.hash, c.owner, number);
 	if (!tcp && service->flags & SERVICE_QUIC)
 		send_quic(ctx, &c, number);
 	if (spills(service, &c, tcp))
@@ -71,11 +74,12 @@ static __always_inline int special(const struct packet *p, const struct host *h,
 	return *behaviour || p->routing;
 }
 
-SEC("xdp.frags")
-int balancer(struct xdp_md *ctx)
+/* balance is the balancer. Whether it tells who traces what it does is known where this is
+ * inlined.
+ */
+static __always_inline int balance(struct xdp_md *ctx, const struct host *h, int traced)
 {
 	struct packet p = {};
-	struct host *h = this_host();
 	enum parsed parsed = parse(ctx, &p);
 	__u32 behaviour = 0;
 	struct vip *v;
@@ -97,12 +101,45 @@ int balancer(struct xdp_md *ctx)
 	if (parsed == MALFORMED || (p.family == AF_INET6 && is_mapped(&p.destination)))
 		return next_slot(ctx, SLOT_BALANCER);
 	if (p.protocol == IPPROTO_ICMP || p.protocol == IPPROTO_ICMPV6) {
-		if (find_vip(h, &p.destination, 0, p.protocol, 1))
-			bpf_tail_call(ctx, &steps, STEP_ICMP);
+		v = find_vip(h, &p.destination, 0, p.protocol, 1);
+		if (!v)
+			return next_slot(ctx, SLOT_BALANCER);
+		if (traced)
+			trace_vip(v);
+		bpf_tail_call(ctx, &steps, STEP_ICMP);
 		return next_slot(ctx, SLOT_BALANCER);
 	}
 	v = find_vip(h, &p.destination, p.fragment ? 0 : p.destination_port, p.protocol, p.fragment);
 	if (!v)
 		return next_slot(ctx, SLOT_BALANCER);
-	return steer(ctx, &p, h, v);
+	if (traced)
+		trace_vip(v);
+	return steer(ctx, &p, h, v, traced);
+}
+
+SEC("xdp.frags")
+int balancer(struct xdp_md *ctx)
+{
+	struct host *h = this_host();
+
+	if (h && h->traced)
+		bpf_tail_call(ctx, &steps, STEP_TRACED);
+	return balance(ctx, h, 0);
+}
+
+/* balance_apart returns when all that it calls by tail calls is done. */
+__noinline int balance_apart(struct xdp_md *ctx)
+{
+	return balance(ctx, this_host(), 1);
+}
+
+/* balancer_traced is the balancer while somebody traces. */
+SEC("xdp.frags")
+int balancer_traced(struct xdp_md *ctx)
+{
+	int look = begin_trace(ctx), verdict = balance_apart(ctx);
+
+	if (look)
+		end_trace(ctx, verdict);
+	return verdict;
 }

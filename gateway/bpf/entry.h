@@ -89,6 +89,7 @@ static __always_inline __u32 steer_entered(struct xdp_md *ctx, struct asked *a, 
 	int new = p->protocol == IPPROTO_TCP && p->flags & TCP_SYN;
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 
+	trace_vip(v);
 	if (!service || !table || !of)
 		return 0;
 	reason = refused(p, service);
@@ -98,6 +99,7 @@ static __always_inline __u32 steer_entered(struct xdp_md *ctx, struct asked *a, 
 	choose(c, table, tcp, new);
 	if (tcp && c->marked && !new)
 		prefer_for_error(c, e, number);
+	trace_choice(c->hash, c->owner, number);
 	if (!tcp && service->flags & SERVICE_QUIC)
 		name_server(c, p, service, number, data, end);
 	if (tcp)
@@ -127,6 +129,7 @@ int balancer_entry(struct xdp_md *ctx)
 	union address source;
 	struct vip *v;
 	__u32 reason;
+	__u8 round;
 
 	if (!h || begin_list(&a, MAX_SEGMENTS))
 		return count(DROPPED_MALFORMED, XDP_DROP);
@@ -134,8 +137,11 @@ int balancer_entry(struct xdp_md *ctx)
 	if (!of_other_gateway(&h->domain, &p->source) ||
 	    parse_inner(&inner, p, &a.own->outer, data, end) != PARSED || inner.routing || subject_of(ctx, &e, &inner))
 		return count(DROPPED_MALFORMED, XDP_DROP);
+	trace_flow(&e, &inner);
+	round = round_of(&p->source);
+	trace_round(round);
 	v = find_vip(h, &e.vip, e.port, e.protocol, inner.fragment);
-	reason = v ? steer_entered(ctx, &a, &c, &inner, &e, v, round_of(&p->source)) : 0;
+	reason = v ? steer_entered(ctx, &a, &c, &inner, &e, v, round) : 0;
 	if (reason)
 		return count(reason, XDP_DROP);
 	if (!a.own->n)

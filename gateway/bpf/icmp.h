@@ -8,6 +8,7 @@
 #include "limit.h"
 #include "pins.h"
 #include "toobig.h"
+#include "trace.h"
 #include "include/slots.h"
 
 /* answer_echo turns an echo request round (RFC 792, RFC 4443 §4.2). */
@@ -53,15 +54,6 @@ static __always_inline int answer_echo(struct xdp_md *ctx, const struct packet *
 	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
 	return count(ANSWERED_ECHO, XDP_TX);
 }
-
-/* embedded is the packet of ours that an error speaks of: from a VIP to a client. */
-struct embedded {
-	union address client;
-	union address vip;
-	__be16 port; /* of the VIP */
-	__be16 client_port;
-	__u8 protocol;
-};
 
 /* read_embedded reads the packet in an error; a backend sends no options and no
  * extension headers. It returns -1 where it cannot be ours.
@@ -161,6 +153,8 @@ static __always_inline int steer_error(struct xdp_md *ctx, const struct packet *
 	v = find_vip(h, &e.vip, e.port, e.protocol, 0);
 	if (!v)
 		return next_slot(ctx, SLOT_BALANCER);
+	trace_flow(&e, p);
+	trace_vip(v);
 	number = v->service;
 	service = bpf_map_lookup_elem(&services, &number);
 	table = bpf_map_lookup_elem(&tables, &number);
@@ -170,6 +164,7 @@ static __always_inline int steer_error(struct xdp_md *ctx, const struct packet *
 	choose(&c, table, e.protocol == IPPROTO_TCP, 0);
 	if (e.protocol == IPPROTO_TCP && c.marked)
 		prefer_for_error(&c, &e, number);
+	trace_choice(c.hash, c.owner, number);
 	count(STEERED_ERROR, 0);
 	if (c.owner)
 		send_pinned(ctx, &c);

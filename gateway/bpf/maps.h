@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What user space and the balancer's program share. The gateway's process is the
- * only writer of all but counters and pins' ages. LAYOUT changes with any struct. The
- * next program copies what is in the maps by the names of fields, and of the reasons:
+ * only writer of all but counters, pins' ages and what a trace needs (trace.h). LAYOUT
+ * changes with any struct. The next program copies what is in the maps by the names of fields, and of the reasons:
  * what means something else gets another name; "spare" is not copied.
  */
 #ifndef RAZOR_MAPS_H
@@ -12,7 +12,7 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 6
+#define LAYOUT 7
 
 #define MIN_MTU 1280 /* RFC 8200 §5 */
 
@@ -210,10 +210,11 @@ struct host {
 	struct domain domain;
 	union sid source; /* of what it sends, round and entropy 0 */
 	__u32 lookups;	  /* kinds of VIPs there are */
-	__u16 sites;	  /* others, from 0 */
-	__u16 spare;
+	__u32 sites;	  /* others, from 0 */
+	__u32 traced;	  /* who traces sets it, and the program clears it when nobody does */
+	__u32 spare;
 };
-_Static_assert(sizeof(struct host) == 48, "host");
+_Static_assert(sizeof(struct host) == 56, "host");
 
 #define BUDGET_INTERVAL 100000000 /* ns */
 
@@ -244,6 +245,7 @@ _Static_assert(sizeof(struct fingerprints) == 64, "fingerprints");
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE); /* its words have two writers */
 	__type(key, __u32);
 	__type(value, struct host);
 } settings SEC(".maps");

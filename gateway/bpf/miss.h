@@ -88,6 +88,7 @@ static __always_inline int send_away(struct xdp_md *ctx, const struct packet *p,
 {
 	union address source = source_of(h, hash, round);
 
+	trace_site(round - 2);
 	if (!may_ask(hash))
 		return count(DROPPED_BUDGET, XDP_DROP);
 	ask(a, entry);
@@ -135,6 +136,7 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 		return count(DROPPED_BACKEND, XDP_DROP);
 	c.hash = hash_of(service, &e->client, e->client_port, e->port, IPPROTO_TCP);
 	choose(&c, table, 1, 0);
+	trace_choice(c.hash, c.owner, number);
 	if (!round && !(p->flags & TCP_SYN)) {
 		__u32 second = second_of(table, flow_slot(c.hash), c.current);
 
@@ -168,12 +170,15 @@ int balancer_miss(struct xdp_md *ctx)
 
 	if (!h || !own || decapsulate(ctx, &own->outer, &inner) || subject_of(ctx, &e, &inner))
 		return count(DROPPED_MALFORMED, XDP_DROP);
+	trace_flow(&e, &inner);
+	trace_round(round_of(&own->packet.destination) + 1);
 	if (inner.hops <= 1)
 		return count(DROPPED_HOPS, XDP_DROP);
 	keep_congestion(&own->packet, &inner);
 	v = find_vip(h, &e.vip, e.port, e.protocol, 0);
 	if (!v || inner.fragment || e.protocol != IPPROTO_TCP)
 		return count(DROPPED_STRAY, XDP_DROP);
+	trace_vip(v);
 	return steer_miss(ctx, &inner, h, &e, v->service, round_of(&own->packet.destination));
 }
 

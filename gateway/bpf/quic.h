@@ -84,8 +84,10 @@ static __always_inline void name_server(struct choice *c, const struct packet *p
 		return;
 	index = *named;
 	b = bpf_map_lookup_elem(&backends, &index);
-	if (b && b->hop.ifindex)
-		c->current = index;
+	if (!b || !b->hop.ifindex)
+		return;
+	c->current = index;
+	trace_named(index);
 }
 
 /* send_quic goes on with the program for connection IDs. Without it, the row says who

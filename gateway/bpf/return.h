@@ -17,6 +17,20 @@ static __always_inline int is_answer(const struct host *h, const struct packet *
 	return find_vip(h, &p->source, 0, six ? IPPROTO_ICMPV6 : IPPROTO_ICMP, 1) != NULL;
 }
 
+/* trace_answer notes the flow of an answer. */
+static __always_inline void trace_answer(const struct packet *p)
+{
+	struct embedded e = {
+		.client = p->destination,
+		.vip = p->source,
+		.port = p->source_port,
+		.client_port = p->destination_port,
+		.protocol = p->protocol,
+	};
+
+	trace_flow(&e, p);
+}
+
 /* balancer_return is End.DT46 (RFC 8986 §4.8) with the kernel's table, for a packet that
  * was opened.
  */
@@ -29,6 +43,7 @@ int balancer_return(struct xdp_md *ctx)
 
 	if (!h || !own || decapsulate(ctx, &own->outer, &inner))
 		return count(DROPPED_MALFORMED, XDP_DROP);
+	trace_answer(&inner);
 	if (!is_answer(h, &inner))
 		return count(DROPPED_RELAY, XDP_DROP);
 	if (inner.hops <= 1)

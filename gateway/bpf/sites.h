@@ -6,6 +6,7 @@
 #define RAZOR_SITES_H
 
 #include "list.h"
+#include "trace.h"
 
 #define SPILL_STEP 40507 /* steering.Rank */
 
@@ -102,7 +103,7 @@ int balancer_spilled(struct xdp_md *ctx)
 	struct service *service;
 	union address source;
 	struct choice c;
-	__u32 entry;
+	__u32 site, entry;
 	int new;
 
 	if (!h || begin_list(&a, MAX_SEGMENTS) || parse(ctx, &p) != PARSED)
@@ -111,7 +112,9 @@ int balancer_spilled(struct xdp_md *ctx)
 	service = bpf_map_lookup_elem(&services, &a.own->service);
 	if (!service)
 		return count(DROPPED_BACKEND, XDP_DROP);
-	entry = entry_of(h, site_of(service, rank_of(flow_slot(c.hash))), c.hash);
+	site = site_of(service, rank_of(flow_slot(c.hash)));
+	trace_site(site);
+	entry = entry_of(h, site, c.hash);
 	new = p.protocol != IPPROTO_TCP || p.flags & TCP_SYN;
 	if (!new || (!entry && p.protocol == IPPROTO_TCP)) {
 		ask(&a, c.current);

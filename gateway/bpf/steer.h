@@ -102,6 +102,15 @@ static __always_inline __u32 second_of(const struct table *t, __u32 slot, __u32 
 	return 0;
 }
 
+/* embedded is the flow that a packet is of, or that an error speaks of. */
+struct embedded {
+	union address client;
+	union address vip;
+	__be16 port; /* of the VIP */
+	__be16 client_port;
+	__u8 protocol;
+};
+
 /* step is a program for what is rare. */
 enum step {
 	STEP_OPEN,    /* a packet to a SID of this gateway */
@@ -116,6 +125,7 @@ enum step {
 	STEP_LIST,    /* a packet along the scratch's list */
 	STEP_PATH,    /* ICMP about a packet of ours */
 	STEP_RETURN,  /* what a backend answers to a client */
+	STEP_TRACED,  /* all, while somebody traces */
 	STEPS,
 };
 

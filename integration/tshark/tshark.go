@@ -2,10 +2,10 @@
 package tshark
 
 import (
+	"bytes"
 	"encoding/binary"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,31 +31,21 @@ func Judge(tb testing.TB, frames []Frame) {
 	}
 }
 
+// Fields are those of each frame in a capture file, a line for a frame, with tabs between
+// them. The test is skipped without tshark, unless RAZOR_TEST_REQUIRE is set.
+func Fields(tb testing.TB, capture []byte, fields ...string) (lines []string) {
+	tb.Helper()
+	for line := range strings.Lines(read(tb, capture, "", fields...)) {
+		lines = append(lines, strings.TrimSuffix(line, "\n"))
+	}
+	return lines
+}
+
 // judge is what tshark says of the frames that are wrong.
 func judge(tb testing.TB, frames []Frame) (verdicts []string) {
 	tb.Helper()
-	program, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
-			tb.Fatal("required here: tshark (Debian: tshark)")
-		}
-		tb.Skip("needs tshark (Debian: tshark)")
-	}
-	file := filepath.Join(tb.TempDir(), "frames.pcap")
-	if err := os.WriteFile(file, pcap(frames), 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	// What is inside of QUIC is its ends' own: nobody else could read it if it were real.
-	cmd := exec.Command(program, "-n", "-r", file, "--disable-protocol", "quic", "-Y", wrong, "-T", "fields",
-		"-e", "frame.number", "-e", "_ws.expert.message", "-e", "_ws.col.Info")
-	cmd.Env = append(os.Environ(), "HOME="+tb.TempDir()) // nobody's preferences
-	var complaints strings.Builder
-	cmd.Stderr = &complaints
-	out, err := cmd.Output()
-	if err != nil {
-		tb.Fatalf("tshark: %v: %s", err, complaints.String())
-	}
-	for line := range strings.Lines(string(out)) {
+	out := read(tb, pcap(frames), wrong, "frame.number", "_ws.expert.message", "_ws.col.Info")
+	for line := range strings.Lines(out) {
 		number, said, _ := strings.Cut(strings.TrimSpace(line), "\t")
 		n, err := strconv.Atoi(number)
 		if err != nil || n < 1 || n > len(frames) {
@@ -64,6 +54,33 @@ func judge(tb testing.TB, frames []Frame) (verdicts []string) {
 		verdicts = append(verdicts, frames[n-1].Name+": "+said)
 	}
 	return verdicts
+}
+
+// read has tshark tell fields of the frames in a capture file that pass a filter. What is
+// inside of QUIC is its ends' own: nobody else could read it if it were real.
+func read(tb testing.TB, capture []byte, filter string, fields ...string) string {
+	tb.Helper()
+	program, err := exec.LookPath("tshark")
+	if err != nil {
+		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
+			tb.Fatal("required here: tshark (Debian: tshark)")
+		}
+		tb.Skip("needs tshark (Debian: tshark)")
+	}
+	args := []string{"-n", "-r", "-", "--disable-protocol", "quic", "-Y", filter, "-T", "fields"}
+	for _, f := range fields {
+		args = append(args, "-e", f)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Stdin = bytes.NewReader(capture)
+	cmd.Env = append(os.Environ(), "HOME="+tb.TempDir()) // nobody's preferences
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		tb.Fatalf("tshark: %v: %s", err, complaints.String())
+	}
+	return string(out)
 }
 
 // pcap is a capture file, version 2.4, of Ethernet.
