@@ -361,7 +361,7 @@ func TestTraceOfRandomPackets(t *testing.T) {
 // Each filter takes what it is of, and nothing else.
 func TestTraceFilters(t *testing.T) {
 	t.Parallel()
-	b := newTraced(t, newModel(false))
+	b := newTraced(t, newModelOfSites(false))
 	vip := func(text string) VIP {
 		v, err := ParseVIP(text)
 		if err != nil {
@@ -385,6 +385,12 @@ func TestTraceFilters(t *testing.T) {
 		}},
 		{"reasons", TraceFilter{Reasons: []string{"echo", "too_big"}}, func(r *TraceRecord) bool { return r.Action == "answered" }},
 		{"dropped", TraceFilter{Reasons: []string{TraceDropped}}, func(r *TraceRecord) bool { return r.Action == "dropped" }},
+		{"other sites", TraceFilter{Reasons: []string{"away", "spilled"}}, func(r *TraceRecord) bool {
+			return r.Asked != "" && (slices.Contains(r.Reasons, "away") || slices.Contains(r.Reasons, "spilled"))
+		}},
+		{"entries to a VIP", TraceFilter{VIP: vip("[" + vip6 + "]:443/tcp"), Reasons: []string{"entered"}}, func(r *TraceRecord) bool {
+			return r.Site != "" && r.To.String() == "["+vip6+"]:443" && r.Protocol == unix.IPPROTO_TCP && slices.Contains(r.Reasons, "entered")
+		}},
 	} {
 		all, some := b.records(TraceFilter{}), b.records(c.filter)
 		all = slices.DeleteFunc(all, func(r *TraceRecord) bool { return !c.want(r) })
@@ -398,12 +404,12 @@ func TestTraceFilters(t *testing.T) {
 	}
 }
 
-// records are those of the fixtures.
+// records are those of all fixtures.
 func (b *traced) records(f TraceFilter) (out []*TraceRecord) {
 	b.t.Helper()
 	tr := b.start(f)
 	defer b.end(tr)
-	for i, f := range fixtures() {
+	for i, f := range append(fixtures(), siteFixtures()...) {
 		if i%50 == 49 {
 			time.Sleep(100 * time.Millisecond) // in which there may be 100 records
 		}

@@ -65,7 +65,7 @@ func TestTraceLines(t *testing.T) {
 // comment, and what left.
 func TestWiresharkReadsATrace(t *testing.T) {
 	t.Parallel()
-	b := newTraced(t, newModel(false))
+	b := newTraced(t, newModelOfSites(false))
 	records := b.records(TraceFilter{})
 	var file bytes.Buffer
 	c, err := NewCapture(&file)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/integration/testhost"
 )
 
 // A trace ends with who reads, in whatever way. Nobody reads a second one beside.
@@ -60,6 +62,51 @@ func TestTraceEnds(t *testing.T) {
 	if _, err := OpenTracer(b.pins, TraceFilter{}, nil); err == nil || !strings.Contains(err.Error(), "no balancer has its maps in ") {
 		t.Errorf("without maps: %v", err)
 	}
+}
+
+// A trace is not for the program that takes over, whose maps may be others. The next one is
+// of that, also where the configuration says another number of services.
+func TestTraceAndMigration(t *testing.T) {
+	t.Parallel()
+	newer := variant(t, newerMaps...)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, pins := newModel(false), testhost.BPFFS(t)
+	first, err := Load(Options{Services: len(m.services), Pins: pins})
+	must(err)
+	m.fill(t, first)
+	b := &traced{first, t, m, pins}
+	tr := b.start(TraceFilter{})
+	must(first.Close())
+
+	other, err := load(Options{Services: 5, Pins: pins}, newer, layout+1)
+	must(err)
+	if _, err := OpenTracer(pins, TraceFilter{}, nil); err == nil || !strings.Contains(err.Error(), "is of another version") {
+		t.Errorf("maps of a newer program: %v", err)
+	}
+	must(errors.Join(other.RemoveOthers(), other.Close()))
+	if err := tr.Run(t.Context(), func(*TraceRecord) (bool, error) { return true, nil }); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the trace goes on: %v", err)
+	}
+
+	back, err := Load(Options{Services: 1, Pins: pins})
+	must(err)
+	must(back.RemoveOthers())
+	syn := ethernet(0, fixtures()[0].packet)
+	if v := back.run(t, syn); v.action != xdpTX && v.action != xdpRedirect || back.settings.at(0).Traced != 0 {
+		t.Errorf("verdict %d, traced %d", v.action, back.settings.at(0).Traced)
+	}
+	b.end(tr)
+	tr = b.open(TraceFilter{})
+	back.run(t, syn)
+	if r := tr.next(t); r == nil || r.Action != "sent" {
+		t.Errorf("the next trace: %v", r)
+	}
+	must(back.Close())
 }
 
 // In a flood few packets are looked at, and fewer have records. What becomes of all of
