@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What user space and the balancer's program share. The gateway's process is the
  * only writer of all but counters, pins' ages and what a trace needs (trace.h). LAYOUT
- * changes with any struct. The next program copies what is in the maps by the names of fields, and of the reasons:
- * what means something else gets another name; "spare" is not copied.
+ * changes with any struct. The next program copies what is in the maps by the names of
+ * fields, and of the reasons: what means something else gets another name; "spare" is
+ * not copied.
  */
 #ifndef RAZOR_MAPS_H
 #define RAZOR_MAPS_H

@@ -88,7 +88,6 @@ static __always_inline int send_away(struct xdp_md *ctx, const struct packet *p,
 {
 	union address source = source_of(h, hash, round);
 
-	trace_site(round - 2);
 	if (!may_ask(hash))
 		return count(DROPPED_BUDGET, XDP_DROP);
 	ask(a, entry);
@@ -153,8 +152,10 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 	}
 	site = round ? round - 1 : 0;
 	entry = home ? 0 : next_site(h, &site, c.hash);
-	if (entry)
+	if (entry) {
+		trace_site(site);
 		return send_away(ctx, p, h, &a, entry, c.hash, site + 2);
+	}
 	return send_final(ctx, p, &source, &a, c.current, c.hash);
 }
 

@@ -71,6 +71,7 @@ struct record {
 	__u8 after[TRACE_SNAP];
 };
 _Static_assert(sizeof(struct record) == 128 + 2 * TRACE_SNAP, "record");
+_Static_assert(REASONS <= 32, "bits of reasons");
 
 /* cpu_trace is what a CPU knows of a trace. */
 struct cpu_trace {
