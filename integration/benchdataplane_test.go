@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -10,10 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/razor-steering/razor/agent/segment"
-	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/integration/harness"
 	"github.com/razor-steering/razor/integration/netlab"
 )
@@ -26,7 +24,6 @@ var (
 	benchStranger6 = netip.MustParseAddrPort("[2001:db8:d::1]:31000")
 	benchVIP6      = netip.MustParseAddrPort("[" + vipAddress6 + "]:443")
 	benchVIP4      = netip.MustParseAddrPort(vipAddress4 + ":443")
-	benchAlone6    = netip.MustParseAddrPort("[" + vipAddress6 + "]:444") // rows have no previous
 	benchNoVIP     = netip.MustParseAddrPort("[2001:db8:fffe::1]:443")
 )
 
@@ -69,32 +66,7 @@ type benchCase struct {
 	name string
 	harness.Traffic
 	verdict int
-}
-
-// balancerCases are those of the balancer.
-func balancerCases() []benchCase {
-	six := func(packet []byte) harness.Traffic {
-		return harness.Traffic{Frame: etherFrame(packet), Address: source6, Port: l6}
-	}
-	syn := six(tcpPacket(benchClient6, benchVIP6, flagSYN, benchData))
-	ack := six(tcpPacket(benchClient6, benchVIP6, flagACK, benchData))
-	alone := six(tcpPacket(benchClient6, benchAlone6, flagACK, benchData))
-	udp := six(udpPacket(benchClient6, benchVIP6, benchData))
-	ack4 := harness.Traffic{Frame: etherFrame(tcpPacket(benchClient4, benchVIP4, flagACK, benchData)), Address: source4, Port: l4}
-	other := six(tcpPacket(benchClient6, benchNoVIP, flagACK, benchData))
-	return []benchCase{
-		{"SYN, flood of new flows", syn.Flows(1 << 32), harness.TX},
-		{"SYN, 64k flows", syn.Flows(1 << 16), harness.TX},
-		{"ACK, 1 flow", ack.Flows(1), harness.TX},
-		{"ACK, 64k flows", ack.Flows(1 << 16), harness.TX},
-		{"ACK, 512k flows", ack.Flows(1 << 19), harness.TX},
-		{"ACK without previous, 1 flow", alone.Flows(1), harness.TX},
-		{"ACK without previous, 64k flows", alone.Flows(1 << 16), harness.TX},
-		{"ACK without previous, 512k flows", alone.Flows(1 << 19), harness.TX},
-		{"UDP, 64k flows", udp.Flows(1 << 16), harness.TX},
-		{"ACK over IPv4, 64k flows", ack4.Flows(1 << 16), harness.TX},
-		{"no VIP, 64k flows", other.Flows(1 << 16), harness.Pass},
-	}
+	counted func() (uint64, error) // how many packets did what the name says; may be nil
 }
 
 // endpointCases are those of the endpoint, with connections for the second.
@@ -110,9 +82,9 @@ func (d *dataplaneBench) endpointCases() []benchCase {
 	owned := traffic(benchClient6, 1, hunt(2))
 	owned.PortMask = d.connections()
 	return []benchCase{
-		{"decapsulate, 64k flows", traffic(benchStranger6, 0, final).Flows(1 << 16), harness.Pass},
-		{"hunt, socket found, 64 flows", owned, harness.Pass},
-		{"hunt, handed on, 64k flows", traffic(benchStranger6, 1, hunt(2)).Flows(1 << 16), harness.TX},
+		{"decapsulate, 64k flows", traffic(benchStranger6, 0, final).Flows(1 << 16), harness.Pass, nil},
+		{"hunt, socket found, 64 flows", owned, harness.Pass, nil},
+		{"hunt, handed on, 64k flows", traffic(benchStranger6, 1, hunt(2)).Flows(1 << 16), harness.TX, nil},
 	}
 }
 
@@ -132,10 +104,16 @@ func newDataplaneBench(b testing.TB, warm, run int) *dataplaneBench {
 // prepare loads all programs for all cases.
 func (d *dataplaneBench) prepare(gateway, agent *harness.Subject) {
 	d.b.Helper()
-	ours := d.balancer()
+	r, ours := d.balancer(math.MaxInt64)
 	for _, c := range balancerCases() {
 		d.add("balancer: "+c.name, c, ours, gateway)
 	}
+	for _, c := range d.rareCases(r, ours) {
+		d.add("balancer: "+c.name, c, ours, nil)
+	}
+	r, ours = d.balancer(0)
+	full := d.overBudget(r)
+	d.add("balancer: "+full.name, full, ours, nil)
 	ours = d.endpoint()
 	for _, c := range d.endpointCases() {
 		d.add("endpoint: "+c.name, c, ours, agent)
@@ -152,8 +130,10 @@ type benchRow struct {
 // measurement is a program in the harness, and the least time of its runs.
 type measurement struct {
 	*harness.Harness
-	verdict int
+	benchCase
+
 	packets uint64
+	seen    uint64 // by what the case counts
 	least   time.Duration
 }
 
@@ -183,7 +163,7 @@ func (d *dataplaneBench) load(s *harness.Subject, c benchCase) *measurement {
 	h, err := harness.Load(s, c.Traffic)
 	d.must(err)
 	d.b.Cleanup(h.Close)
-	return &measurement{Harness: h, verdict: c.verdict, least: time.Hour}
+	return &measurement{Harness: h, benchCase: c, least: time.Hour}
 }
 
 // round measures every program once, so that what else the machine does harms all alike.
@@ -203,6 +183,7 @@ func (d *dataplaneBench) measure(m *measurement) {
 	d.b.Helper()
 	var took time.Duration
 	var err error
+	before := d.count(m)
 	d.node.Do(func() {
 		if _, err = m.Run(d.warm); err == nil {
 			took, err = m.Run(d.run)
@@ -211,6 +192,18 @@ func (d *dataplaneBench) measure(m *measurement) {
 	d.must(err)
 	m.least = min(m.least, took)
 	m.packets += uint64(d.warm + d.run)
+	m.seen += d.count(m) - before
+}
+
+// count is what the case counts, if it does.
+func (d *dataplaneBench) count(m *measurement) uint64 {
+	d.b.Helper()
+	if m.counted == nil {
+		return 0
+	}
+	n, err := m.counted()
+	d.must(err)
+	return n
 }
 
 // check tells whether every packet had the verdict that it should.
@@ -228,6 +221,9 @@ func (d *dataplaneBench) check() {
 			// A run that a signal ends is made again.
 			if got < m.packets || verdicts != [8]uint64{} {
 				d.b.Errorf("%s, program %d: verdict %d of %d packets, others %v", r.name, i, m.verdict, got, verdicts)
+			}
+			if m.counted != nil && m.seen < m.packets {
+				d.b.Errorf("%s: only %d of %d packets were that", r.name, m.seen, m.packets)
 			}
 		}
 	}
@@ -250,54 +246,6 @@ func (d *dataplaneBench) table(rounds int) {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.2f\n", r.name, ours, prototype, float64(ours)/float64(prototype))
 	}
 	d.must(w.Flush())
-}
-
-// benchRowOf is the backends of a slot.
-func benchRowOf(slot int) (current, previous uint32) {
-	current = uint32(slot) * 2654435761 >> 7 % benchBackends
-	return current + 1, (current+7)%benchBackends + 1
-}
-
-// balancer is ours, with rows that have a previous backend and rows that have none.
-func (d *dataplaneBench) balancer() *harness.Subject {
-	d.b.Helper()
-	r, err := balancer.Load(balancer.Options{Services: 2})
-	d.must(err)
-	d.b.Cleanup(func() { _ = r.Close() })
-	d.must(r.SetHost(balancer.Host{Locator: locator(0), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
-	hop := balancer.Hop{Destination: [6]byte{2, 0, 0, 0, 0, 3}, Source: [6]byte{2, 0, 0, 0, 0, 1}, Index: 1, MTU: 1500}
-	for i := range benchBackends {
-		d.must(r.SetBackend(i+1, balancer.Backend{SID: hunt(i + 1), Hop: hop}))
-	}
-	vips := map[balancer.VIP]balancer.Assignment{}
-	for i, v := range []struct {
-		netip.AddrPort
-		service  int
-		protocol uint8
-	}{
-		{benchVIP6, 0, unix.IPPROTO_TCP},
-		{benchVIP6, 0, unix.IPPROTO_UDP},
-		{benchVIP4, 0, unix.IPPROTO_TCP},
-		{benchAlone6, 1, unix.IPPROTO_TCP},
-	} {
-		prefix := netip.PrefixFrom(v.Addr(), v.Addr().BitLen())
-		vips[balancer.VIP{Prefix: prefix, Port: v.Port(), Protocol: v.protocol}] = balancer.Assignment{Service: v.service, Number: i}
-	}
-	d.must(r.SetVIPs(vips))
-	for service := range 2 {
-		d.must(r.SetService(service, balancer.Service{Name: fmt.Sprint(service), Key: serviceKey}))
-		for slot := range balancer.Slots {
-			row, previous := benchRowOf(slot)
-			if service == 0 {
-				row |= previous << 15
-			}
-			r.SetRow(service, slot, row)
-		}
-	}
-	s, err := harness.Loaded(filepath.Join("..", "gateway", "balancer", "bpf_bpfel.o"), "balancer", r.Program())
-	d.must(err)
-	d.b.Cleanup(s.Close)
-	return s
 }
 
 // endpoint is ours, on a host that has the VIP.

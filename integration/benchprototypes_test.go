@@ -48,7 +48,7 @@ func (d *dataplaneBench) prototype(name string, options ...string) *harness.Subj
 // fillPrototypeGateway has the VIPs, rows and backends that ours has, as far as the
 // prototype knows of them: it has a second backend for all packets.
 func fillPrototypeGateway(maps map[string]*ebpf.Map) error {
-	for i, a := range []netip.AddrPort{benchVIP6, benchAlone6, benchVIP4} {
+	for i, a := range []netip.AddrPort{benchVIP6, benchVIPOf(benchAlone), benchVIP4} {
 		family, address := byte(6), make([]byte, 16)
 		if copy(address, a.Addr().AsSlice()); a.Addr().Is4() {
 			family = 4

@@ -3,6 +3,7 @@ package harness
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -33,6 +34,22 @@ type Traffic struct {
 func (t Traffic) Flows(n uint64) Traffic {
 	t.AddressMask, t.PortMask = uint32(n-1), uint16(n-1)
 	return t
+}
+
+// Clients are those bytes of all flows in which they differ, of the address and the port.
+func (t Traffic) Clients() iter.Seq2[[4]byte, [2]byte] {
+	return func(yield func([4]byte, [2]byte) bool) {
+		for flow := range uint64(max(t.AddressMask, uint32(t.PortMask))) + 1 {
+			var address [4]byte
+			var port [2]byte
+			was := binary.NativeEndian.Uint32(t.Frame[t.Address:])
+			binary.NativeEndian.PutUint32(address[:], was^uint32(flow)&t.AddressMask)
+			binary.NativeEndian.PutUint16(port[:], binary.NativeEndian.Uint16(t.Frame[t.Port:])^uint16(flow)&t.PortMask)
+			if !yield(address, port) {
+				return
+			}
+		}
+	}
 }
 
 // Subject is a program that is measured, with all maps that it has.
@@ -87,6 +104,9 @@ func Compiled(object, name string, fill func(map[string]*ebpf.Map) error) (*Subj
 	}
 	return s, fill(s.maps)
 }
+
+// Map is one of its maps, by name; nil if it has none of that name.
+func (s *Subject) Map(name string) *ebpf.Map { return s.maps[name] }
 
 // Close lets go of the maps.
 func (s *Subject) Close() {
