@@ -35,8 +35,19 @@ const (
 // Type is what the body of a datagram says.
 type Type uint8
 
-// TypePins is the type of a datagram with pins.
-const TypePins Type = 1
+// Types of datagrams.
+const (
+	TypePins    Type = 1
+	TypeReports Type = 2
+)
+
+// Claims is the type that a datagram says it is of, which nothing proves: for counting.
+func Claims(datagram []byte) Type {
+	if len(datagram) <= atType {
+		return 0
+	}
+	return Type(datagram[atType])
+}
 
 // Locator is the /64 of a node, as its first 8 bytes.
 type Locator [8]byte
@@ -60,10 +71,11 @@ func (l Locator) String() string {
 
 // Message is what a datagram said that was taken.
 type Message struct {
-	Type   Type
-	Sender Locator
-	Sent   time.Time // by the clock of the sender
-	Body   []byte    // in the memory of the datagram
+	Type     Type
+	Sender   Locator
+	Sent     time.Time // by the clock of the sender
+	Sequence uint64    // the larger one was sent later
+	Body     []byte    // in the memory of the datagram
 }
 
 // header is a datagram before its body.

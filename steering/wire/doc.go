@@ -6,7 +6,7 @@
 // smallest path of IPv6 whole (RFC 8200 §5). Numbers are big endian.
 //
 //	 0  version   1 byte: 1
-//	 1  type      1 byte: 1 is pins; 2 is kept for reports of load
+//	 1  type      1 byte: 1 is pins, 2 is reports
 //	 2  key       2 bytes: id of the key that it is sealed with
 //	 4  sender    8 bytes: locator
 //	12  receiver  8 bytes: locator
@@ -29,6 +29,26 @@
 // The owner of a pin is the sender's locator and a target: an agent can say of itself
 // alone that it has a flow.
 //
+// The body of reports is at least one of them, a target each:
+//
+//	 0  target    2 bytes: 0 is the host itself, else one of its containers
+//	 2  interval  2 bytes: milliseconds until the next one at the latest, 10 to 60000
+//	 4  admin     1 byte: 1 is active, 2 draining
+//	 5  level     1 byte: 1 to 3
+//	 6  services  1 byte: how many follow, at most [MaxServices]
+//	 7  spare     1 byte: 0
+//	 8  load      8 bytes: IEEE 754 binary64, 0 to 1e15
+//	16  capacity  8 bytes: likewise; 0 where the load is not measured
+//	24  services, each of
+//	     0  VIP       16 bytes, as above; :: is each one of the target
+//	    16  port      2 bytes: 0 is any
+//	    18  protocol  1 byte: 6 is TCP, 17 is UDP, 0 is any
+//	    19  health    1 byte: 0 is unknown, 1 up, 2 down
+//
+// A report is of the sender's locator, too: an agent can speak of itself alone. It is of
+// a state, so that of two the one with the larger sequence number stands, however late it
+// came.
+//
 // The receiver is named so that a datagram is of no use elsewhere, and so that the
 // sequence between two of them has no holes. A sequence begins with the time at which
 // its [Sealer] was made, in nanoseconds: one that is made later begins above all that
@@ -38,16 +58,17 @@
 //
 // A datagram is taken once. It is taken when it was sent within [Window] of the
 // receiver's clock, and not before the [Opener] was made; for as long as that may be,
-// the Opener remembers which sequence numbers of its sender it took, the newest 64 one
-// by one. A sender is forgotten to make room for another one when all it ever said is
-// out of the window, and never before: with so many senders at once a new one is
+// the Opener remembers which sequence numbers of its sender and type it took, the newest
+// 64 one by one. A sender is forgotten to make room for another one when all it ever
+// said is out of the window, and never before: with so many senders at once a new one is
 // refused instead.
 //
 // Two ways remain to have a datagram taken twice, both for at most the window, and both
 // for somebody in the SR domain who can also send from the address of an agent: a
 // receiver that starts again, and a sender whose clock was ahead by more than that
 // took; and a receiver whose clock leaps ahead and back while it is full of senders. A
-// pin that is told again is still true as long as its flow lives, and goes with it.
+// pin that is told again is still true as long as its flow lives, and goes with it; the
+// next report ends what an old one said, within its interval.
 //
 // A sender whose clock is set back may be refused as repeating itself until the window
 // after its newest datagram is over, and begins anew then.

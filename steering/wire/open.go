@@ -19,16 +19,22 @@ type Limits struct {
 type Opener struct {
 	receiver Locator
 	keys     map[uint16]*sealing
-	senders  *senders
-	start    int64 // milliseconds since 1970
+	senders  *senders // of pins
+	reports  *senders // nil takes none
+	start    int64    // milliseconds since 1970
 }
 
-// NewOpener makes an Opener of the receiver with a locator, as of now.
+// NewOpener makes an Opener of the receiver with a locator, as of now. It takes pins,
+// within limits.
 func NewOpener(receiver Locator, keys Keys, limits Limits, now time.Time) *Opener {
 	o := &Opener{receiver: receiver, senders: newSenders(limits), start: now.UnixMilli()}
 	o.SetKeys(keys)
 	return o
 }
+
+// TakeReports has reports taken as well, within limits of their own: neither kind keeps
+// the other out.
+func (o *Opener) TakeReports(limits Limits) { o.reports = newSenders(limits) }
 
 // SetKeys replaces the keys that are accepted. What was taken stays remembered.
 func (o *Opener) SetKeys(keys Keys) {
@@ -60,16 +66,27 @@ func (o *Opener) Open(datagram []byte, from netip.Addr, now time.Time) (Message,
 	if err := o.check(&h, from, now.UnixMilli()); err != nil {
 		return Message{}, err
 	}
-	if err := o.senders.take(h.sender, h.sequence, h.sent, now.UnixMilli()); err != nil {
+	if err := o.of(h.kind).take(h.sender, h.sequence, h.sent, now.UnixMilli()); err != nil {
 		return Message{}, err
 	}
-	return Message{h.kind, h.sender, time.UnixMilli(h.sent), datagram[atBody:end]}, nil
+	return Message{h.kind, h.sender, time.UnixMilli(h.sent), h.sequence, datagram[atBody:end]}, nil
+}
+
+// of is what is remembered of the senders of a type, nil where it is not taken.
+func (o *Opener) of(kind Type) *senders {
+	switch kind {
+	case TypePins:
+		return o.senders
+	case TypeReports:
+		return o.reports
+	}
+	return nil
 }
 
 // check is an error where what a known key sealed is not for here and now.
 func (o *Opener) check(h *header, from netip.Addr, now int64) error {
 	switch {
-	case h.kind != TypePins:
+	case o.of(h.kind) == nil:
 		return UnknownType
 	case h.receiver != o.receiver:
 		return Misdirected

@@ -6,7 +6,7 @@ import (
 )
 
 // Sealer makes the datagrams of one sender to one receiver. It is not safe for
-// concurrent use, and a sender has one at a time for a receiver.
+// concurrent use, and a sender has one at a time for a receiver and a type.
 type Sealer struct {
 	key      uint16
 	sealing  *sealing
