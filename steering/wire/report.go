@@ -89,7 +89,7 @@ func isFigure(f float64) bool { return f >= 0 && f <= mostLoad && !math.Signbit(
 func (s *ServiceHealth) check() error {
 	switch {
 	case !s.VIP.IsValid() || s.VIP.Zone() != "" || s.VIP.IsMulticast() || s.VIP.Unmap() == netip.IPv4Unspecified():
-		return fmt.Errorf("VIP %v: want the address of a host, or ::", s.VIP)
+		return fmt.Errorf("VIP %v: want :: or the address of a host", s.VIP)
 	case s.Protocol != 0 && s.Protocol != protocolTCP && s.Protocol != protocolUDP:
 		return fmt.Errorf("protocol %d: want TCP, UDP or 0", s.Protocol)
 	case s.Health > steering.HealthDown:

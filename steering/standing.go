@@ -1,0 +1,162 @@
+package steering
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Standing is what a backend is to do.
+type Standing string
+
+// The standings of backends. Draining is no new flows, by will or as the backend is
+// down: it keeps those that it has. Dead is that its flows are lost.
+const (
+	StandingActive   Standing = "active"
+	StandingDraining Standing = "draining"
+	StandingDead     Standing = "dead"
+)
+
+// silentFor is how many intervals without a report make a backend dead.
+const silentFor = 3
+
+// Told is what an agent said last of one backend of a service.
+type Told struct {
+	At       time.Time // when it was heard
+	Interval time.Duration
+	Health   Health // the worst of what is probed; up where nothing is
+	Draining bool
+}
+
+// SilentAt is from when on its agent is silent.
+func (t *Told) SilentAt() time.Time { return t.At.Add(silentFor * t.Interval) }
+
+// Judged is a backend that [Judge] is to say something of.
+type Judged struct {
+	Configured Standing
+	Weight     uint32
+	Told       *Told    // nil as long as its agent never spoke
+	Was        Standing // [Finding.Claimed] before; "" is none
+}
+
+// Finding is what a backend is to do, and why.
+type Finding struct {
+	Standing Standing
+	Claimed  Standing // what its agent alone makes of it
+	Reason   string   // "" is that nothing speaks against what is configured
+}
+
+// Judgement is what the backends of a service are to do.
+type Judgement struct {
+	Findings []Finding // of each backend, in their order
+	FailOpen string    // why agents are not believed everything; "" is that they are
+}
+
+// Judge says what the backends of a service are to do, of what is configured and what
+// their agents said:
+//
+//   - What is configured as draining or dead is so: an operator's word goes before an
+//     agent's. Nothing is held against a backend whose agent never spoke.
+//   - An agent that was silent for three of its intervals is gone, and its backend dead,
+//     until it speaks again.
+//   - A backend is draining if its agent says that it is to be, or that it is down. A
+//     health that is unknown changes nothing: who was out stays out until it is up.
+//
+// Agents never take the last backend of a service, nor, but for an operator's will, more
+// than a share of them. Those that count are active by the configuration, have a weight,
+// and are not drained through their agents:
+//
+//   - If fewer than minHealthy of them speak, silence is not believed: what keeps so many
+//     reports away is most likely not the backends.
+//   - If fewer than minHealthy of them are neither silent nor down, health is not
+//     believed: those that are down get new flows as well. The silent ones stay dead where
+//     enough others speak, as a host that is gone serves nobody.
+//   - If none is left by all that, nothing that agents say is believed.
+//
+// minHealthy is a share of 0 to 1; with 0 only the last backend is kept. Judge depends on
+// its arguments alone.
+func Judge(backends []Judged, minHealthy float64, now time.Time) Judgement {
+	j := Judgement{Findings: make([]Finding, len(backends))}
+	count, speak, well := 0, 0, 0
+	for i := range backends {
+		b := &backends[i]
+		v := b.claim(now)
+		j.Findings[i] = v
+		if !b.counts() {
+			continue
+		}
+		count++
+		if v.Claimed != StandingDead {
+			speak++
+		}
+		if v.Claimed == StandingActive {
+			well++
+		}
+	}
+	few := func(n int) bool { return float64(n) < minHealthy*float64(count) }
+	switch {
+	case few(speak):
+		j.FailOpen = fmt.Sprintf("%d of %d active backends report: neither silence nor health is believed", speak, count)
+		j.open(backends, func(b *Judged, _ Standing) bool { return b.counts() })
+	case few(well):
+		j.FailOpen = fmt.Sprintf("%d of %d active backends are up: health is not believed", well, count)
+		j.open(backends, func(b *Judged, claimed Standing) bool { return b.counts() && claimed != StandingDead })
+	}
+	if !j.serves(backends) && slices.ContainsFunc(backends, func(b Judged) bool { return b.serves() }) {
+		j.FailOpen = "no backend would be left: agents are not believed"
+		j.open(backends, func(b *Judged, _ Standing) bool { return b.serves() })
+	}
+	return j
+}
+
+// serves tells whether the configuration gives new flows to the backend.
+func (b *Judged) serves() bool { return b.Configured == StandingActive && b.Weight > 0 }
+
+// counts tells whether a share is of it too.
+func (b *Judged) counts() bool { return b.serves() && (b.Told == nil || !b.Told.Draining) }
+
+// claim is the finding where everything is believed.
+func (b *Judged) claim(now time.Time) Finding {
+	claimed, reason := b.told(now)
+	if b.Configured != StandingActive {
+		return Finding{Standing: b.Configured, Claimed: claimed, Reason: "configured"}
+	}
+	return Finding{Standing: claimed, Claimed: claimed, Reason: reason}
+}
+
+// told is what an agent makes of its backend.
+func (b *Judged) told(now time.Time) (Standing, string) {
+	t := b.Told
+	switch {
+	case t == nil:
+		return StandingActive, ""
+	case !now.Before(t.SilentAt()):
+		return StandingDead, fmt.Sprintf("its agent is silent for more than %v", silentFor*t.Interval)
+	case t.Draining:
+		return StandingDraining, "its agent is drained"
+	case t.Health == HealthDown:
+		return StandingDraining, "its agent says that it is down"
+	case t.Health == HealthUnknown && b.Was != "" && b.Was != StandingActive:
+		return StandingDraining, "its agent does not know yet whether it is up again"
+	}
+	return StandingActive, ""
+}
+
+// open makes backends active whatever their agents claim.
+func (j *Judgement) open(backends []Judged, who func(b *Judged, claimed Standing) bool) {
+	for i := range backends {
+		if v := &j.Findings[i]; v.Standing != StandingActive && who(&backends[i], v.Claimed) {
+			v.Standing, v.Reason = StandingActive, v.Reason+", which is not believed"
+		}
+	}
+}
+
+// serves tells whether some backend gets new flows.
+func (j *Judgement) serves(backends []Judged) bool {
+	for i := range backends {
+		if backends[i].Weight > 0 && j.Findings[i].Standing == StandingActive {
+			return true
+		}
+	}
+	return false
+}
