@@ -28,7 +28,7 @@ type DataplaneConfig struct {
 	Locator     string   `yaml:"locator"`       // /64 of our SIDs; auto is the node's
 	SRBlock     string   `yaml:"sr_block"`      // that all locators are in
 	FlowKeyFile string   `yaml:"flow_key_file"` // the same at all sites
-	KeyFile     string   `yaml:"key_file"`      // shared with agents; "" for no pins
+	KeyFile     string   `yaml:"key_file"`      // shared with agents; "" for no pins and reports
 	MaxServices int      `yaml:"max_services"`
 	// MissBudget is how many packets that nobody here has other sites are asked about, a
 	// second.
@@ -52,6 +52,9 @@ type ServiceConfig struct {
 	Backends  []BackendConfig `yaml:"backends"`
 	// Spill is what other sites get of new flows.
 	Spill []SpillConfig `yaml:"spill"`
+	// MinHealthy is the share of the active backends that agents never take together;
+	// half of them without.
+	MinHealthy *float64 `yaml:"min_healthy"`
 }
 
 // BackendConfig is a backend of a service.
@@ -70,6 +73,7 @@ const (
 	leastFlowKey = 16 // bytes
 	mostWeight   = 1_000_000
 	mostTarget   = 1<<16 - 1
+	leastHealthy = 0.5 // share of the backends
 )
 
 func (c *DataplaneConfig) defaults() {
@@ -92,6 +96,14 @@ func (c *ServiceConfig) defaults() {
 			b.Weight = &one
 		}
 	}
+}
+
+// minHealthy is the share with what it is by default.
+func (c *ServiceConfig) minHealthy() float64 {
+	if c.MinHealthy == nil {
+		return leastHealthy
+	}
+	return *c.MinHealthy
 }
 
 func (c *DataplaneConfig) used() bool { return len(c.Interfaces) > 0 }
@@ -183,6 +195,9 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
 			vips[v] = s.Name
 		}
 		d.backends(key, s.Backends, block)
+		if share := s.minHealthy(); !(share >= 0 && share <= 1) {
+			d.add(key+".min_healthy", strconv.FormatFloat(share, 'g', -1, 64), "not a share", "a number from 0 to 1, such as 0.5")
+		}
 		d.quic(key, s)
 	}
 }
@@ -267,6 +282,21 @@ func (c *Config) balance(flowKey []byte) balancer.Plan {
 	return p
 }
 
+// configured is what the balancer is to do as far as agents have nothing to say.
+func (c *Config) configured(flowKey []byte) configured {
+	out := configured{c.balance(flowKey), map[string]float64{}, map[netip.Addr]bool{}}
+	for i := range c.Services {
+		s := &c.Services[i]
+		out.minHealthy[s.Name] = s.minHealthy()
+		for j := range s.Backends {
+			if sid, ok := s.Backends[j].sid(); ok {
+				out.backends[sid] = true
+			}
+		}
+	}
+	return out
+}
+
 // dataplane is the balancer on the interfaces of the host.
 type dataplane struct {
 	*balancer.Keeper
@@ -279,6 +309,7 @@ type dataplane struct {
 	followed   string              // the mate that decides; "" decides here
 	copied     steering.PlanNumber // of the mate's tables, at the start
 	pins       *Pins               // nil without keys
+	reports    *reports
 }
 
 // openDataplane puts the balancer on the interfaces, with the plan of the
@@ -329,6 +360,10 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if p.Keeper, err = balancer.NewKeeper(p.balancer, log, time.Now(), changed); err != nil {
 		return err
 	}
+	p.reports = newReports(log, p.Apply, changed)
+	if c.Dataplane.KeyFile != "" {
+		p.reports.load(filepath.Join(c.StateDir, reportsFile), time.Now())
+	}
 	if err := p.balancer.SetHost(host); err != nil {
 		return err
 	}
@@ -336,7 +371,7 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if p.followed != "" {
 		p.Follow()
 	}
-	if err := p.Apply(c.balance(p.flowKey), time.Now()); err != nil {
+	if err := p.reports.configure(c.configured(p.flowKey), time.Now()); err != nil {
 		return err
 	}
 	if err := p.meet(c, log); err != nil {
@@ -348,13 +383,15 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	return p.listen(&c.Dataplane, host.Locator)
 }
 
-// listen begins to take pins from agents.
+// listen begins to take pins and reports from agents.
 func (p *dataplane) listen(c *DataplaneConfig, locator netip.Prefix) error {
 	keys, err := c.keys()
 	if keys == nil || err != nil {
 		return err
 	}
-	p.pins, err = ListenPins(locator, keys, p.Pin)
+	if p.pins, err = ListenPins(locator, keys, p.Pin); err == nil {
+		p.pins.takeReports(p.reports)
+	}
 	return err
 }
 
@@ -375,7 +412,7 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 			if !p.HasTables() {
 				continue // it has other services
 			}
-			if err := p.Apply(c.balance(p.flowKey), time.Now()); err != nil { // as it decides again
+			if err := p.reports.configure(c.configured(p.flowKey), time.Now()); err != nil { // as it decides again
 				return err
 			}
 			break
@@ -412,6 +449,7 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	}
 	if p.pins != nil {
 		group.Go(func() error { return p.pins.Run(ctx) })
+		group.Go(func() error { p.reports.run(ctx); return nil })
 	}
 }
 
@@ -422,7 +460,7 @@ func (p *dataplane) reload(c *Config, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := p.Apply(c.balance(p.flowKey), now); err != nil {
+	if err := p.reports.configure(c.configured(p.flowKey), now); err != nil {
 		return err
 	}
 	if p.pins != nil {
@@ -436,6 +474,7 @@ func (p *dataplane) Describe(ch chan<- *prometheus.Desc) {
 	p.Keeper.Describe(ch)
 	if p.pins != nil {
 		p.pins.Describe(ch)
+		p.reports.Describe(ch)
 	}
 }
 
@@ -444,6 +483,7 @@ func (p *dataplane) Collect(ch chan<- prometheus.Metric) {
 	p.Keeper.Collect(ch)
 	if p.pins != nil {
 		p.pins.Collect(ch)
+		p.reports.Collect(ch)
 	}
 }
 

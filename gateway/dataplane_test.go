@@ -45,6 +45,7 @@ func TestDataplaneDefects(t *testing.T) {
 		"gateway.dataplane.pins":          func(c *Config) { c.Dataplane.Pins = "pins" },
 		"gateway.dataplane.mates[1]":      func(c *Config) { c.Dataplane.Mates = []string{"[::1]:5206", "[::1]"} },
 		"gateway.dataplane.mates[0]":      func(c *Config) { c.Dataplane.Mates = []string{""} },
+		"gateway.services[0].min_healthy": func(c *Config) { c.Services[0].MinHealthy = new(1.5) },
 		"gateway.services[0].name":        func(c *Config) { c.Services[0].Name = "" },
 		"gateway.services[0].vips[1]":     func(c *Config) { c.Services[0].VIPs[1] = "2001:db8::1:443" + "/tcp" },
 		"gateway.services[1].name":        func(c *Config) { c.Services = append(c.Services, ServiceConfig{Name: "web"}) },

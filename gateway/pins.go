@@ -25,16 +25,20 @@ var pinLimits = wire.Limits{Senders: 4096, Sender: 200, Total: 2000}
 // pinReceiveBuffer holds what comes while a plan is applied, in bytes.
 const pinReceiveBuffer = 1 << 20
 
+// reportLimits are those of reports: a few a second of each agent.
+var reportLimits = wire.Limits{Senders: 4096, Sender: 400, Total: 40000}
+
 // unexpected is the reason where the kernel would not store a pin.
 const unexpected = "kernel"
 
-// Pins takes from agents whose flows are whose, and has them pinned. What it does not
-// believe it counts and forgets. It is a collector of that count.
+// Pins takes from agents whose flows are whose, and has them pinned; and what they report
+// of themselves. What it does not believe it counts and forgets. It is a collector of that count.
 type Pins struct {
 	conn    *net.UDPConn
 	locator wire.Locator
 	pin     func(f balancer.Flow, owner netip.Addr) error
 	refused *prometheus.CounterVec
+	reports *reports // nil takes none
 
 	mu     sync.Mutex
 	opener *wire.Opener
@@ -112,6 +116,25 @@ func (p *Pins) SetKeys(keys wire.Keys) {
 	p.opener.SetKeys(keys)
 }
 
+// takeReports has reports taken as well; it is called before Run.
+func (p *Pins) takeReports(r *reports) {
+	p.opener.TakeReports(reportLimits)
+	p.reports, r.unread = r, p.unread
+}
+
+// unread tells whether there are datagrams that were not read yet.
+func (p *Pins) unread() (some bool) {
+	raw, err := p.conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		n, err := unix.IoctlGetInt(int(fd), unix.SIOCINQ)
+		some = err == nil && n > 0
+	})
+	return some
+}
+
 // Run takes datagrams until ctx ends.
 func (p *Pins) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = p.conn.Close() })()
@@ -132,11 +155,20 @@ func (p *Pins) Run(ctx context.Context) error {
 // Close ends what Run would.
 func (p *Pins) Close() error { return p.conn.Close() }
 
-// take opens a datagram, and has its flows pinned; pins is memory.
+// take opens a datagram, and has its flows pinned or its reports believed; pins is memory.
 func (p *Pins) take(pins []wire.Pin, datagram []byte, from netip.Addr, now time.Time) []wire.Pin {
 	p.mu.Lock()
 	message, err := p.opener.Open(datagram, from.WithZone(""), now)
 	p.mu.Unlock()
+	if p.reports != nil && wire.Claims(datagram) == wire.TypeReports {
+		if err == nil {
+			err = p.reports.take(message, now)
+		}
+		if r, ok := errors.AsType[wire.Refusal](err); ok {
+			p.reports.refuse(r.Label())
+		}
+		return pins
+	}
 	if err == nil {
 		pins, err = message.AppendPins(pins)
 	}

@@ -17,23 +17,24 @@ import (
 
 // Status is what a gateway does, and why.
 type Status struct {
-	Name          string                   `json:"name"`
-	Identity      string                   `json:"identity"`
-	AS            uint32                   `json:"as"`
-	RouterID      string                   `json:"router_id"`
-	Stage         string                   `json:"stage"` // in service, leaving, drained
-	Drained       string                   `json:"drained,omitempty"`
-	Since         time.Time                `json:"since,omitzero"` // of the stage
-	Started       time.Time                `json:"started"`
-	Peers         []PeerStatus             `json:"peers"`
-	Announcements []*Announcement          `json:"announcements"`
-	Blackholes    []HoleStatus             `json:"blackholes"`
-	Probes        []ProbeStatus            `json:"probes"`
-	Backends      []balancer.BackendStatus `json:"backends,omitempty"` // of the services that are balanced
-	Sites         []balancer.SiteStatus    `json:"sites,omitempty"`    // others
-	Lists         *ListStatus              `json:"lists,omitempty"`    // nil where they are not followed
-	Refused       []string                 `json:"refused,omitempty"`  // members of lists that must not be announced, and why
-	BindError     string                   `json:"bind_error,omitempty"`
+	Name          string                `json:"name"`
+	Identity      string                `json:"identity"`
+	AS            uint32                `json:"as"`
+	RouterID      string                `json:"router_id"`
+	Stage         string                `json:"stage"` // in service, leaving, drained
+	Drained       string                `json:"drained,omitempty"`
+	Since         time.Time             `json:"since,omitzero"` // of the stage
+	Started       time.Time             `json:"started"`
+	Peers         []PeerStatus          `json:"peers"`
+	Announcements []*Announcement       `json:"announcements"`
+	Blackholes    []HoleStatus          `json:"blackholes"`
+	Probes        []ProbeStatus         `json:"probes"`
+	Backends      []BackendStatus       `json:"backends,omitempty"`    // of the services that are balanced
+	Disbelieved   []string              `json:"disbelieved,omitempty"` // services whose agents are not believed everything, and why
+	Sites         []balancer.SiteStatus `json:"sites,omitempty"`       // others
+	Lists         *ListStatus           `json:"lists,omitempty"`       // nil where they are not followed
+	Refused       []string              `json:"refused,omitempty"`     // members of lists that must not be announced, and why
+	BindError     string                `json:"bind_error,omitempty"`
 }
 
 // PeerStatus is a peer and the path to it.
@@ -72,7 +73,8 @@ func (g *Gateway) Status() Status {
 		Refused: g.refused, BindError: g.bindError,
 	}
 	if g.dataplane != nil {
-		s.Backends, s.Sites = g.dataplane.Status(), g.dataplane.Sites()
+		s.Backends, s.Sites = g.dataplane.reports.status(g.dataplane.Status(), time.Now()), g.dataplane.Sites()
+		s.Disbelieved = g.dataplane.reports.disbelieved()
 	}
 	if g.lists != nil {
 		h := g.lists.Health()
@@ -122,10 +124,10 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.Health, ago(now, p.Since), time.Duration(p.Took*float64(time.Second)).Round(10*time.Microsecond), p.why(now))
 	}
 	if len(s.Backends) > 0 {
-		fmt.Fprintln(t, "\nSERVICE\tBACKEND\tSTATE\tNEW FLOWS\tSID\tSERVER ID\tWHY")
+		fmt.Fprintln(t, "\nSERVICE\tBACKEND\tSTATE\tNEW FLOWS\tAGENT\tLOAD\tSID\tSERVER ID\tWHY")
 	}
 	for _, b := range s.Backends {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f %%\t%s\t%s\t%s\n", b.Service, b.Backend, b.State, 100*b.Share, b.SID, b.Server, b.Why)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f %%\t%s\t%s\t%s\t%s\t%s\n", b.Service, b.Backend, b.State, 100*b.Share, b.agent(), b.load(), b.SID, b.Server, b.why())
 	}
 	if len(s.Sites) > 0 {
 		fmt.Fprintln(t, "\nSITE\tENTRY\tWHY NOT")
@@ -147,6 +149,9 @@ func (s *Status) remarks() string {
 	var b strings.Builder
 	if s.Lists != nil && s.Lists.wrong() != "" {
 		fmt.Fprintf(&b, "lists: %s\n", s.Lists.wrong())
+	}
+	for _, r := range s.Disbelieved {
+		fmt.Fprintf(&b, "agents: %s\n", r)
 	}
 	for _, r := range s.Refused {
 		fmt.Fprintf(&b, "not announced: %s\n", r)

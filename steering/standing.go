@@ -43,7 +43,7 @@ type Judged struct {
 type Finding struct {
 	Standing Standing
 	Claimed  Standing // what its agent alone makes of it
-	Reason   string   // "" is that nothing speaks against what is configured
+	Reason   string   // "" is that it is as configured, and nothing speaks against that
 }
 
 // Judgement is what the backends of a service are to do.
@@ -119,7 +119,7 @@ func (b *Judged) counts() bool { return b.serves() && (b.Told == nil || !b.Told.
 func (b *Judged) claim(now time.Time) Finding {
 	claimed, reason := b.told(now)
 	if b.Configured != StandingActive {
-		return Finding{Standing: b.Configured, Claimed: claimed, Reason: "configured"}
+		return Finding{Standing: b.Configured, Claimed: claimed}
 	}
 	return Finding{Standing: claimed, Claimed: claimed, Reason: reason}
 }

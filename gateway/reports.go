@@ -1,0 +1,313 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/steering/wire"
+)
+
+const (
+	// unreadPause is until it is looked again whether reports are unread.
+	unreadPause = 10 * time.Millisecond
+	// applyPause is until a plan that could not be applied is tried again.
+	applyPause = time.Second
+)
+
+// Reasons of refusals beside those of wire.
+const (
+	refusedBackend   = "backend"   // of none in the plan
+	refusedOvertaken = "overtaken" // a later one was here before
+)
+
+// reports has what agents say of the backends of the plan, and keeps the plan that is
+// applied as [steering.Judge] makes it of that and of the one that is configured.
+type reports struct {
+	log     *slog.Logger
+	file    string // what is known of agents, over a restart; "" is nowhere
+	apply   func(balancer.Plan, time.Time) error
+	changed func()      // other things are applied now
+	unread  func() bool // there may be reports that were not taken yet
+	wake    chan struct{}
+	refused *prometheus.CounterVec
+
+	applying sync.Mutex // held from a judgement until it is applied
+
+	mu      sync.Mutex
+	plan    configured
+	told    map[netip.Addr]*told // by SID
+	judged  judged
+	quiet   time.Time // when nothing was unread: until then it is known who was silent
+	unsaved bool
+}
+
+// configured is a plan as the configuration has it.
+type configured struct {
+	balancer.Plan
+	minHealthy map[string]float64  // by service
+	backends   map[netip.Addr]bool // by SID
+}
+
+// told is what an agent said last of a target.
+type told struct {
+	Report   wire.Report
+	at       time.Time
+	sequence uint64
+}
+
+// judged are judgements by service.
+type judged map[string]judgedService
+
+type judgedService struct {
+	findings map[netip.Addr]steering.Finding // by SID
+	failOpen string
+}
+
+func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, changed func()) *reports {
+	r := &reports{
+		log: log, apply: apply, changed: changed, unread: func() bool { return false }, wake: make(chan struct{}, 1),
+		told: map[netip.Addr]*told{}, judged: judged{},
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "razor_gateway_report_refusals_total",
+			Help: "Reports of agents, and targets in them, that were not believed, by reason.",
+		}, []string{"reason"}),
+	}
+	for n := range wire.Refusals {
+		r.refused.WithLabelValues(n.Label())
+	}
+	r.refused.WithLabelValues(refusedBackend)
+	r.refused.WithLabelValues(refusedOvertaken)
+	return r
+}
+
+// configure makes a plan the one that is configured, and applies what it is with what
+// agents say. Where that cannot be, all is as before.
+func (r *reports) configure(next configured, now time.Time) error {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	r.mu.Lock()
+	findings := r.judge(&next)
+	r.mu.Unlock()
+	if err := r.apply(findings.plan(next.Plan), now); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.plan = next
+	maps.DeleteFunc(r.told, func(sid netip.Addr, _ *told) bool { return !next.backends[sid] })
+	r.settle(findings)
+	r.poke()
+	return nil
+}
+
+// take has the reports of a message believed, and tells the reasons why others are not.
+// It is for [Pins].
+func (r *reports) take(m wire.Message, now time.Time) error {
+	all, err := m.Reports()
+	if err != nil {
+		return err
+	}
+	locator := netip.PrefixFrom(m.Sender.Address(), 64)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, report := range all {
+		sid := balancer.Hunt(locator, report.Target)
+		was := r.told[sid]
+		switch {
+		case !r.plan.backends[sid]:
+			r.refuse(refusedBackend)
+			continue
+		case was != nil && m.Sequence < was.sequence && now.Sub(was.at) < wire.Window:
+			r.refuse(refusedOvertaken) // later than that its clock was set back
+			continue
+		}
+		r.told[sid] = &told{report, now, m.Sequence}
+		r.unsaved = r.unsaved || was == nil
+		if was == nil || was.news(&report, now) {
+			r.poke()
+		}
+	}
+	return nil
+}
+
+// news tells whether a report says something else that counts, or ends a silence.
+func (t *told) news(next *wire.Report, now time.Time) bool {
+	return t.Report.Draining != next.Draining || !slices.Equal(t.Report.Services, next.Services) || !now.Before(t.silentAt())
+}
+
+func (t *told) silentAt() time.Time { return t.of(nil).SilentAt() }
+
+// of is what was said of a target for a service with VIPs.
+func (t *told) of(vips []balancer.VIP) *steering.Told {
+	out := &steering.Told{At: t.at, Interval: t.Report.Interval, Health: steering.HealthUp, Draining: t.Report.Draining}
+	for _, s := range t.Report.Services {
+		if slices.ContainsFunc(vips, func(v balancer.VIP) bool { return speaksOf(&s, v) }) {
+			out.Health = worse(out.Health, s.Health)
+		}
+	}
+	return out
+}
+
+// speaksOf tells whether a health is of a VIP.
+func speaksOf(s *wire.ServiceHealth, v balancer.VIP) bool {
+	return (s.VIP == netip.IPv6Unspecified() || v.Prefix.Contains(s.VIP)) && (s.Port == 0 || v.Port == 0 || s.Port == v.Port) &&
+		(s.Protocol == 0 || v.Protocol == 0 || s.Protocol == v.Protocol)
+}
+
+// worse is the worse of two healths: up, unknown, down.
+func worse(a, b steering.Health) steering.Health {
+	for _, h := range []steering.Health{steering.HealthDown, steering.HealthUnknown} {
+		if a == h || b == h {
+			return h
+		}
+	}
+	return steering.HealthUp
+}
+
+func (r *reports) refuse(reason string) { r.refused.WithLabelValues(reason).Inc() }
+
+func (r *reports) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run applies what agents say, and that they say nothing, until ctx ends.
+func (r *reports) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		next := r.round()
+		r.save()
+		timer.Stop()
+		if !next.IsZero() {
+			timer.Reset(max(0, time.Until(next)))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-r.wake:
+		}
+	}
+}
+
+// round judges anew, applies what is another, and says when to come back; zero if
+// nothing is to be waited for.
+func (r *reports) round() time.Time {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	unread, now := r.unread(), time.Now()
+	r.mu.Lock()
+	if !unread {
+		r.quiet = now
+	}
+	next := r.next(now)
+	findings, plan := r.judge(&r.plan), r.plan.Plan
+	same := findings.same(r.judged)
+	r.mu.Unlock()
+	if same {
+		return next
+	}
+	if err := r.apply(findings.plan(plan), now); err != nil {
+		r.log.Error("what agents say is not applied", "err", err)
+		return now.Add(applyPause)
+	}
+	r.mu.Lock()
+	r.settle(findings)
+	r.mu.Unlock()
+	r.changed()
+	return next
+}
+
+// next is when the next agent is silent.
+func (r *reports) next(now time.Time) (next time.Time) {
+	for _, t := range r.told {
+		at := t.silentAt()
+		if !at.After(r.quiet) {
+			continue // which is judged
+		}
+		if !at.After(now) {
+			at = now.Add(unreadPause)
+		}
+		next = soonest(next, at)
+	}
+	return next
+}
+
+// judge says what the backends of a plan are to do.
+func (r *reports) judge(plan *configured) judged {
+	out := judged{}
+	for _, s := range plan.Services {
+		was := r.judged[s.Name]
+		backends := make([]steering.Judged, len(s.Backends))
+		for i, b := range s.Backends {
+			backends[i] = steering.Judged{Configured: steering.Standing(b.State), Weight: b.Weight, Was: was.findings[b.SID].Claimed}
+			if t := r.told[b.SID]; t != nil {
+				backends[i].Told = t.of(s.VIPs)
+			}
+		}
+		j := steering.Judge(backends, plan.minHealthy[s.Name], r.quiet)
+		of := judgedService{map[netip.Addr]steering.Finding{}, j.FailOpen}
+		for i, b := range s.Backends {
+			of.findings[b.SID] = j.Findings[i]
+		}
+		out[s.Name] = of
+	}
+	return out
+}
+
+// plan is a configured plan in which backends do what was found.
+func (j judged) plan(p balancer.Plan) balancer.Plan {
+	p.Services = slices.Clone(p.Services)
+	for i := range p.Services {
+		s := &p.Services[i]
+		s.Backends = slices.Clone(s.Backends)
+		for k := range s.Backends {
+			s.Backends[k].State = balancer.State(j[s.Name].findings[s.Backends[k].SID].Standing)
+		}
+	}
+	return p
+}
+
+func (j judged) same(as judged) bool {
+	return maps.EqualFunc(j, as, func(a, b judgedService) bool { return a.failOpen == b.failOpen && maps.Equal(a.findings, b.findings) })
+}
+
+// settle makes findings those that are applied, and logs what is another.
+func (r *reports) settle(now judged) {
+	for _, s := range r.plan.Services {
+		was, is := r.judged[s.Name], now[s.Name]
+		switch {
+		case is.failOpen != "" && is.failOpen != was.failOpen:
+			r.log.Warn("agents are not believed", "service", s.Name, "reason", is.failOpen)
+		case is.failOpen == "" && was.failOpen != "":
+			r.log.Info("agents are believed again", "service", s.Name)
+		}
+		for _, b := range s.Backends {
+			from, known := was.findings[b.SID]
+			to := is.findings[b.SID]
+			if to == from || !known && to.Reason == "" {
+				continue
+			}
+			level := slog.LevelInfo
+			if to.Claimed != steering.StandingActive {
+				level = slog.LevelWarn
+			}
+			r.log.Log(context.Background(), level, "backend changed", "service", s.Name, "backend", b.Name, "sid", b.SID.String(),
+				"from", string(from.Standing), "to", string(to.Standing), "reason", cmp.Or(to.Reason, "as configured"))
+		}
+	}
+	r.judged, r.unsaved = now, true
+}

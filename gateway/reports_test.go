@@ -1,0 +1,330 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/steering/wire"
+)
+
+const reportInterval = 200 * time.Millisecond
+
+// reporting is a gateway's side of reports in a bubble of synctest, without a socket and
+// a kernel: datagrams go in as they would come, and plans come out.
+type reporting struct {
+	*reports
+
+	t       *testing.T
+	pins    *Pins
+	config  Config
+	applied balancer.Plan // last
+	plans   int
+	sealers map[wire.Locator]*wire.Sealer
+	said    strings.Builder
+	stop    func()
+}
+
+// web are the backends of reporting: two hosts, and a container on the second one.
+var web = map[string]balancer.PlannedBackend{
+	"b1": {SID: netip.MustParseAddr("2001:db8:5e:b1:5201::")}, "b2": {SID: netip.MustParseAddr("2001:db8:5e:b2:5201::")},
+	"c": {SID: netip.MustParseAddr("2001:db8:5e:b2:5201:3::")},
+}
+
+func newReporting(t *testing.T, dir string) *reporting {
+	t.Helper()
+	r := &reporting{t: t, config: balanced(t), sealers: map[wire.Locator]*wire.Sealer{}}
+	r.config.Services[0].Backends = []BackendConfig{
+		{Name: "b1", Locator: "2001:db8:5e:b1::/64"}, {Name: "b2", Locator: "2001:db8:5e:b2::/64"}, {Name: "c", Locator: "2001:db8:5e:b2::/64", Target: 3},
+	}
+	r.config.Defaults()
+	r.reports = newReports(logger(&r.said), func(p balancer.Plan, _ time.Time) error {
+		r.applied = p
+		r.plans++
+		return nil
+	}, func() {})
+	r.pins = newPins(netip.MustParsePrefix("2001:db8:5e:1::/64"), parseKeys(t, oneKey), nil, time.Now())
+	r.pins.takeReports(r.reports)
+	r.unread = func() bool { return false }
+	r.load(filepath.Join(dir, reportsFile), time.Now())
+	r.reconfigure()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); r.run(ctx) }()
+	r.stop = func() { cancel(); <-ended }
+	return r
+}
+
+func (r *reporting) reconfigure() {
+	r.t.Helper()
+	if err := r.configure(r.config.configured(make([]byte, 16)), time.Now()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// seal is a datagram of the agent of a backend with its report, which edit changes.
+func (r *reporting) seal(backend string, edit func(*wire.Report)) []byte {
+	r.t.Helper()
+	sid := web[backend].SID
+	from := wire.LocatorOf(sid)
+	s := r.sealers[from]
+	if s == nil {
+		s = wire.NewSealer(parseKeys(r.t, oneKey), from, wire.LocatorOf(netip.MustParseAddr("2001:db8:5e:1::")), time.Now())
+		r.sealers[from] = s
+	}
+	report := wire.Report{Target: uint16(sid.As16()[11]) | uint16(sid.As16()[10])<<8, Level: 1, Interval: reportInterval}
+	if edit != nil {
+		edit(&report)
+	}
+	d, others, err := s.SealReports(nil, []wire.Report{report}, time.Now())
+	if err != nil || len(others) > 0 {
+		r.t.Fatal(err, others)
+	}
+	return d
+}
+
+func (r *reporting) receive(backend string, datagram []byte) {
+	r.pins.take(nil, datagram, wire.LocatorOf(web[backend].SID).Address(), time.Now())
+	synctest.Wait()
+}
+
+func (r *reporting) tell(backend string, edit func(*wire.Report)) {
+	r.receive(backend, r.seal(backend, edit))
+}
+
+// pass lets time pass in which agents report as they do.
+func (r *reporting) pass(d time.Duration, agents map[string]func(*wire.Report)) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(reportInterval) {
+		for name, edit := range agents {
+			r.tell(name, edit)
+		}
+	}
+	synctest.Wait()
+}
+
+// want holds the plan that is applied to states.
+func (r *reporting) want(when, states string) {
+	r.t.Helper()
+	synctest.Wait()
+	var got []string
+	for _, b := range r.applied.Services[0].Backends {
+		got = append(got, b.Name+":"+string(b.State))
+	}
+	if s := strings.Join(got, " "); s != states {
+		r.t.Errorf("%s: %s, want %s\n%s", when, s, states, r.said.String())
+	}
+}
+
+// healthy says something of the service at a VIP.
+func healthy(vip string, port uint16, h steering.Health) func(*wire.Report) {
+	return func(r *wire.Report) {
+		r.Services = append(r.Services, wire.ServiceHealth{VIP: netip.MustParseAddr(vip), Port: port, Protocol: unix.IPPROTO_TCP, Health: h})
+	}
+}
+
+func bubble(t *testing.T, test func(t *testing.T, r *reporting)) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporting(t, dir)
+		defer r.stop()
+		test(t, r)
+	})
+}
+
+// What agents say is applied at once, and why is said.
+func TestReportsAreObeyed(t *testing.T) {
+	bubble(t, func(t *testing.T, r *reporting) {
+		all := map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil}
+		r.want("nobody spoke", "b1:active b2:active c:active")
+		r.pass(time.Second, all)
+		plans := r.plans
+		r.pass(time.Second, all)
+		if r.want("all is well", "b1:active b2:active c:active"); r.plans != plans {
+			t.Errorf("%d plans for nothing", r.plans-plans)
+		}
+		all["b2"] = healthy("198.51.100.1", 443, steering.HealthDown)
+		r.tell("b2", all["b2"])
+		r.want("down", "b1:active b2:draining c:active")
+		if want := `msg="backend changed" service=web backend=b2 sid=2001:db8:5e:b2:5201:: from=active to=draining reason="its agent says that it is down"`; !strings.Contains(r.said.String(), want) {
+			t.Errorf("said %s", r.said.String())
+		}
+		all["b2"] = healthy("198.51.100.1", 443, steering.HealthUnknown)
+		r.pass(time.Second, all)
+		r.want("unknown after that", "b1:active b2:draining c:active")
+		all["b2"] = healthy("198.51.100.1", 443, steering.HealthUp)
+		r.pass(time.Second, all)
+		r.want("up", "b1:active b2:active c:active")
+		for _, other := range []func(*wire.Report){healthy("198.51.100.1", 444, steering.HealthDown), healthy("198.51.100.2", 443, steering.HealthDown)} {
+			r.tell("b1", other)
+			r.want("of another service", "b1:active b2:active c:active")
+		}
+		r.tell("b1", healthy("::", 0, steering.HealthDown))
+		r.want("of all services", "b1:draining b2:active c:active")
+		all["c"] = func(r *wire.Report) { r.Draining = true }
+		r.pass(time.Second, all)
+		r.want("drained", "b1:active b2:active c:draining")
+
+		r.config.Services[0].Backends[1].State = "dead"
+		r.reconfigure()
+		r.pass(time.Second, all)
+		r.want("configured", "b1:active b2:dead c:draining")
+		r.tell("b1", healthy("::", 0, steering.HealthDown))
+		r.want("the last one", "b1:active b2:dead c:draining")
+		if got := r.disbelieved(); !slices.Equal(got, []string{"service web: 0 of 1 active backends are up: health is not believed"}) {
+			t.Errorf("disbelieved: %v", got)
+		}
+		status := r.status([]balancer.BackendStatus{{Service: "web", SID: web["b1"].SID.String(), State: balancer.Active}}, time.Now())[0]
+		if status.Reason != "its agent says that it is down, which is not believed" || status.Agent == nil || status.Agent.Health != "down" {
+			t.Errorf("status %+v, %+v", status, status.Agent)
+		}
+	})
+}
+
+// Who is silent is dead after three intervals, and back when it speaks; silence of too
+// many is not believed, nor while there is something unread.
+func TestReportsSilence(t *testing.T) {
+	bubble(t, func(t *testing.T, r *reporting) {
+		all := map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil}
+		r.pass(time.Second, all)
+		r.tell("c", nil)
+		began := time.Now()
+		delete(all, "c")
+		for r.applied.Services[0].Backends[2].State != balancer.Dead {
+			if r.pass(reportInterval, all); time.Since(began) > time.Minute {
+				t.Fatal("never dead")
+			}
+		}
+		if took := time.Since(began); took < 3*reportInterval || took > 4*reportInterval {
+			t.Errorf("dead after %v", took)
+		}
+		r.want("silent", "b1:active b2:active c:dead")
+		r.pass(time.Minute, all)
+		r.want("still silent", "b1:active b2:active c:dead")
+		r.tell("c", nil)
+		r.want("it speaks", "b1:active b2:active c:active")
+
+		// The agents have other intervals, and one says so before it starts again.
+		r.tell("c", func(r *wire.Report) { r.Interval = 10 * time.Second })
+		r.pass(29*time.Second, all)
+		r.want("it starts again", "b1:active b2:active c:active")
+		r.pass(2*time.Second, all)
+		r.want("it did not", "b1:active b2:active c:dead")
+		all["c"] = nil
+		r.pass(time.Second, all)
+
+		time.Sleep(time.Hour)
+		r.want("no report comes", "b1:active b2:active c:active")
+		r.pass(time.Second, all)
+		r.unread = func() bool { return true }
+		delete(all, "c")
+		r.pass(time.Minute, all)
+		r.want("unread", "b1:active b2:active c:active")
+		r.tell("b1", healthy("::", 0, steering.HealthDown))
+		r.want("unread, and yet something comes", "b1:draining b2:active c:active")
+		r.unread = func() bool { return false }
+		r.pass(time.Second, all)
+		r.want("all is read", "b1:active b2:active c:dead")
+	})
+}
+
+// What nobody with the key said of a backend of the plan changes nothing, and is counted.
+func TestReportsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, r *reporting) {
+		down := healthy("::", 0, steering.HealthDown)
+		for _, name := range []string{"b1", "b2", "c"} {
+			r.tell(name, nil)
+		}
+		forged := r.seal("b1", down)
+		forged[60] ^= 1
+		r.receive("b1", forged)
+		another, _, err := wire.NewSealer(parseKeys(t, anotherKey), wire.LocatorOf(web["b1"].SID), wire.LocatorOf(netip.MustParseAddr("2001:db8:5e:1::")), time.Now().Add(time.Second)).
+			SealReports(nil, []wire.Report{{Level: 1, Interval: reportInterval, Services: []wire.ServiceHealth{{VIP: netip.IPv6Unspecified(), Health: steering.HealthDown}}}}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.receive("b1", another)
+		r.receive("b2", r.seal("b1", down)) // from another host
+		whole := r.seal("b1", down)
+		for n := range whole {
+			r.receive("b1", whole[:n])
+		}
+		r.tell("b1", func(r *wire.Report) { r.Target = 7 })
+		older, newer := r.seal("b1", down), r.seal("b1", nil)
+		r.receive("b1", newer)
+		r.receive("b1", older)
+		r.receive("b1", newer)
+		r.want("nothing was believed", "b1:active b2:active c:active")
+		got := series(t, r, "razor_gateway_report_refusals_total")
+		// A datagram that is cut within its first bytes claims to be no report.
+		if want := map[string]float64{"malformed": 50, "forged": float64(2 + len(whole) - 52), "impostor": 1, "backend": 1, "overtaken": 1, "repeated": 1}; !maps.Equal(got, want) {
+			t.Errorf("refused %v, want %v", got, want)
+		}
+		r.receive("b1", whole)
+		r.receive("b1", r.seal("b1", down))
+		r.want("what was sealed", "b1:draining b2:active c:active")
+	})
+}
+
+// A gateway that starts knows who was dead, who was down, and who spoke.
+func TestReportsOverRestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporting(t, dir)
+		all := map[string]func(*wire.Report){"b1": nil, "b2": healthy("::", 0, steering.HealthDown), "c": nil}
+		r.config.Services[0].MinHealthy = new(0.25)
+		r.reconfigure()
+		r.pass(time.Second, all)
+		delete(all, "c")
+		r.pass(time.Second, all)
+		r.want("before", "b1:active b2:draining c:dead")
+		r.stop()
+
+		r = newReporting(t, dir)
+		r.config.Services[0].MinHealthy = new(0.25)
+		r.reconfigure()
+		r.want("after", "b1:active b2:draining c:dead")
+		all["b2"] = healthy("::", 0, steering.HealthUnknown)
+		r.pass(time.Second, all)
+		r.want("b2 starts as well", "b1:active b2:draining c:dead")
+		delete(all, "b2")
+		r.pass(time.Second, all)
+		r.want("it does not come", "b1:active b2:dead c:dead")
+		all["b2"], all["c"] = nil, nil
+		r.pass(time.Second, all)
+		r.want("all are there", "b1:active b2:active c:active")
+
+		// A backend that the configuration has no longer is forgotten.
+		r.config.Services[0].Backends = r.config.Services[0].Backends[:2]
+		r.reconfigure()
+		if r.tell("c", nil); len(r.told) != 2 {
+			t.Errorf("%d are known", len(r.told))
+		}
+		r.stop()
+	})
+}
+
+// A plan that cannot be applied leaves all as it was.
+func TestReportsPlanRefused(t *testing.T) {
+	t.Parallel()
+	r := newReports(slog.New(slog.DiscardHandler), func(balancer.Plan, time.Time) error { return unix.EINVAL }, func() {})
+	c := balanced(t)
+	if err := r.configure(c.configured(make([]byte, 16)), time.Now()); err != unix.EINVAL { //nolint:errorlint // it is that one
+		t.Error(err)
+	}
+	if len(r.plan.Services)+len(r.judged) > 0 {
+		t.Errorf("%v, %v", r.plan, r.judged)
+	}
+}

@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/steering/wire"
+)
+
+// reportsFile has, in the state directory, what agents said: a gateway that starts would
+// take a backend whose agent is gone for one whose agent never spoke.
+const reportsFile = "reports.json"
+
+// savedReport is what an agent said of a target, and what was made of it.
+type savedReport struct {
+	Report wire.Report
+	Silent bool
+	Was    map[string]steering.Standing // by service
+}
+
+// load reads what a process before has heard. Agents that spoke then are silent only
+// when they have said nothing for their time from now on.
+func (r *reports) load(file string, now time.Time) {
+	r.file, r.quiet = file, now
+	text, err := os.ReadFile(file)
+	var saved map[netip.Addr]savedReport
+	if err == nil {
+		err = json.Unmarshal(text, &saved)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.log.Warn("what agents said before is not known", "err", err)
+		return
+	}
+	for sid, s := range saved {
+		t := &told{Report: s.Report, at: now}
+		if s.Silent {
+			t.at = time.Time{}
+		}
+		r.told[sid] = t
+		for service, was := range s.Was {
+			of := r.judged[service]
+			if of.findings == nil {
+				of.findings = map[netip.Addr]steering.Finding{}
+			}
+			of.findings[sid] = steering.Finding{Claimed: was, Standing: was}
+			r.judged[service] = of
+		}
+	}
+}
+
+// save writes what the next process is to know, where that is another.
+func (r *reports) save() {
+	r.mu.Lock()
+	if !r.unsaved || r.file == "" {
+		r.mu.Unlock()
+		return
+	}
+	r.unsaved = false
+	saved := map[netip.Addr]savedReport{}
+	for sid, t := range r.told {
+		s := savedReport{Report: t.Report, Silent: !r.quiet.Before(t.silentAt()), Was: map[string]steering.Standing{}}
+		for service, j := range r.judged {
+			if f, ok := j.findings[sid]; ok {
+				s.Was[service] = f.Claimed
+			}
+		}
+		saved[sid] = s
+	}
+	r.mu.Unlock()
+	text, err := json.Marshal(saved)
+	if err == nil {
+		err = os.WriteFile(r.file+".new", text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(r.file+".new", r.file)
+	}
+	if err != nil {
+		r.log.Warn("what agents said is not kept over a restart", "err", err)
+	}
+}
