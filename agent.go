@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -56,4 +57,80 @@ func (c *cli) checkAgent(cfg *config) (bad bool) {
 		fmt.Fprintln(c.stderr, cfg.file.explain(d))
 	}
 	return bad
+}
+
+// drainAgentCommand is `razor drain agent`.
+func (c *cli) drainAgentCommand() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "agent", Short: "Have gateways send no new flows to this backend", Long: drainAgentLong, Example: drainAgentExample,
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.onAgent(cmd, func(ctx context.Context, dir string) (string, error) { return agent.DrainLive(ctx, dir, reason) })
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the status and the log")
+	return agentDirFlag(cmd)
+}
+
+// agentDirFlag makes cmd take --state-dir.
+func agentDirFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().String("state-dir", "", "state `directory` of the agent, instead of the configuration's")
+	return cmd
+}
+
+// agentDir is the state directory of the agent of this host.
+func (c *cli) agentDir(cmd *cobra.Command) (string, error) {
+	if dir, _ := cmd.Flags().GetString("state-dir"); dir != "" {
+		return dir, nil
+	}
+	cfg, err := c.loadAgent()
+	if err != nil {
+		return "", err
+	}
+	return cfg.Agent.StateDir, nil
+}
+
+// onAgent runs a verb on the agent of this host, and prints what it says.
+func (c *cli) onAgent(cmd *cobra.Command, verb func(ctx context.Context, stateDir string) (string, error)) error {
+	dir, err := c.agentDir(cmd)
+	if err != nil {
+		return err
+	}
+	said, err := verb(cmd.Context(), dir)
+	if err == nil {
+		_, err = fmt.Fprintln(c.stdout, said)
+	}
+	return err
+}
+
+func (c *cli) undrainAgent(cmd *cobra.Command, _ []string) error {
+	return c.onAgent(cmd, agent.UndrainLive)
+}
+
+func (c *cli) agentStatus(cmd *cobra.Command, _ []string) error {
+	dir, err := c.agentDir(cmd)
+	if err != nil {
+		return err
+	}
+	s, err := agent.StatusLive(cmd.Context(), dir)
+	if err != nil {
+		return err
+	}
+	if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+		return writeJSON(c.stdout, s)
+	}
+	return s.Write(c.stdout, time.Now())
+}
+
+// agentCommand is `razor agent`.
+func (c *cli) agentCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "agent", Short: "Take the packets that gateways send to this backend", Long: agentLong, Example: agentExample,
+		Args: cobra.NoArgs, RunE: c.agent,
+	}
+	cmd.AddCommand(agentDirFlag(jsonFlag(&cobra.Command{
+		Use: "status", Short: "Show what the running agent tells gateways, and why", Long: agentStatusLong, Example: agentStatusExample,
+		Args: cobra.NoArgs, RunE: c.agentStatus,
+	})))
+	return cmd
 }

@@ -121,6 +121,26 @@ is said in the log, with what mends it, and by razor check. Metrics are at
 	agentExample = `  razor check --config /etc/razor/razor.yaml
   razor agent --config /etc/razor/razor.yaml`
 
+	agentStatusLong = `Show what the agent on this host tells the gateways of its site: whether it is
+drained, the load and level of the host and of each container, and the health of
+what is probed, with its reason. The agent is found by agent.state_dir of the
+configuration. The exit status is 1 if none answers.`
+
+	agentStatusExample = `  razor agent status
+  razor agent status --json | jq '.probes[] | select(.health != "up")'`
+
+	drainAgentLong = `Have the agent on this host tell the gateways of its site (agent.gateways) to
+send no new flows to the host and its containers. Flows that are there go on. It
+stays drained over restarts until it is undrained. The last backend of a service
+gets new flows all the same: razor status at a gateway shows it.`
+
+	drainAgentExample = `  razor drain agent
+  razor drain agent --reason "new kernel"`
+
+	undrainAgentLong = `Have the gateways send new flows to this backend again, if it is up.`
+
+	undrainAgentExample = `  razor undrain agent`
+
 	statusLong = `Show what the gateway on this host does: its peers with the number of prefixes
 that each was told, every prefix with what becomes of it and why, blackholes,
 probes, and what is wrong beside. The gateway is found by gateway.state_dir of

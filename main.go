@@ -69,10 +69,7 @@ func (c *cli) root() *cobra.Command {
 		c.checkCommand(),
 		c.syncCommand(),
 		c.gatewayCommand(),
-		&cobra.Command{
-			Use: "agent", Short: "Take the packets that gateways send to this backend", Long: agentLong, Example: agentExample,
-			Args: cobra.NoArgs, RunE: c.agent,
-		},
+		c.agentCommand(),
 		stateDirFlag(jsonFlag(&cobra.Command{
 			Use: "status", Short: "Show what the running gateway announces to whom, and why", Long: statusLong, Example: statusExample,
 			Args: cobra.NoArgs, RunE: c.status,
@@ -87,7 +84,7 @@ func (c *cli) root() *cobra.Command {
 		}),
 		c.planCommand(),
 		c.whatIfCommand(),
-		noun("drain", "Take something out of service by hand", c.drainEdgeCommand(), c.drainGatewayCommand()),
+		noun("drain", "Take something out of service by hand", c.drainEdgeCommand(), c.drainGatewayCommand(), c.drainAgentCommand()),
 		noun("undrain", "Put back what was drained",
 			&cobra.Command{
 				Use: "edge NAME", Short: "Answer the addresses of an edge again", Long: undrainEdgeLong, Example: undrainEdgeExample,
@@ -96,6 +93,10 @@ func (c *cli) root() *cobra.Command {
 			stateDirFlag(&cobra.Command{
 				Use: "gateway [NAME]", Short: "Announce again", Long: undrainGatewayLong, Example: undrainGatewayExample,
 				Args: cobra.MaximumNArgs(1), RunE: c.undrainGateway,
+			}),
+			agentDirFlag(&cobra.Command{
+				Use: "agent", Short: "Have gateways send new flows to this backend again", Long: undrainAgentLong, Example: undrainAgentExample,
+				Args: cobra.NoArgs, RunE: c.undrainAgent,
 			}),
 		),
 		noun("restart", "Start something again without an interruption", stateDirFlag(&cobra.Command{

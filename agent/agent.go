@@ -19,6 +19,8 @@ import (
 	"github.com/razor-steering/razor/agent/reply"
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/bpf/root"
+	"github.com/razor-steering/razor/steering/wire"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // ErrRestart is that the agent is to be started again, by the same process with the
@@ -48,6 +50,9 @@ type agent struct {
 	wrong    []string             // now
 	trouble  string               // that was said last
 	pinner   *Pinner              // nil without keys
+	reporter *Reporter            // nil where no gateway is told
+	probes   []probing
+	admin    admin
 
 	containers map[uint16]container // by target, as they were set
 	monitors   map[uint16]*load.Monitor
@@ -61,23 +66,66 @@ type attached struct {
 }
 
 // Run has the endpoint on the interfaces and the VIPs on loopback until ctx ends, and
-// then takes them off. It takes over what an earlier process left. When it ends with
-// another error all goes on without it. ready is told the state as it changes.
+// then takes them off, after a drain where the configuration has one. It takes over what
+// an earlier process left. When it ends with another error all goes on without it. ready
+// is told the state as it changes.
 func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer, ready func(bool, string)) error {
 	a := newAgent(cfg, log, ready)
 	if err := a.open(); err != nil {
 		return errors.Join(err, a.close())
 	}
+	control, err := a.listenControl(ctx)
+	if err != nil {
+		return errors.Join(err, a.close())
+	}
 	reg.MustRegister(a.endpoint, a.replies, monitors(a.monitors))
-	group, inner := errgroup.WithContext(ctx)
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, inner := errgroup.WithContext(inner)
 	changes := a.watch(inner, group)
-	group.Go(func() error { return a.loop(inner, opt, changes) })
 	a.tell(inner, group, reg)
-	err := group.Wait()
-	if err == nil {
+	if err := a.report(inner, group, reg); err != nil {
+		group.Go(func() error { return err })
+	}
+	group.Go(func() error { return upstreams.ServeControl(inner, control, a.verbs()) })
+	group.Go(func() error { return a.loop(inner, opt, changes) })
+	group.Go(func() error { a.untilDrained(ctx, inner); stop(); return nil })
+	err = group.Wait()
+	switch {
+	case err == nil:
+		a.leave(3 * wire.MinInterval)
 		err = a.remove()
+	case errors.Is(err, ErrRestart):
+		a.leave(restartSilence)
 	}
 	return errors.Join(err, a.close())
+}
+
+// untilDrained waits until ctx ends, and then for what the configuration has for gateways
+// to send new flows elsewhere; until inner ends at the longest.
+func (a *agent) untilDrained(ctx, inner context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-inner.Done():
+		return
+	}
+	if a.reporter == nil || a.config.DrainOnStop == 0 {
+		return
+	}
+	a.log.Info("drain", "why", "the agent stops", "for", a.config.DrainOnStop)
+	a.admin.leave("the agent stops")
+	a.poke()
+	select {
+	case <-time.After(a.config.DrainOnStop):
+	case <-inner.Done():
+	}
+}
+
+// leave tells gateways for how long this agent may be silent.
+func (a *agent) leave(silence time.Duration) {
+	if a.reporter != nil {
+		a.reporter.Leave(silence)
+	}
 }
 
 func newAgent(cfg Config, log *slog.Logger, ready func(bool, string)) *agent {
@@ -117,6 +165,12 @@ func (a *agent) open() error {
 		return err
 	}
 	if a.pinner, err = a.config.pinner(a.domain.Locator); err != nil {
+		return err
+	}
+	if err := a.admin.load(a.config.StateDir); err != nil {
+		return defect("state_dir", a.config.StateDir, err.Error(), "a directory that can be read")
+	}
+	if a.reporter, err = a.newReporter(); err != nil {
 		return err
 	}
 	trouble := append(a.bind(), a.contain()...)
@@ -299,6 +353,9 @@ func (a *agent) close() error {
 	}
 	if a.pinner != nil {
 		_ = a.pinner.Close() // a second time, where it ran
+	}
+	if a.reporter != nil {
+		err = errors.Join(err, a.reporter.Close())
 	}
 	if a.replies != nil {
 		err = errors.Join(err, a.replies.Close())

@@ -113,7 +113,7 @@ func TestLife(t *testing.T) {
 func TestRun(t *testing.T) {
 	t.Parallel()
 	pins := newHost(t)
-	c := section(func(c *Config) { c.Pins = pins; no := false; c.Bind = &no })
+	c := section(func(c *Config) { c.Pins, c.StateDir = pins, t.TempDir(); no := false; c.Bind = &no })
 	signals := make(chan os.Signal, 2)
 	signals <- syscall.SIGHUP
 	signals <- syscall.SIGHUP

@@ -6,12 +6,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/razor-steering/razor/agent/load"
+	"github.com/razor-steering/razor/agent/probe"
 	"github.com/razor-steering/razor/agent/reply"
 	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/steering/wire"
 	"github.com/razor-steering/razor/upstreams"
 )
 
@@ -20,16 +25,34 @@ type Config struct {
 	Interfaces []string `yaml:"interfaces"` // where encapsulated packets come in
 	Locator    string   `yaml:"locator"`    // /64 of this host's SIDs; auto is the one that the host has in the block
 	SRBlock    string   `yaml:"sr_block"`   // that all locators are in
-	KeyFile    string   `yaml:"key_file"`   // shared with gateways; "" tells them of no flows
+	KeyFile    string   `yaml:"key_file"`   // shared with gateways; "" tells them nothing
 	VIPs       []string `yaml:"vips"`       // whose flows end here
 	Bind       *bool    `yaml:"bind"`       // have the VIPs on loopback while the agent runs
 	Pins       string   `yaml:"pins"`       // directory on a BPF file system
 	Return     string   `yaml:"return"`     // how answers go to clients: direct or gateway
-	Gateways   []string `yaml:"gateways"`   // locators of those that answers go by
+	// Gateways are the locators of those of the site: with a KeyFile they are told how this
+	// host is, and answers go by them where Return says so.
+	Gateways []string `yaml:"gateways"`
 	// Load is how the host's load is measured; without it the level is always normal.
 	Load *load.Config `yaml:"load"`
 	// Containers are targets beside the host itself.
 	Containers []ContainerConfig `yaml:"containers"`
+	// ReportInterval is between what gateways are told of this host.
+	ReportInterval time.Duration `yaml:"report_interval"`
+	// Probes are of what runs here; gateways are told of their health.
+	Probes []ProbeConfig `yaml:"probes"`
+	// DrainOnStop is for how long gateways are told that this host drains, before the
+	// endpoint is taken off.
+	DrainOnStop time.Duration `yaml:"drain_on_stop"`
+	StateDir    string        `yaml:"state_dir"` // of the control socket, and of what was drained
+}
+
+// ProbeConfig is one of `agent.probes:`, a probe of what a target has at VIPs.
+type ProbeConfig struct {
+	Container int      `yaml:"container"` // its target; 0 is the host itself
+	VIPs      []string `yaml:"vips"`      // all of the target's without; with port and protocol, or all of them
+	// Probe is made in the namespace of the host.
+	Probe probe.Config `yaml:"probe"`
 }
 
 // ContainerConfig is one of `agent.containers:`, a namespace that ends flows of its own.
@@ -48,6 +71,10 @@ const (
 	returnDirect, returnGateway = "direct", "gateway"
 	// mostVIPs keeps the check of loopback short; the endpoint has room for more.
 	mostVIPs = 4096
+	// Bounds of the interval of reports: gateways take three of them for a death.
+	shortestReport, longestReport = 50 * time.Millisecond, 10 * time.Second
+	longestDrain                  = time.Hour
+	defaultStateDir               = "/var/lib/razor-agent"
 )
 
 // Defaults fills what the operator left out.
@@ -76,6 +103,15 @@ func (c *Config) Defaults() {
 	if c.Pins == "" {
 		c.Pins = root.DefaultPins
 	}
+	if c.ReportInterval == 0 {
+		c.ReportInterval = 200 * time.Millisecond
+	}
+	if c.StateDir == "" {
+		c.StateDir = defaultStateDir
+	}
+	for i := range c.Probes {
+		c.Probes[i].Probe.Defaults()
+	}
 }
 
 // Used tells whether there is anything in the section: the file of a host that is no
@@ -100,11 +136,17 @@ func (c *Config) Check() []upstreams.Defect {
 		d.list = append(d.list, c.Load.Check("agent.load")...)
 	}
 	d.containers(c.Containers, block)
+	d.reporting(c)
+	if !filepath.IsAbs(c.StateDir) {
+		d.add("state_dir", c.StateDir, "not an absolute path", "a directory such as "+defaultStateDir)
+	}
 	if !filepath.IsAbs(c.Pins) {
 		d.add("pins", c.Pins, "not an absolute path", "a directory such as "+root.DefaultPins)
 	}
 	return d.list
 }
+
+func defectOf(d probe.Defect) upstreams.Defect { return upstreams.Defect(d) }
 
 type defects struct{ list []upstreams.Defect }
 
@@ -234,6 +276,23 @@ func parseVIP(text string) (netip.Addr, error) {
 		return netip.Addr{}, errors.New("a prefix")
 	}
 	return p.Addr(), nil
+}
+
+// parseService reads a VIP of a probe, with port and protocol or without.
+func parseService(text string) (s wire.ServiceHealth, err error) {
+	at, protocol, ok := strings.Cut(text, "/")
+	if !ok {
+		s.VIP, err = parseVIP(text)
+		return s, err
+	}
+	where, err := netip.ParseAddrPort(at)
+	s.Protocol = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}[protocol]
+	if err != nil || where.Port() == 0 || s.Protocol == 0 {
+		return s, errors.New("not an address with port and protocol")
+	}
+	s.Port = where.Port()
+	s.VIP, err = parseVIP(where.Addr().String())
+	return s, err
 }
 
 func (c *Config) parsedVIPs() []netip.Addr { return parsed(c.VIPs) }

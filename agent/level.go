@@ -91,6 +91,7 @@ func (a *agent) change(c change) {
 	a.log.Log(context.Background(), severity, "level changed", "target", c.target, "from", a.levels[c.target].String(), "to", c.now.Level.String(),
 		"reason", c.now.Reason)
 	a.levels[c.target] = c.now.Level
+	a.poke()
 	if c.target == segment.Host {
 		a.setLevel(segment.Host)
 	}

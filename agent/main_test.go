@@ -73,7 +73,7 @@ func set(t *testing.T, device, name, value string) {
 
 // section is a configuration that suits the host.
 func section(change ...func(*Config)) *Config {
-	c := &Config{Interfaces: []string{"eth0"}, SRBlock: "2001:db8:5e::/48", VIPs: []string{"198.51.100.1", "2001:db8:ffff::1"}}
+	c := &Config{StateDir: "/nonexistent", Interfaces: []string{"eth0"}, SRBlock: "2001:db8:5e::/48", VIPs: []string{"198.51.100.1", "2001:db8:ffff::1"}}
 	for _, f := range change {
 		f(c)
 	}

@@ -70,16 +70,25 @@ func NewPinner(locator netip.Prefix, keys wire.Keys) (*Pinner, error) {
 	for _, reason := range []string{lostQueue, lostGateway, lostSeal, lostSend} {
 		p.lost.WithLabelValues(reason)
 	}
-	if err := haveLocal(p.self.Address()); err != nil {
-		return nil, fmt.Errorf("pins: %w", err)
-	}
-	free := net.ListenConfig{Control: nonlocal}
-	conn, err := free.ListenPacket(context.Background(), "udp6", netip.AddrPortFrom(p.self.Address(), 0).String())
+	conn, err := listenAt(p.self)
 	if err != nil {
 		return nil, fmt.Errorf("pins: %w", err)
 	}
-	p.conn = conn.(*net.UDPConn)
+	p.conn = conn
 	return p, nil
+}
+
+// listenAt is a socket at the address of a locator, which it makes one of the host's.
+func listenAt(l wire.Locator) (*net.UDPConn, error) {
+	if err := haveLocal(l.Address()); err != nil {
+		return nil, err
+	}
+	free := net.ListenConfig{Control: nonlocal}
+	conn, err := free.ListenPacket(context.Background(), "udp6", netip.AddrPortFrom(l.Address(), 0).String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
 }
 
 // Reasons why a gateway is not told of a flow.

@@ -91,6 +91,9 @@ func (m *Monitor) Leveled() steering.Leveled {
 	return m.leveler.Leveled()
 }
 
+// Capacity is what a load of 1 is.
+func (m *Monitor) Capacity() float64 { return m.config.Capacity }
+
 // Failures is how many measurements failed.
 func (m *Monitor) Failures() uint64 {
 	m.mu.Lock()
