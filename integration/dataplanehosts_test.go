@@ -73,7 +73,7 @@ func (h *hosts) process(node *netlab.Node, role, example string) *announcer {
 		key:  strings.Repeat("5e", 16),
 		keys: "1: " + strings.Repeat("a5", 32),
 		a.config: strings.NewReplacer(append(h.edit[node.Name],
-			"/etc/razor/flow.key", key, "/etc/razor/dataplane.keys", keys, "dataplane:\n", "dataplane:\n    "+pins+"\n", "agent:\n", "agent:\n  "+pins+"\n",
+			"/etc/razor/flow.key", key, "/etc/razor/dataplane.keys", keys, "dataplane:\n", "dataplane:\n    "+pins+"\n", "agent:\n", "agent:\n  "+pins+"\n  state_dir: "+filepath.Join(node.Dir, "agent")+"\n",
 			"gateway:\n", "gateway:\n  drain: {converge: 100ms, settle: 100ms}\n  state_dir: "+a.stateDir()+"\n",
 		)...).Replace(string(text)),
 	} {
