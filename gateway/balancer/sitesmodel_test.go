@@ -185,7 +185,7 @@ func (m *model) lost(frame []byte, p *parsed, hash uint64, counted ...string) ve
 
 // again is the list of a miss.
 func (m *model) again(frame []byte, p *parsed, service int, hash uint64, round byte) verdict {
-	current, other := m.choose(service, hash, true, false)
+	current, other := m.choose(service, hash, true, p.flags&syn != 0)
 	home := p.flags&(syn|rst) != 0
 	a := &asked{m: m, most: longest - 1}
 	if round == 0 && p.flags&syn == 0 {

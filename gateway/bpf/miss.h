@@ -134,7 +134,7 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 	if (!service || !table || !of || begin_list(&a, MAX_SEGMENTS - 1))
 		return count(DROPPED_BACKEND, XDP_DROP);
 	c.hash = hash_of(service, &e->client, e->client_port, e->port, IPPROTO_TCP);
-	choose(&c, table, 1, 0);
+	choose(&c, table, 1, p->flags & TCP_SYN);
 	trace_choice(c.hash, c.owner, number);
 	if (!round && !(p->flags & TCP_SYN)) {
 		__u32 second = second_of(table, flow_slot(c.hash), c.current);
