@@ -34,6 +34,7 @@ type dataplane struct {
 	gateway  *netlab.Node
 	access   *netlab.Link // from the router to the client
 	toward   *netlab.Link // from the router to the gateway
+	site     int          // 0 alone has VIPs from the start
 	number   int          // of the gateway's locator
 	pins     string
 	root     *root.Root
@@ -48,6 +49,9 @@ const (
 	vipAddress4 = "198.51.100.1"
 )
 
+// siteLocators is how many locators a site has: those of site 1 begin there.
+const siteLocators = 0x100
+
 // locator is that of the gateway (0) or a backend.
 func locator(i int) netip.Prefix {
 	return netip.MustParsePrefix(fmt.Sprintf("2001:db8:5e:%x::/64", i))
@@ -61,27 +65,40 @@ func hunt(i int) netip.Addr {
 func newDataplane(t testing.TB, backends int) *dataplane {
 	t.Helper()
 	lab := netlab.New(t)
-	d := &dataplane{t: t, lab: lab, client: lab.Node("client"), router: lab.Node("router"), gateway: lab.Node("gateway")}
+	d := &dataplane{t: t, lab: lab, client: lab.Node("client"), router: lab.Node("router")}
 	d.access = lab.Link(d.router, "swp9", d.client, "eth0", "2001:db8:0:9::1/64", "192.0.2.128/31")
 	d.access.B.WholeChecksums()
 	d.by(d.client, "2001:db8:0:9::1", "192.0.2.128", "::/0", "0.0.0.0/0")
-	d.toward = lab.Link(d.router, "swp0", d.gateway, "eth0", "2001:db8:0:100::1/64", "192.0.2.0/31")
-	d.connect("2001:db8:0:100::", "192.0.2.0")
+	d.build("gateway", "b", backends)
 	d.by(d.router, "2001:db8:0:100::2", "192.0.2.1", vipAddress6+"/128", vipAddress4+"/32")
-	for i := range backends {
-		b := lab.Node(fmt.Sprint("b", i+1))
-		l := lab.Link(d.router, fmt.Sprint("swp", i+1), b, "eth0", fmt.Sprintf("2001:db8:0:%x::1/64", 0x101+i), fmt.Sprintf("192.0.2.%d/31", 2*i+2))
+	return d
+}
+
+// build makes a gateway and backends of a site, with names.
+func (d *dataplane) build(gateway, backend string, backends int) {
+	d.t.Helper()
+	net6 := func(i int) string { return fmt.Sprintf("2001:db8:0:%x::", 0x1000*d.site+0x100+i) }
+	net4 := func(i int) string { return fmt.Sprintf("192.0.%d.%d", 2+d.site, 2*i) }
+	port := func(i int) string { return fmt.Sprint("swp", 20*d.site+i) }
+	d.gateway, d.number = d.lab.Node(gateway), d.locator(0)
+	d.toward = d.lab.Link(d.router, port(0), d.gateway, "eth0", net6(0)+"1/64", net4(0)+"/31")
+	d.connect(net6(0), net4(0))
+	for i := 1; i <= backends; i++ {
+		b := d.lab.Node(fmt.Sprint(backend, i))
+		l := d.lab.Link(d.router, port(i), b, "eth0", net6(i)+"1/64", net4(i)+"/31")
 		l.B.WholeChecksums()
 		d.toBackend = append(d.toBackend, l)
-		d.by(b, fmt.Sprintf("2001:db8:0:%x::1", 0x101+i), fmt.Sprintf("192.0.2.%d", 2*i+2), "::/0", "0.0.0.0/0")
-		d.by(d.router, fmt.Sprintf("2001:db8:0:%x::2", 0x101+i), "", locator(i+1).String())
+		d.by(b, net6(i)+"1", net4(i), "::/0", "0.0.0.0/0")
+		d.by(d.router, net6(i)+"2", "", locator(d.locator(i)).String())
 		b.Own(vipAddress6 + "/128")
 		b.Own(vipAddress4 + "/32")
 		d.backends = append(d.backends, b)
 	}
 	d.start()
-	return d
 }
+
+// locator is the number of that of the site's gateway (0) or a backend.
+func (d *dataplane) locator(i int) int { return siteLocators*d.site + i }
 
 // must ends the test with an error.
 func (d *dataplane) must(err error) {

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/integration/netlab"
 	"github.com/razor-steering/razor/integration/testhost"
+	"github.com/razor-steering/razor/steering"
 )
 
 // kept is a dataplane whose balancer follows plans, with endpoints on the backends.
@@ -30,6 +33,9 @@ type kept struct {
 	stop   func()
 	plan   []balancer.PlannedBackend
 	flows  []*liveFlow
+	others []balancer.PlannedSite
+	spills steering.Spills
+	budget uint64 // of misses, for other sites
 
 	endpoints []*segment.Endpoint // of the backends
 }
@@ -46,17 +52,24 @@ type liveFlow struct {
 
 func newKept(t *testing.T, backends int) *kept {
 	t.Helper()
-	k := &kept{dataplane: newDataplane(t, backends)}
+	return keepAll(newDataplane(t, backends))
+}
+
+// keepAll has the balancer of a dataplane follow plans, and puts endpoints on all its
+// backends.
+func keepAll(d *dataplane) *kept {
+	d.t.Helper()
+	k := &kept{dataplane: d}
 	for i, b := range k.backends {
 		k.toBackend[i].A.MeetXDP()
 		k.endpoint(i)
 		for _, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
-			answerLines(t, b, to)
+			answerLines(d.t, b, to)
 		}
-		k.plan = append(k.plan, balancer.PlannedBackend{Name: b.Name, SID: hunt(i + 1), Weight: 1, State: balancer.Active})
+		k.plan = append(k.plan, balancer.PlannedBackend{Name: b.Name, SID: hunt(d.locator(i + 1)), Weight: 1, State: balancer.Active})
 	}
 	k.keep()
-	t.Cleanup(func() { k.stop() })
+	d.t.Cleanup(func() { k.stop() })
 	return k
 }
 
@@ -66,7 +79,7 @@ func (k *kept) endpoint(i int) {
 	r := openRoot(k.t, k.backends[i], "eth0", testhost.BPFFS(k.t))
 	e, err := segment.Load(segment.Options{})
 	k.must(err)
-	k.must(e.SetDomain(segment.Domain{Locator: locator(i + 1), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
+	k.must(e.SetDomain(segment.Domain{Locator: locator(k.locator(i + 1)), Block: netip.MustParsePrefix("2001:db8:5e::/48")}))
 	k.must(e.SetTarget(segment.Host, segment.Target{Level: segment.Normal}))
 	k.must(e.SetVIPs(segment.Host, []netip.Addr{netip.MustParseAddr(vipAddress6), netip.MustParseAddr(vipAddress4)}))
 	k.must(e.Join(r, "eth0"))
@@ -81,6 +94,7 @@ func (k *kept) endpoint(i int) {
 }
 
 // answerLines answers each line with the name of the node, for as long as a client wants.
+// Before it come as many bytes as the line is a number.
 func answerLines(t testing.TB, n *netlab.Node, to string) {
 	t.Helper()
 	l, err := n.Listen("tcp", to)
@@ -102,6 +116,9 @@ func answerLines(t testing.TB, n *netlab.Node, to string) {
 			wg.Go(func() {
 				lines := bufio.NewScanner(c)
 				for lines.Scan() {
+					if n, err := strconv.Atoi(lines.Text()); err == nil {
+						_, _ = c.Write(bytes.Repeat([]byte{'x'}, n))
+					}
 					if _, err := fmt.Fprintln(c, n.Name); err != nil {
 						return
 					}
@@ -162,11 +179,13 @@ func (k *kept) runs() {
 // apply makes the plan of the moment the balancer's.
 func (k *kept) apply() {
 	k.t.Helper()
-	s := balancer.PlannedService{Service: balancer.Service{Name: "web", Key: serviceKey}, Backends: slices.Clone(k.plan)}
+	s := balancer.PlannedService{Service: balancer.Service{Name: "web", Key: serviceKey}, Backends: slices.Clone(k.plan), Spills: k.spills}
 	for _, a := range []string{vipAddress6 + "/128", vipAddress4 + "/32"} {
-		s.VIPs = append(s.VIPs, balancer.VIP{Prefix: netip.MustParsePrefix(a), Port: 443, Protocol: unix.IPPROTO_TCP})
+		for _, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			s.VIPs = append(s.VIPs, balancer.VIP{Prefix: netip.MustParsePrefix(a), Port: 443, Protocol: protocol})
+		}
 	}
-	k.must(k.keeper.Apply(balancer.Plan{Services: []balancer.PlannedService{s}}, time.Now()))
+	k.must(k.keeper.Apply(balancer.Plan{Sites: k.others, MissBudget: k.budget, Services: []balancer.PlannedService{s}}, time.Now()))
 }
 
 // begin opens flows, half of them over IPv4.
@@ -180,6 +199,17 @@ func (k *kept) begin(n int) {
 // beginFlow opens the flow of that number: odd ones are over IPv4.
 func beginFlow(t testing.TB, client *netlab.Node, i int) *liveFlow {
 	t.Helper()
+	f := openFlow(t, client, i)
+	var err error
+	if f.by, err = f.ask(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// openFlow is beginFlow for a flow on which nothing was said yet.
+func openFlow(t testing.TB, client *netlab.Node, i int) *liveFlow {
+	t.Helper()
 	to := []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"}[i%2]
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -188,17 +218,21 @@ func beginFlow(t testing.TB, client *netlab.Node, i int) *liveFlow {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	f := &liveFlow{conn: c, reader: bufio.NewReader(c)}
-	if f.by, err = f.ask(); err != nil {
-		t.Fatal(err)
-	}
-	return f
+	return &liveFlow{conn: c, reader: bufio.NewReader(c)}
 }
 
 // ask asks who is at the other end.
-func (f *liveFlow) ask() (string, error) {
+func (f *liveFlow) ask() (string, error) { return f.tell("who\n") }
+
+// tell sends a line, and returns the answer to it.
+func (f *liveFlow) tell(text string) (string, error) {
 	_ = f.conn.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := io.WriteString(f.conn, "who\n"); err != nil {
+	return f.exchange(text)
+}
+
+// exchange is tell until the deadline of the connection.
+func (f *liveFlow) exchange(text string) (string, error) {
+	if _, err := io.WriteString(f.conn, text); err != nil {
 		return "", err
 	}
 	line, err := f.reader.ReadString('\n')

@@ -19,6 +19,7 @@ const (
 
 const (
 	flagSYN = 2
+	flagRST = 4
 	flagACK = 16
 )
 

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -9,11 +10,12 @@ import (
 func (k *kept) second() *kept {
 	k.t.Helper()
 	d := *k.dataplane
-	d.gateway, d.number = k.lab.Node("gateway2"), 0xff
-	d.toward = k.lab.Link(k.router, "swp10", d.gateway, "eth0", "2001:db8:0:200::1/64", "192.0.2.200/31")
-	d.connect("2001:db8:0:200::", "192.0.2.200")
+	net6, net4 := fmt.Sprintf("2001:db8:0:%x::", 0x1000*d.site+0x200), fmt.Sprintf("192.0.%d.200", 2+d.site)
+	d.gateway, d.number = k.lab.Node(k.gateway.Name+"2"), d.locator(0xff)
+	d.toward = k.lab.Link(k.router, fmt.Sprint("swp", 20*d.site+10), d.gateway, "eth0", net6+"1/64", net4+"/31")
+	d.connect(net6, net4)
 	d.start()
-	mate := &kept{dataplane: &d, plan: k.plan}
+	mate := &kept{dataplane: &d, plan: k.plan, others: k.others, spills: k.spills, budget: k.budget}
 	mate.keep()
 	k.t.Cleanup(func() { mate.stop() })
 	mate.keeper.Follow()

@@ -17,7 +17,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/razor-steering/razor/agent"
@@ -47,32 +46,52 @@ func pinKeys(t *testing.T, id, secret int) datagrams.Keys {
 
 func newPinning(t *testing.T, backends int) *pinning {
 	t.Helper()
-	p := &pinning{kept: newKept(t, backends), keys: pinKeys(t, 1, 1)}
-	ctx, cancel := context.WithCancel(context.Background())
-	var group errgroup.Group
-	t.Cleanup(func() {
-		cancel()
-		if err := group.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
+	p := listen(newKept(t, backends), pinKeys(t, 1, 1))
+	p.tell()
+	return p
+}
+
+// listen has a gateway hear of flows.
+func listen(k *kept, keys datagrams.Keys) *pinning {
+	k.t.Helper()
+	p := &pinning{kept: k, keys: keys}
 	var err error
 	p.gateway.Do(func() {
-		p.listener, err = gateway.ListenPins(locator(0), p.keys, func(f balancer.Flow, owner netip.Addr) error {
+		p.listener, err = gateway.ListenPins(locator(k.number), keys, func(f balancer.Flow, owner netip.Addr) error {
 			return p.keeper.Pin(f, owner)
 		})
 	})
 	p.must(err)
-	group.Go(func() error { return p.listener.Run(ctx) })
+	p.during(p.listener.Run)
+	return p
+}
+
+// during runs something until the test ends.
+func (p *pinning) during(run func(context.Context) error) {
+	p.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	p.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			p.t.Error(err)
+		}
+	})
+}
+
+// tell has the agents of all backends tell gateways of their flows.
+func (p *pinning) tell() {
+	p.t.Helper()
 	for i, b := range p.backends {
 		var pinner *agent.Pinner
-		b.Do(func() { pinner, err = agent.NewPinner(locator(i+1), p.keys) })
+		var err error
+		b.Do(func() { pinner, err = agent.NewPinner(locator(p.locator(i+1)), p.keys) })
 		p.must(err)
 		p.agents = append(p.agents, pinner)
-		group.Go(func() error { return pinner.Run(ctx) })
-		group.Go(func() error { return p.endpoints[i].Events(ctx, pinner.Tell) })
+		p.during(pinner.Run)
+		p.during(func(ctx context.Context) error { return p.endpoints[i].Events(ctx, pinner.Tell) })
 	}
-	return p
 }
 
 // metric is the sum of a metric of gateway and agents, or of what has a label.

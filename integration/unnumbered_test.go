@@ -80,7 +80,7 @@ func peerOf(t *testing.T, here, there netlab.End) ra.Peer {
 	return ra.Peer{Addr: addr, Dial: addr.WithZone(strconv.Itoa(index(t, here)))}
 }
 
-func index(t *testing.T, e netlab.End) int {
+func index(t testing.TB, e netlab.End) int {
 	t.Helper()
 	var links []struct {
 		Index int `json:"ifindex"`
