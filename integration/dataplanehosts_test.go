@@ -38,25 +38,38 @@ func newHosts(t *testing.T, prepare func(*hosts)) *hosts {
 	prepare(h)
 	h.client.Run("ethtool", "-K", "eth0", "tx", "off")
 	for i, name := range []string{"gateway", "web1", "web2"} {
-		node := h.lab.Node(name)
-		link := h.lab.Link(h.tor, fmt.Sprint("swp", i+1), node, "eth0")
-		link.A.MeetXDP()
-		link.B.WholeChecksums()
-		router := link.A.Local.WithZone("").String()
-		node.Run("ip", "addr", "add", nodePrefix(i+1).Addr().Next().String()+"/64", "dev", "lo")
-		node.Run("ip", "-6", "route", "add", "default", "via", router, "dev", "eth0")
-		node.Run("ip", "-4", "route", "add", "default", "via", "inet6", router, "dev", "eth0")
+		node := h.host(name, i+1, i+1)
 		if i == 0 {
 			h.gateway = h.process(node, "gateway", "gateway.yaml")
 			continue
 		}
-		for _, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
-			answerLines(t, node, to)
-		}
-		h.ways = append(h.ways, h.process(node, "gateway", "backend.yaml"))
-		h.agents = append(h.agents, h.process(node, "agent", "backend.yaml"))
+		h.backend(node)
 	}
 	return h
+}
+
+// host is one of the hosts at a port of the router, with the locator of a number.
+func (h *hosts) host(name string, port, number int) *netlab.Node {
+	h.t.Helper()
+	node := h.lab.Node(name)
+	link := h.lab.Link(h.tor, fmt.Sprint("swp", port), node, "eth0")
+	link.A.MeetXDP()
+	link.B.WholeChecksums()
+	router := link.A.Local.WithZone("").String()
+	node.Run("ip", "addr", "add", nodePrefix(number).Addr().Next().String()+"/64", "dev", "lo")
+	node.Run("ip", "-6", "route", "add", "default", "via", router, "dev", "eth0")
+	node.Run("ip", "-4", "route", "add", "default", "via", "inet6", router, "dev", "eth0")
+	return node
+}
+
+// backend has a host be a backend.
+func (h *hosts) backend(node *netlab.Node) {
+	h.t.Helper()
+	for _, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
+		answerLines(h.t, node, to)
+	}
+	h.ways = append(h.ways, h.process(node, "gateway", "backend.yaml"))
+	h.agents = append(h.agents, h.process(node, "agent", "backend.yaml"))
 }
 
 // process runs a role with an example, in which the places of files are the test's.
