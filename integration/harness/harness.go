@@ -36,6 +36,21 @@ func (t Traffic) Flows(n uint64) Traffic {
 	return t
 }
 
+// give has a program make the traffic.
+func (t Traffic) give(spec *ebpf.CollectionSpec) error {
+	if len(t.Frame) < Headers {
+		return fmt.Errorf("a frame of %d bytes, want %d at least", len(t.Frame), Headers)
+	}
+	traffic := bpfTraffic{
+		Length:  uint32(len(t.Frame)),
+		Address: uint32(t.Address), AddressMask: t.AddressMask, Port: uint32(t.Port), PortMask: uint32(t.PortMask),
+	}
+	for i := range traffic.Headers {
+		traffic.Headers[i] = binary.NativeEndian.Uint64(t.Frame[8*i:])
+	}
+	return spec.Variables["given"].Set(traffic)
+}
+
 // Clients are those bytes of all flows in which they differ, of the address and the port.
 func (t Traffic) Clients() iter.Seq2[[4]byte, [2]byte] {
 	return func(yield func([4]byte, [2]byte) bool) {
@@ -108,6 +123,19 @@ func Compiled(object, name string, fill func(map[string]*ebpf.Map) error) (*Subj
 // Map is one of its maps, by name; nil if it has none of that name.
 func (s *Subject) Map(name string) *ebpf.Map { return s.maps[name] }
 
+// Program is it as a program of its own, which can be put on an interface.
+func (s *Subject) Program() (*ebpf.Program, error) {
+	code, err := s.code()
+	if err != nil {
+		return nil, err
+	}
+	of := s.program
+	return ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: of.Name, Type: of.Type, AttachType: of.AttachType, Flags: of.Flags, License: of.License,
+		ByteOrder: of.ByteOrder, Instructions: code,
+	})
+}
+
 // Close lets go of the maps.
 func (s *Subject) Close() {
 	for _, m := range s.maps {
@@ -147,21 +175,11 @@ type Harness struct {
 // Load prepares runs of a subject for some traffic; without a subject the harness alone
 // is run, which passes all packets.
 func Load(s *Subject, t Traffic) (*Harness, error) {
-	if len(t.Frame) < Headers {
-		return nil, fmt.Errorf("a frame of %d bytes, want %d at least", len(t.Frame), Headers)
-	}
 	spec, err := loadBpf()
 	if err != nil {
 		return nil, err
 	}
-	traffic := bpfTraffic{
-		Length:  uint32(len(t.Frame)),
-		Address: uint32(t.Address), AddressMask: t.AddressMask, Port: uint32(t.Port), PortMask: uint32(t.PortMask),
-	}
-	for i := range traffic.Headers {
-		traffic.Headers[i] = binary.NativeEndian.Uint64(t.Frame[8*i:])
-	}
-	if err := spec.Variables["given"].Set(traffic); err != nil {
+	if err := t.give(spec); err != nil {
 		return nil, err
 	}
 	if s != nil {
