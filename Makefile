@@ -62,8 +62,10 @@ bench: ## Run the benchmarks (BENCH=Answer)
 
 # With the prototypes of ../shared/prototypes/dataplane, where they are.
 .PHONY: bench-dataplane
-bench-dataplane: ## Print what balancer and endpoint take for a packet
-	$(GO) test -run '^$$' -bench '^BenchmarkDataplane$$' -benchtime 25x ./integration
+bench-dataplane: ## Print what the dataplane takes for packets and decisions
+	$(GO) test -run '^$$' -bench '^BenchmarkDataplane(Wire)?$$' -benchtime 25x ./integration
+	$(GO) test -run '^$$' -bench '^Benchmark(Flip|ServiceMemory)$$' -benchtime 100x ./gateway/balancer
+	$(GO) test -run '^$$' -bench '^BenchmarkMaglev$$/^1024$$' ./steering
 
 # One after another: each takes all cores.
 .PHONY: fuzz

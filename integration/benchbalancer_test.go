@@ -29,6 +29,24 @@ const (
 	benchEntry                            // of the other site
 )
 
+// A flood of ACKs of flows that nobody has comes back from backends and other sites.
+const (
+	floodACK  = "ACK, flood of flows that nobody has"
+	floodHere = "their misses, to those who left the row"
+	floodAway = "their misses, to another site"
+	floodFull = "their misses, not to another site: budget full"
+	floodLast = "their misses, asked for everywhere"
+)
+
+// floods are what becomes of such a packet in the end.
+var floods = []struct {
+	name   string
+	passes []string
+}{
+	{"ACK that nobody has, all passes", []string{floodACK, floodHere, floodAway, floodLast}},
+	{"ACK that nobody has, all passes, budget full", []string{floodACK, floodHere, floodFull}},
+}
+
 // benchPins is how many flows have pins: a map that is nearly full forgets some.
 const benchPins = 1 << 15
 
@@ -62,7 +80,7 @@ func balancerCases() []benchCase {
 		{"SYN, flood of new flows", syn.Flows(1 << 32), harness.TX, nil},
 		{"SYN, 64k flows", syn.Flows(1 << 16), harness.TX, nil},
 		{"SYN, 512k flows", syn.Flows(1 << 19), harness.TX, nil},
-		{"ACK, flood of flows that nobody has", ack.Flows(1 << 32), harness.TX, nil},
+		{floodACK, ack.Flows(1 << 32), harness.TX, nil},
 		{"ACK, 1 flow", ack.Flows(1), harness.TX, nil},
 		{"ACK, 64k flows", ack.Flows(1 << 16), harness.TX, nil},
 		{"ACK, 512k flows", ack.Flows(1 << 19), harness.TX, nil},
@@ -80,7 +98,7 @@ func missed(round int, inner []byte) harness.Traffic {
 	packet := encapsulated(hunt(2), 0, []netip.Addr{hunt(1), hunt(2)}, inner)
 	to := netip.MustParseAddr(fmt.Sprintf("2001:db8:5e:0:5204:0:%x:203", round<<8|1)).As16()
 	copy(packet[24:], to[:])
-	return inside(packet, 40+8+2*16).Flows(1 << 16)
+	return inside(packet, 40+8+2*16).Flows(1 << 32)
 }
 
 // entered is a packet of the gateway of another site, which missed so often.
@@ -105,16 +123,16 @@ func (d *dataplaneBench) rareCases(r *balancer.Balancer, s *harness.Subject) []b
 		{"ACK, the slot spills, 64k flows", over6(to(benchSpilled, flagACK)).Flows(1 << 16), harness.TX, counted(r, "sent")},
 		{"SYN of another site, 64k flows", entered(0, to(benchCommon, flagSYN)), harness.TX, counted(r, "entered")},
 		{"ACK of another site that missed there, 64k flows", entered(2, ack), harness.TX, counted(r, "entered")},
-		{"miss, to those who left the row, 64k flows", missed(0, ack), harness.TX, counted(r, "miss")},
-		{"miss, to another site, 64k flows", missed(1, ack), harness.TX, counted(r, "away")},
-		{"miss, asked for everywhere, 64k flows", missed(2, ack), harness.TX, counted(r, "miss")},
+		{floodHere, missed(0, ack), harness.TX, counted(r, "miss")},
+		{floodAway, missed(1, ack), harness.TX, counted(r, "away")},
+		{floodLast, missed(2, ack), harness.TX, counted(r, "miss")},
 	}
 }
 
 // overBudget is a miss that would go to another site.
 func (d *dataplaneBench) overBudget(r *balancer.Balancer) benchCase {
 	miss := missed(1, tcpPacket(benchClient6, benchVIP6, flagACK, benchData))
-	return benchCase{"miss, to another site, budget full, 64k flows", miss, harness.Drop, counted(r, "budget")}
+	return benchCase{floodFull, miss, harness.Drop, counted(r, "budget")}
 }
 
 // counted is how many packets had a reason.

@@ -236,14 +236,23 @@ func (d *dataplaneBench) table(rounds int) {
 		rounds, d.run, d.alone.least)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\trazor\tprototype\tratio")
+	took := map[string]time.Duration{}
 	for _, r := range d.rows {
 		ours := r.taken[0].least - d.alone.least
+		took[r.taken[0].name] = ours
 		if r.taken[1] == nil {
 			fmt.Fprintf(w, "%s\t%d\t\t\n", r.name, ours)
 			continue
 		}
 		prototype := r.taken[1].least - d.alone.least
 		fmt.Fprintf(w, "%s\t%d\t%d\t%.2f\n", r.name, ours, prototype, float64(ours)/float64(prototype))
+	}
+	for _, f := range floods {
+		var sum time.Duration
+		for _, pass := range f.passes {
+			sum += took[pass]
+		}
+		fmt.Fprintf(w, "balancer: %s\t%d\t\t\n", f.name, sum)
 	}
 	d.must(w.Flush())
 }
