@@ -31,8 +31,8 @@ type DataplaneConfig struct {
 	KeyFile     string   `yaml:"key_file"`      // shared with agents; "" for no pins and reports
 	MaxServices int      `yaml:"max_services"`
 	// MissBudget is how many packets that nobody here has other sites are asked about, a
-	// second.
-	MissBudget int    `yaml:"miss_budget"`
+	// second; 0 is none.
+	MissBudget *int   `yaml:"miss_budget"`
 	Pins       string `yaml:"pins"` // directory on a BPF file system
 	// TablesListen is where mates copy the tables of this gateway from, "" nowhere.
 	TablesListen string `yaml:"tables_listen"`
@@ -80,7 +80,10 @@ func (c *DataplaneConfig) defaults() {
 	or(&c.Locator, locatorAuto)
 	or(&c.Pins, root.DefaultPins)
 	or(&c.MaxServices, 16)
-	or(&c.MissBudget, defaultMissBudget)
+	if c.MissBudget == nil {
+		n := defaultMissBudget
+		c.MissBudget = &n
+	}
 }
 
 func (c *ServiceConfig) defaults() {
@@ -257,7 +260,7 @@ func (c *Config) CheckFiles() []upstreams.Defect {
 
 // balance is what the balancer is to do.
 func (c *Config) balance(flowKey []byte) balancer.Plan {
-	p := balancer.Plan{MissBudget: uint64(c.Dataplane.MissBudget)}
+	p := balancer.Plan{MissBudget: uint64(*c.Dataplane.MissBudget)}
 	for i := range c.Sites {
 		p.Sites = append(p.Sites, c.Sites[i].plan())
 	}
@@ -304,6 +307,7 @@ type dataplane struct {
 	balancer   *balancer.Balancer
 	interfaces *interfaces
 	flowKey    []byte
+	locator    netip.Prefix
 	mates      *mates
 	listener   net.Listener        // for mates; nil without
 	followed   string              // the mate that decides; "" decides here
@@ -331,15 +335,10 @@ func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func(
 			Reason: fmt.Sprintf("the node's /64 is %v, outside of sr_block", locator), Want: "a /64 inside of " + c.Dataplane.SRBlock,
 		}
 	}
-	for i, s := range c.Sites {
-		if s.plan().Locators.Contains(locator.Addr()) {
-			return nil, upstreams.Defect{
-				Key: "gateway.sites[" + strconv.Itoa(i) + "].locators", Member: s.Locators,
-				Reason: fmt.Sprintf("this gateway's locator %v is in it", locator), Want: "the locators of another site",
-			}
-		}
+	if err := c.elsewhere(locator); err != nil {
+		return nil, err
 	}
-	p := &dataplane{flowKey: flowKey}
+	p := &dataplane{flowKey: flowKey, locator: locator}
 	p.balancer, err = balancer.Load(balancer.Options{Services: c.Dataplane.MaxServices, Pins: c.Dataplane.Pins})
 	if errors.Is(err, balancer.ErrRunning) {
 		return nil, upstreams.Defect{
@@ -370,6 +369,9 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	p.mates, p.followed = newMates(p.Keeper, p.flowKey, log), c.Dataplane.Follow
 	if p.followed != "" {
 		p.Follow()
+	}
+	if err := c.elsewhere(p.locator); err != nil {
+		return err
 	}
 	if err := p.reports.configure(c.configured(p.flowKey), time.Now()); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // SiteConfig is one of `gateway.sites:`, another site with the same services.
@@ -24,16 +25,29 @@ type SpillConfig struct {
 
 const (
 	defaultMissBudget = 50_000      // packets a second
+	leastMissBudget   = 100         // that comes in pieces
 	mostMissBudget    = 100_000_000 // more than any host forwards
 )
 
 // sites names what is wrong with the other sites, and with what services spill to them.
 func (d *defects) sites(c *Config, block netip.Prefix) {
-	d.number("dataplane.miss_budget", c.Dataplane.MissBudget, 1, mostMissBudget)
+	if n := *c.Dataplane.MissBudget; n != 0 {
+		d.number("dataplane.miss_budget", n, leastMissBudget, mostMissBudget)
+	}
 	if n := len(c.Sites); n > balancer.MaxSites {
 		d.add("sites", strconv.Itoa(n), "too many", fmt.Sprintf("at most %d", balancer.MaxSites))
 	}
 	names, taken := map[string]bool{}, map[netip.Prefix]string{}
+	if own, err := netip.ParsePrefix(c.Dataplane.Locator); err == nil {
+		taken[own] = "this one"
+	}
+	for i := range c.Services {
+		for j := range c.Services[i].Backends {
+			if p, err := netip.ParsePrefix(c.Services[i].Backends[j].Locator); err == nil {
+				taken[p] = "this one"
+			}
+		}
+	}
 	for i := range c.Sites {
 		s, key := &c.Sites[i], "sites["+strconv.Itoa(i)+"]"
 		switch {
@@ -62,7 +76,8 @@ func (d *defects) locators(key string, s *SiteConfig, block netip.Prefix, taken 
 	}
 	for other, name := range taken {
 		if ok && other.Overlaps(p) {
-			d.add(key+".locators", s.Locators, "overlaps with site "+name, "each locator at one site")
+			d.add(key+".locators", s.Locators, "has locators of site "+name+": "+other.String(), "each locator at one site")
+			break
 		}
 	}
 	if ok {
@@ -71,17 +86,20 @@ func (d *defects) locators(key string, s *SiteConfig, block netip.Prefix, taken 
 	if n := len(s.Gateways); n == 0 || n > balancer.MaxSiteGateways {
 		d.add(key+".gateways", strconv.Itoa(n), "so many", fmt.Sprintf("1 to %d", balancer.MaxSiteGateways))
 	}
-	seen := map[string]bool{}
+	seen := map[netip.Prefix]bool{}
 	for i, text := range s.Gateways {
 		key := key + ".gateways[" + strconv.Itoa(i) + "]"
 		d.locator(key, text, block, "the /64 of the gateway")
-		if a, err := netip.ParsePrefix(text); ok && err == nil && !p.Contains(a.Addr()) {
+		a, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil:
+			continue
+		case ok && !p.Contains(a.Addr()):
 			d.add(key, text, "outside of the site's locators", "one inside of "+s.Locators)
-		}
-		if seen[text] {
+		case seen[a]:
 			d.add(key, text, "used twice", "each gateway once")
 		}
-		seen[text] = true
+		seen[a] = true
 	}
 }
 
@@ -107,6 +125,19 @@ func (d *defects) spills(key string, spills []SpillConfig, sites map[string]bool
 			d.add(key+".share", share, "all shares are more than 1", "1 together at most")
 		}
 	}
+}
+
+// elsewhere is an error where this gateway's locator is one of another site.
+func (c *Config) elsewhere(locator netip.Prefix) error {
+	for i, s := range c.Sites {
+		if s.plan().Locators.Contains(locator.Addr()) {
+			return upstreams.Defect{
+				Key: "gateway.sites[" + strconv.Itoa(i) + "].locators", Member: s.Locators,
+				Reason: fmt.Sprintf("this gateway's locator %v is in it", locator), Want: "the locators of another site",
+			}
+		}
+	}
+	return nil
 }
 
 // plan is what the balancer has to know of other sites.

@@ -44,7 +44,7 @@ func TestSiteDefects(t *testing.T) {
 		want   string
 		change func(c *Config)
 	}{
-		{"gateway.dataplane.miss_budget", func(c *Config) { c.Dataplane.MissBudget = -1 }},
+		{"gateway.dataplane.miss_budget", func(c *Config) { c.Dataplane.MissBudget = new(99) }},
 		{"gateway.sites[0].name", func(c *Config) { c.Sites[0].Name, c.Services[0].Spill = "", nil }},
 		{"gateway.sites[1].name", func(c *Config) { c.Sites[1].Name, c.Services[0].Spill = "east", nil }},
 		{"gateway.sites[0].locators", func(c *Config) { c.Sites[0].Locators = "2001:db8:5e:e000::/65" }},

@@ -85,7 +85,7 @@ type bpfHost struct {
 	Lookups uint32
 	Sites   uint32
 	Traced  uint32
-	Spare   uint32
+	Patient uint32
 }
 
 type bpfPin struct {

@@ -52,6 +52,7 @@ func (b *Balancer) setHost() {
 	h.Source, h.Domain.Locator, h.Domain.Block = b.host.Source, b.host.Domain.Locator, b.host.Domain.Block
 	atomic.StoreUint32(&h.Lookups, b.host.Lookups)
 	atomic.StoreUint32(&h.Sites, b.host.Sites)
+	atomic.StoreUint32(&h.Patient, b.host.Patient)
 	atomic.StoreUint64(&h.Domain.BlockMask, b.host.Domain.BlockMask)
 }
 

@@ -94,6 +94,19 @@ func (h *Hops) Set(addresses []netip.Addr) {
 	}
 }
 
+// Add is one address more than those of the last Set. For any goroutine, at any time.
+func (h *Hops) Add(a netip.Addr) {
+	h.mu.Lock()
+	if i, ok := slices.BinarySearchFunc(h.wanted, a, netip.Addr.Compare); !ok {
+		h.wanted, h.renewed = slices.Insert(slices.Clip(h.wanted), i, a), true
+	}
+	h.mu.Unlock()
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
 // Run follows next hops until ctx ends, in the network namespace of the calling
 // goroutine.
 func (h *Hops) Run(ctx context.Context) error {

@@ -117,5 +117,8 @@ func (m *model) steerError(frame []byte, p *parsed) verdict {
 	if owner := m.owner(s.flow(), a.Service, hash); owner != 0 && owner != current {
 		return m.sendPinned(frame, p, hash, owner, current, other, "icmp_error")
 	}
+	if site, ok := m.spills(a.Service, hash); ok && !tcp && current == 0 {
+		return m.sendSpilled(frame, p, hash, current, other, site, "icmp_error")
+	}
 	return m.send(frame, p, hash, current, other, tcp, "icmp_error")
 }

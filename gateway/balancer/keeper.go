@@ -68,6 +68,7 @@ type Keeper struct {
 	mu       sync.Mutex
 	balancer *Balancer
 	plan     Plan
+	ways     map[string]bool     // whether there is one to each other site
 	number   steering.PlanNumber // of what the tables are now
 	news     chan struct{}       // closed when the number is another
 	follows  bool                // tables are a mate's
@@ -164,7 +165,8 @@ func (k *Keeper) tick(ctx context.Context) {
 func (k *Keeper) age(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.follows {
+	if k.follows { // the tables are a mate's
+		k.release(now)
 		return
 	}
 	changed := false
@@ -193,11 +195,11 @@ func (k *Keeper) Apply(p Plan, now time.Time) error {
 	if err := k.admit(p, now); err != nil {
 		return err
 	}
-	if err := k.applySites(p); err != nil {
-		return err
-	}
 	services, err := k.assignServices(p, now)
 	if err != nil {
+		return err
+	}
+	if err := k.applySites(p); err != nil {
 		return err
 	}
 	for _, s := range p.Services {
@@ -460,12 +462,8 @@ func (k *Keeper) hopsChanged(changes []HopChange) {
 	defer k.changed()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	joined, entries := false, k.plan.entries()
-	defer func() {
-		if slices.ContainsFunc(changes, func(c HopChange) bool { return slices.Contains(entries, c.Address) }) {
-			k.sitesChanged()
-		}
-	}()
+	k.loseEntries(changes)
+	joined, gained := false, false
 	for _, c := range changes {
 		r, ok := k.backends[c.Address]
 		if !ok {
@@ -476,9 +474,13 @@ func (k *Keeper) hopsChanged(changes []HopChange) {
 		} else if r.hop.Index == 0 {
 			k.log.Info("way to a backend", "backend", r.name, "sid", c.Address, "interface", c.Hop.Index, "mtu", c.Hop.MTU)
 		}
-		joined = joined || !r.found && c.Hop.Index != 0
+		joined = joined || !r.found && c.Hop.Index != 0 && k.plan.has(c.Address)
+		gained = gained || r.hop.Index == 0 && c.Hop.Index != 0 && slices.Contains(k.plan.entries(), c.Address)
 		r.hop, r.why, r.found = c.Hop, c.Reason, r.found || c.Hop.Index != 0
 		k.setHop(c.Address, r)
+	}
+	if gained {
+		k.sitesChanged()
 	}
 	if !joined {
 		return

@@ -63,12 +63,22 @@ func (k *Keeper) reachable(s PlannedSite) []int {
 	return out
 }
 
+// patience is for how long a packet that nobody has is dropped, and not answered, after
+// the way to a site was lost: its flow may be there.
+const patience = 60 // seconds
+
 // applySites has the balancer reach the sites of a plan.
 func (k *Keeper) applySites(p Plan) error {
 	sites := make([][]int, len(p.Sites))
+	ways := map[string]bool{}
 	for i, s := range p.Sites {
 		sites[i] = k.reachable(s)
+		ways[s.Name] = len(sites[i]) > 0
+		if had, known := k.ways[s.Name]; !ways[s.Name] && (had || !known) {
+			k.balancer.SetPatience(uptime() + patience)
+		}
 	}
+	k.ways = ways
 	return errors.Join(k.balancer.SetMissBudget(p.MissBudget), k.balancer.SetSites(sites))
 }
 
@@ -110,6 +120,27 @@ func (k *Keeper) spilled(p Plan, s PlannedService) Service {
 func (k *Keeper) failsOver(s PlannedService) bool {
 	spills := k.spilled(k.plan, s).Spills
 	return !s.serves() && len(spills) == 1 && spills[0].Slots == Slots && len(k.reachable(k.plan.Sites[spills[0].Site])) > 0
+}
+
+// loseEntries has the balancer use other entries before the ways to some are taken away.
+func (k *Keeper) loseEntries(changes []HopChange) {
+	lost, entries := false, k.plan.entries()
+	for _, c := range changes {
+		if c.Hop.Index == 0 && slices.Contains(entries, c.Address) {
+			lost = lost || k.backends[c.Address].hop.Index != 0
+			k.backends[c.Address].hop.Index = 0
+		}
+	}
+	if lost {
+		k.sitesChanged()
+	}
+}
+
+// has tells whether a plan has a backend.
+func (p Plan) has(sid netip.Addr) bool {
+	return slices.ContainsFunc(p.Services, func(s PlannedService) bool {
+		return slices.ContainsFunc(s.Backends, func(b PlannedBackend) bool { return b.SID == sid })
+	})
 }
 
 // sitesChanged follows a change of the ways to entries.

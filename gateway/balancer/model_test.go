@@ -18,6 +18,7 @@ type model struct {
 	services []Service
 	backends map[uint32]Backend
 	sites    [][]int              // entries of each
+	patient  bool                 // the way to a site was lost
 	rows     map[[2]uint32]uint32 // by service and slot
 	former   map[[2]uint32]uint64
 	servers  map[Server]int

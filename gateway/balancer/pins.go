@@ -119,7 +119,7 @@ func (k *Keeper) owner(s *kept, sid netip.Addr) (*reached, error) {
 		k.pins.owners = map[uint16]bool{}
 	}
 	k.pins.owners[index] = true
-	k.follow()
+	k.hops.Add(sid)
 	return k.backends[sid], nil
 }
 

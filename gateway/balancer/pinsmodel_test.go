@@ -39,10 +39,10 @@ func (m *model) prefer(f Flow, service int, hash uint64, flags byte) uint32 {
 	return m.owner(f, service, hash)
 }
 
-// owner is who has a flow by its pin, if there is a way to it.
+// owner is who has a flow by its pin.
 func (m *model) owner(f Flow, service int, hash uint64) uint32 {
 	pin := m.alive(f, service)
-	if pin == nil || !m.marked(service, hash) || m.backends[pin.Backend].Hop.Index == 0 {
+	if pin == nil || !m.marked(service, hash) || !m.backends[pin.Backend].SID.IsValid() {
 		return 0
 	}
 	return pin.Backend
@@ -71,6 +71,9 @@ func (m *model) alive(f Flow, service int) *bpfPin {
 // sendPinned sends a packet to the owner of its flow, with the row's behind.
 func (m *model) sendPinned(frame []byte, p *parsed, hash uint64, owner, current, other uint32, counted ...string) verdict {
 	m.hits++
+	if m.backends[owner].Hop.Index == 0 {
+		return drop(frame, append(counted, "no_neighbour")...)
+	}
 	list := [][16]byte{m.backend(owner).SID.As16()}
 	for _, i := range []uint32{current, other} {
 		if i != 0 && i != owner && m.backends[i].Hop.Index != 0 {

@@ -137,8 +137,8 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for sid, r := range k.backends {
-		if k.pins.owners[r.index] {
-			continue // of another site, whose own gateways tell of it
+		if k.plan.elsewhere(sid) && !slices.Contains(k.plan.entries(), sid) {
+			continue // a backend of another site, whose own gateways tell of it
 		}
 		if t, err := k.balancer.BackendTraffic(int(r.index)); err == nil {
 			counter(backendPacketsDesc, t.Packets, sid.String())

@@ -33,6 +33,10 @@ func (b *Balancer) SetSites(sites [][]int) error {
 	if len(sites) > MaxSites {
 		return fmt.Errorf("%d other sites, want at most %d", len(sites), MaxSites)
 	}
+	// Sites that are new are there before one says that it goes on with them, and those
+	// that are gone as long.
+	b.host.Sites = max(b.host.Sites, uint32(len(sites)))
+	b.setHost()
 	next := uint32(MaxSites)
 	for number := MaxSites - 1; number >= 0; number-- {
 		if number < len(sites) && len(sites[number]) > 0 {
@@ -53,6 +57,13 @@ func (b *Balancer) SetSites(sites [][]int) error {
 	b.host.Sites = uint32(len(sites))
 	b.setHost()
 	return nil
+}
+
+// SetPatience has packets be dropped that nobody has, until a second of the monotonic
+// clock, where otherwise a backend would answer them.
+func (b *Balancer) SetPatience(until uint32) {
+	b.host.Patient = until
+	b.setHost()
 }
 
 // SetMissBudget bounds how many packets that nobody here has go to other sites, a

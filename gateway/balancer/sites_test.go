@@ -21,7 +21,12 @@ func newModelOfSites(messy bool) *model {
 		a[7] += byte(i)
 		m.backends[20+i] = Backend{SID: netip.AddrFrom16(a), Hop: Hop{Destination: [6]byte{2, 3, 0, 0, 0, byte(i)}, Index: 1, MTU: 1500}}
 	}
-	m.sites = [][]int{{20, 21, 23}, {}, {22}}
+	m.sites = [][]int{{20, 21}, {}, {22}}
+	if messy { // a way that was lost in this moment
+		gone := m.backends[21]
+		gone.Hop.Index = 0
+		m.backends[21] = gone
+	}
 	m.services[0].Spills = []Spill{{Site: 0, Slots: 20000}, {Site: 2, Slots: 10000}, {Site: 1, Slots: 5000}}
 	m.services[1].Spills = []Spill{{Site: 2, Slots: 30000}}
 	m.services[2].Spills = []Spill{{Site: 0, Slots: Slots}}

@@ -31,11 +31,29 @@ func (m *model) entry(site int, hash uint64) uint32 {
 	if site >= len(m.sites) || len(m.sites[site]) == 0 {
 		return 0
 	}
-	i := uint32(m.sites[site][int(hash>>61)%len(m.sites[site])])
-	if m.backends[i].Hop.Index == 0 {
-		return 0
+	for place := range uint64(2) {
+		i := uint32(m.sites[site][int((hash>>61+place)%8)%len(m.sites[site])])
+		if m.backends[i].Hop.Index != 0 {
+			return i
+		}
 	}
-	return i
+	return 0
+}
+
+// next is the first site from one on that there is a way to, and its entry: of the first
+// two that user space has ways to.
+func (m *model) next(from int, hash uint64) (site int, entry uint32) {
+	tried := 0
+	for site = from; site < len(m.sites) && tried < 2; site++ {
+		if len(m.sites[site]) == 0 {
+			continue
+		}
+		if entry = m.entry(site, hash); entry != 0 {
+			return site, entry
+		}
+		tried++
+	}
+	return 0, 0
 }
 
 // asked is a list in the making.
@@ -77,7 +95,7 @@ func (a *asked) send(frame []byte, p *parsed, source [16]byte, hash uint64, coun
 }
 
 // sendSpilled sends a packet of a slot that spills.
-func (m *model) sendSpilled(frame []byte, p *parsed, hash uint64, current, other uint32, site int) verdict {
+func (m *model) sendSpilled(frame []byte, p *parsed, hash uint64, current, other uint32, site int, counted ...string) verdict {
 	entry, a := m.entry(site, hash), &asked{m: m, most: longest}
 	tcp := p.protocol == unix.IPPROTO_TCP
 	fresh := !tcp || p.flags&syn != 0
@@ -88,13 +106,15 @@ func (m *model) sendSpilled(frame []byte, p *parsed, hash uint64, current, other
 	a.ask(entry)
 	switch {
 	case len(a.list) == 0 && !fresh:
-		return m.lost(frame, p, hash)
+		return m.lost(frame, p, hash, counted...)
 	case len(a.list) == 0:
-		return drop(frame, "no_backend")
+		return drop(frame, append(counted, "no_backend")...)
+	case fresh && entry != 0 && current == 0:
+		return a.send(frame, p, m.source(hash, byte(site+2)), hash, append(counted, "spilled")...)
 	case fresh && entry != 0:
-		return a.send(frame, p, m.source(hash, 0), hash, "spilled")
+		return a.send(frame, p, m.source(hash, 0), hash, append(counted, "spilled")...)
 	}
-	return a.send(frame, p, m.source(hash, 0), hash)
+	return a.send(frame, p, m.source(hash, 0), hash, counted...)
 }
 
 // inside is where the packet in an encapsulated one begins, and its Ethernet type; 0 is
@@ -196,11 +216,15 @@ func (m *model) again(frame []byte, p *parsed, service int, hash uint64, round b
 	if len(a.list) > 0 && len(m.sites) > 0 && !home {
 		return a.send(frame, p, m.source(hash, 1), hash, "miss")
 	}
-	for site := int(max(round, 1)) - 1; site < len(m.sites) && !home; site++ {
-		if entry := m.entry(site, hash); entry != 0 {
-			a.ask(entry)
-			return a.send(frame, p, m.source(hash, byte(site+2)), hash, "away")
-		}
+	if p.flags&syn != 0 && round != 0 && current == 0 {
+		home = false
+	}
+	if site, entry := m.next(int(max(round, 1))-1, hash); entry != 0 && !home {
+		a.ask(entry)
+		return a.send(frame, p, m.source(hash, byte(site+2)), hash, "away")
+	}
+	if !home && len(m.sites) > 0 && m.patient {
+		return drop(nil, "no_neighbour")
 	}
 	if current != 0 {
 		a.list = append(a.list, current)
@@ -276,8 +300,10 @@ func (m *model) here(service int, p *parsed, s subject, hash uint64, missed bool
 	a.askOnce(current)
 	a.askOnce(other)
 	if missed && !fresh {
-		a.askOnce(m.second(service, steering.FlowSlot(hash), current))
 		a.askFormer(service, hash)
+		if second := m.second(service, steering.FlowSlot(hash), current); !slices.Contains(a.list, second) {
+			a.ask(second)
+		}
 	}
 	return a
 }

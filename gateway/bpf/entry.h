@@ -45,7 +45,8 @@ static __always_inline int give_back(struct xdp_md *ctx, const struct packet *p)
 }
 
 /* ask_here asks the backends of a flow: the owner by its pin, those of the row, and of
- * what missed already, all others.
+ * what missed already, those who left it. The second one of the slot has at most gone on
+ * with new flows, and is asked the last.
  */
 static __always_inline void ask_here(struct asked *a, const struct choice *c, const struct table *table,
 				     const struct histories *of, int missed)
@@ -57,11 +58,12 @@ static __always_inline void ask_here(struct asked *a, const struct choice *c, co
 	ask(a, c->other);
 	a->not[2] = c->other;
 	if (missed) {
+		__u64 former = former_of(of, flow_slot(c->hash));
 		__u32 second = second_of(table, flow_slot(c->hash), c->current);
 
-		ask(a, second);
-		a->not[3] = second;
-		ask_former(a, of, flow_slot(c->hash));
+		ask_former(a, former);
+		if (!is_former(former, second))
+			ask(a, second);
 	}
 }
 

@@ -7,6 +7,7 @@
 
 #include "limit.h"
 #include "pins.h"
+#include "sites.h"
 #include "toobig.h"
 #include "trace.h"
 #include "include/slots.h"
@@ -168,6 +169,8 @@ static __always_inline int steer_error(struct xdp_md *ctx, const struct packet *
 	count(STEERED_ERROR, 0);
 	if (c.owner)
 		send_pinned(ctx, &c);
+	if (e.protocol != IPPROTO_TCP && spills(service, &c, 0))
+		send_spilled(ctx, &c, number);
 	return send_chosen(ctx, p, h, &c, e.protocol == IPPROTO_TCP);
 }
 

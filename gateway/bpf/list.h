@@ -44,14 +44,29 @@ static __always_inline void ask(struct asked *a, __u32 backend)
 	a->own->n = n + 1;
 }
 
-/* ask_former asks those who left the row of a slot. */
-static __always_inline void ask_former(struct asked *a, const struct histories *of, __u32 slot)
+/* former_of are those who left the row of a slot. */
+static __always_inline __u64 former_of(const struct histories *of, __u32 slot)
 {
-	__u64 former = slot < TABLE_SLOTS ? *(volatile const __u64 *)&of->former[slot] : 0;
+	return slot < TABLE_SLOTS ? *(volatile const __u64 *)&of->former[slot] : 0;
+}
 
+/* ask_former asks those who left the row of a slot. */
+static __always_inline void ask_former(struct asked *a, __u64 former)
+{
 #pragma unroll
 	for (int i = 0; i < HISTORY; i++)
 		ask(a, former >> (16 * i) & 0xffff);
+}
+
+/* is_former tells whether a backend is among those who left a row. */
+static __always_inline int is_former(__u64 former, __u32 backend)
+{
+	int is = 0;
+
+#pragma unroll
+	for (int i = 0; i < HISTORY; i++)
+		is |= (former >> (16 * i) & 0xffff) == backend;
+	return is;
 }
 
 /* send_list goes on with the program that sends a packet along the list. */

@@ -13,7 +13,7 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 7
+#define LAYOUT 8
 
 #define MIN_MTU 1280 /* RFC 8200 §5 */
 
@@ -213,7 +213,7 @@ struct host {
 	__u32 lookups;	  /* kinds of VIPs there are */
 	__u32 sites;	  /* others, from 0 */
 	__u32 traced;	  /* who traces sets it, and the program clears it when nobody does */
-	__u32 spare;
+	__u32 patient;	  /* s of the monotonic clock: until then nobody is told that a flow is none */
 };
 _Static_assert(sizeof(struct host) == 56, "host");
 

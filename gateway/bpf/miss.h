@@ -6,7 +6,9 @@
  *	round k		the entry of the next other site, from the k-th on
  *	after the last	current (final), whose kernel answers
  *
- * New flows and RSTs go to no other site.
+ * RSTs go to no other site, and new flows to none but where a failover sends them. For a
+ * while after the way to a site is lost, a packet that nobody has is dropped: its flow
+ * may be there.
  */
 #ifndef RAZOR_MISS_H
 #define RAZOR_MISS_H
@@ -75,11 +77,26 @@ static __always_inline int subject_of(struct xdp_md *ctx, struct embedded *e, co
 static __always_inline __u32 next_site(const struct host *h, __u32 *number, __u64 hash)
 {
 	struct site *site = bpf_map_lookup_elem(&sites, number);
+	__u32 entry;
 
 	if (!site)
 		return 0;
 	*number = site->next;
+	entry = entry_of(h, *number, hash);
+	if (entry)
+		return entry;
+	(*number)++; /* its last way was lost in this moment */
+	site = bpf_map_lookup_elem(&sites, number);
+	if (!site)
+		return 0;
+	*number = site->next;
 	return entry_of(h, *number, hash);
+}
+
+/* patient tells whether a way was lost a moment ago. */
+static __always_inline int patient(const struct host *h)
+{
+	return (__s32)(*(volatile const __u32 *)&h->patient - (__u32)(bpf_ktime_get_coarse_ns() / SECOND)) > 0;
 }
 
 /* send_away asks another site. */
@@ -143,7 +160,7 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 		a.not[1] = c.other;
 		ask(&a, second);
 		a.not[2] = second;
-		ask_former(&a, of, flow_slot(c.hash));
+		ask_former(&a, former_of(of, flow_slot(c.hash)));
 	}
 	source = source_of(h, c.hash, 1);
 	if (a.own->n && h->sites && !home) {
@@ -151,11 +168,16 @@ static __always_inline int steer_miss(struct xdp_md *ctx, const struct packet *p
 		return send_list(ctx, p, &source, &a, c.hash);
 	}
 	site = round ? round - 1 : 0;
+	/* A new flow that comes back from a failover may go on. */
+	if (p->flags & TCP_SYN && round && !c.current)
+		home = 0;
 	entry = home ? 0 : next_site(h, &site, c.hash);
 	if (entry) {
 		trace_site(site);
 		return send_away(ctx, p, h, &a, entry, c.hash, site + 2);
 	}
+	if (!home && h->sites && patient(h))
+		return count(DROPPED_NEIGHBOUR, XDP_DROP);
 	return send_final(ctx, p, &source, &a, c.current, c.hash);
 }
 

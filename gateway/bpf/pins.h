@@ -40,15 +40,15 @@ static __always_inline struct pin *look_up(const struct pin_key *k, __u32 servic
 	return pin;
 }
 
-/* name_owner gives a choice the owner that a pin names, if there is a way to it and the list
- * does not begin with it anyway.
+/* name_owner gives a choice the owner that a pin names, if there is one and the list does
+ * not begin with it anyway.
  */
 static __always_inline void name_owner(struct choice *c, const struct pin *pin)
 {
 	__u32 owner = pin->backend;
 	struct backend *b = bpf_map_lookup_elem(&backends, &owner);
 
-	if (owner != c->current && b && b->hop.ifindex)
+	if (owner != c->current && b && b->sid.locator)
 		c->owner = owner;
 }
 
@@ -92,7 +92,9 @@ static __always_inline void send_pinned(struct xdp_md *ctx, const struct choice 
 	bpf_tail_call(ctx, &steps, STEP_PINNED);
 }
 
-/* balancer_pinned sends a packet of the scratch's choice. */
+/* balancer_pinned sends a packet of the scratch's choice. Without a way to the owner it is
+ * dropped: nobody else may say that there is no such flow.
+ */
 SEC("xdp.frags")
 int balancer_pinned(struct xdp_md *ctx)
 {
@@ -106,12 +108,12 @@ int balancer_pinned(struct xdp_md *ctx)
 		return count(DROPPED_MALFORMED, XDP_DROP);
 	c = a.own->choice;
 	ask(&a, c.owner);
+	if (!a.own->n)
+		return count(DROPPED_NEIGHBOUR, XDP_DROP);
 	a.not[0] = c.owner;
 	ask(&a, c.current);
 	ask(&a, c.other);
 	source = source_of(h, c.hash, 0);
-	if (!a.own->n)
-		return count(DROPPED_NEIGHBOUR, XDP_DROP);
 	return send_list(ctx, &p, &source, &a, c.hash);
 }
 

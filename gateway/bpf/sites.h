@@ -29,12 +29,17 @@ static __always_inline __u32 entry_of(const struct host *h, __u32 number, __u64 
 		return 0;
 	entry = site->entries[hash >> 61];
 	b = bpf_map_lookup_elem(&backends, &entry);
+	if (b && b->hop.ifindex)
+		return entry;
+	entry = site->entries[((hash >> 61) + 1) % SITE_GATEWAYS]; /* another one, if there are several */
+	b = bpf_map_lookup_elem(&backends, &entry);
 	return b && b->hop.ifindex ? entry : 0;
 }
 
 /* may_ask tells whether a packet that missed may go to another site. A flood of packets
- * of flows that nobody has leaves half of the budget to those that come again, as a
- * client does that is not answered.
+ * of flows that nobody has leaves half of the budget to those that come again in one of
+ * the next seconds, as a client does that is not answered; a flow has one of those
+ * packets a second.
  */
 static __always_inline int may_ask(__u64 hash)
 {
@@ -50,7 +55,7 @@ static __always_inline int may_ask(__u64 hash)
 	was = f->of[hash >> 50 & (FINGERPRINTS - 1)];
 	f->of[hash >> 50 & (FINGERPRINTS - 1)] = mark;
 	most = b->most;
-	if (was >> 8 != mark >> 8 || ((mark - was) & 0xff) > FINGERPRINT_AGE)
+	if (was >> 8 != mark >> 8 || was == mark || ((mark - was) & 0xff) > FINGERPRINT_AGE)
 		most /= 2;
 	if (b->interval != interval) {
 		b->interval = interval;
@@ -129,7 +134,8 @@ int balancer_spilled(struct xdp_md *ctx)
 	if (new && entry)
 		count(SPILLED, 0);
 	note(&backend_traffic, a.own->first, p.length);
-	source = source_of(h, c.hash, 0);
+	/* Without a backend here, who is given back goes on to the sites behind that one. */
+	source = source_of(h, c.hash, new && entry && !c.current ? site + 2 : 0);
 	return send_list(ctx, &p, &source, &a, c.hash);
 }
 
