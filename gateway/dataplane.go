@@ -356,10 +356,12 @@ func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func(
 }
 
 func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, changed func()) (err error) {
-	if p.Keeper, err = balancer.NewKeeper(p.balancer, log, time.Now(), changed); err != nil {
+	p.reports = newReports(log, func(plan balancer.Plan, now time.Time) error { return p.Apply(plan, now) }, changed)
+	ways := func() { p.reports.poke(); changed() }
+	if p.Keeper, err = balancer.NewKeeper(p.balancer, log, time.Now(), ways); err != nil {
 		return err
 	}
-	p.reports = newReports(log, p.Apply, changed)
+	p.reports.elsewhere = p.Elsewhere
 	if c.Dataplane.KeyFile != "" {
 		p.reports.load(filepath.Join(c.StateDir, reportsFile), time.Now())
 	}

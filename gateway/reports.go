@@ -38,8 +38,10 @@ type reports struct {
 	apply   func(balancer.Plan, time.Time) error
 	changed func()      // other things are applied now
 	unread  func() bool // there may be reports that were not taken yet
-	wake    chan struct{}
-	refused *prometheus.CounterVec
+	// elsewhere tells whether another site takes flows that nobody here does.
+	elsewhere func() bool
+	wake      chan struct{}
+	refused   *prometheus.CounterVec
 
 	applying sync.Mutex // held from a judgement until it is applied
 
@@ -75,7 +77,7 @@ type judgedService struct {
 
 func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, changed func()) *reports {
 	r := &reports{
-		log: log, apply: apply, changed: changed, unread: func() bool { return false }, wake: make(chan struct{}, 1),
+		log: log, apply: apply, changed: changed, unread: func() bool { return false }, elsewhere: func() bool { return false }, wake: make(chan struct{}, 1),
 		told: map[netip.Addr]*told{}, judged: judged{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "razor_gateway_report_refusals_total",
@@ -258,7 +260,7 @@ func (r *reports) judge(plan *configured) judged {
 				backends[i].Told = t.of(s.VIPs)
 			}
 		}
-		j := steering.Judge(backends, plan.minHealthy[s.Name], r.quiet)
+		j := steering.Judge(backends, plan.minHealthy[s.Name], r.elsewhere(), r.quiet)
 		of := judgedService{map[netip.Addr]steering.Finding{}, j.FailOpen}
 		for i, b := range s.Backends {
 			of.findings[b.SID] = j.Findings[i]

@@ -73,9 +73,13 @@ type Judgement struct {
 //     enough others speak, as a host that is gone serves nobody.
 //   - If none is left by all that, nothing that agents say is believed.
 //
+// Where another site takes the new flows of a service without backends (elsewhere), and
+// not one is well, that is believed: a failover. If fewer than minHealthy speak, the
+// silent ones drain, so that their flows go on should it be the reports alone that fail.
+//
 // minHealthy is a share of 0 to 1; with 0 only the last backend is kept. Judge depends on
 // its arguments alone.
-func Judge(backends []Judged, minHealthy float64, now time.Time) Judgement {
+func Judge(backends []Judged, minHealthy float64, elsewhere bool, now time.Time) Judgement {
 	j := Judgement{Findings: make([]Finding, len(backends))}
 	count, speak, well := 0, 0, 0
 	for i := range backends {
@@ -94,6 +98,12 @@ func Judge(backends []Judged, minHealthy float64, now time.Time) Judgement {
 		}
 	}
 	few := func(n int) bool { return float64(n) < minHealthy*float64(count) }
+	if elsewhere && well == 0 {
+		if few(speak) {
+			j.drainSilent(backends)
+		}
+		return j
+	}
 	switch {
 	case few(speak):
 		j.FailOpen = fmt.Sprintf("%d of %d active backends report: neither silence nor health is believed", speak, count)
@@ -147,6 +157,15 @@ func (j *Judgement) open(backends []Judged, who func(b *Judged, claimed Standing
 	for i := range backends {
 		if v := &j.Findings[i]; v.Standing != StandingActive && who(&backends[i], v.Claimed) {
 			v.Standing, v.Reason = StandingActive, v.Reason+", which is not believed"
+		}
+	}
+}
+
+// drainSilent has backends drain whose agents are silent.
+func (j *Judgement) drainSilent(backends []Judged) {
+	for i := range backends {
+		if v := &j.Findings[i]; v.Standing == StandingDead && backends[i].counts() {
+			v.Standing, v.Reason = StandingDraining, v.Reason+", as most are: it keeps its flows"
 		}
 	}
 }

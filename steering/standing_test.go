@@ -62,7 +62,7 @@ func TestStandings(t *testing.T) {
 		{"configured away", []Judged{configured(up, StandingDraining)}, 0.5, "draining", ""},
 		{"none", nil, 0.5, "", ""},
 	} {
-		j := Judge(tt.backends, tt.min, now)
+		j := Judge(tt.backends, tt.min, false, now)
 		var got []string
 		for i, v := range j.Findings {
 			got = append(got, string(v.Standing))
@@ -99,7 +99,7 @@ func TestStandingProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		backends := rapid.SliceOfN(backend, 0, 8).Draw(t, "backends")
 		least := rapid.SampledFrom([]float64{0, 0.25, 0.5, 0.75, 1}).Draw(t, "min")
-		j := Judge(backends, least, now)
+		j := Judge(backends, least, false, now)
 		may, serve, count, kept := 0, 0, 0, 0
 		for i, b := range backends {
 			v := j.Findings[i]
@@ -145,11 +145,38 @@ func TestStandingProperties(t *testing.T) {
 		for i, at := range order {
 			mixed[at] = backends[i]
 		}
-		other := Judge(mixed, least, now)
+		other := Judge(mixed, least, false, now)
 		for i, at := range order {
 			if other.Findings[at] != j.Findings[i] || other.FailOpen != j.FailOpen {
 				t.Fatalf("in another order backend %d is %v, was %v", i, other.Findings[at], j.Findings[i])
 			}
 		}
 	})
+}
+
+// What agents say of all backends is believed where another site takes the new flows.
+func TestJudgeElsewhere(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	told := func(h Health, ago time.Duration) Judged {
+		return Judged{Configured: StandingActive, Weight: 1, Told: &Told{At: now.Add(-ago), Interval: time.Second, Health: h}}
+	}
+	up, down, gone := told(HealthUp, 0), told(HealthDown, 0), told(HealthUp, time.Minute)
+	for _, tt := range []struct {
+		name     string
+		backends []Judged
+		want     []Standing
+	}{
+		{"all are down", []Judged{down, down}, []Standing{StandingDraining, StandingDraining}},
+		{"down or silent", []Judged{down, gone}, []Standing{StandingDraining, StandingDead}},
+		{"all are silent", []Judged{gone, gone}, []Standing{StandingDraining, StandingDraining}},
+		{"too few, but one is up", []Judged{up, down, down}, []Standing{StandingActive, StandingActive, StandingActive}},
+	} {
+		j := Judge(tt.backends, 0.5, true, now)
+		for i, v := range j.Findings {
+			if v.Standing != tt.want[i] {
+				t.Errorf("%s: backend %d is %s (%s), want %s", tt.name, i, v.Standing, v.Reason, tt.want[i])
+			}
+		}
+	}
 }

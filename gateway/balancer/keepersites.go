@@ -116,6 +116,13 @@ func (k *Keeper) spilled(p Plan, s PlannedService) Service {
 	return out
 }
 
+// Elsewhere tells whether there is a way to another site.
+func (k *Keeper) Elsewhere() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.ContainsFunc(k.plan.Sites, func(s PlannedSite) bool { return len(k.reachable(s)) > 0 })
+}
+
 // failsOver tells whether all new flows of a service go to another site.
 func (k *Keeper) failsOver(s PlannedService) bool {
 	spills := k.spilled(k.plan, s).Spills
