@@ -19,8 +19,10 @@ import "math"
 // and the gap shrinks as exp(−t/T), whatever the life of flows is. Half, so that the
 // delay of measurements, which is less than a step, does not make it swing.
 //
-// T is half the mean life of a flow, as measured, but at least two minutes unless
-// that is more than a life: flows that live shorter follow the share faster.
+// T is half the mean life of a flow, but at least two minutes unless that is more than
+// a life: flows that live shorter follow the share faster. The life is what was measured
+// until the step before. What a step measures of it depends on the load: if it counted
+// at once, more load could pass for other flows, and give a site more room.
 //
 // A step is made every 10 s, but only every thirtieth of a life where flows live longer
 // than 5 minutes: the growth over a shorter time would be that of chance. Where flows
@@ -141,6 +143,9 @@ func (d *decision) measure() {
 	}
 	d.measured = m
 	d.law.offered, d.law.ending = m.Offered, m.Ending
+	if d.was != nil {
+		d.law.ending = d.was.Measured.Ending
+	}
 	d.law.part = stepPart
 	if d.failing() {
 		d.law.part = 1 // it is not a step on a way, but where to begin

@@ -3,6 +3,7 @@ package steering
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -251,6 +252,37 @@ func TestDecideIsMonotonic(t *testing.T) {
 		there.Load += rapid.Float64Range(0, 300).Draw(t, "more there")
 		if got := Decide(u).Services[0].Sites[0].Share; got > share+rounding {
 			t.Fatalf("a share of %v with more load there, %v without", got, share)
+		}
+	})
+}
+
+// The same for a site that follows a plan, whatever that has measured, and loads about
+// the limit.
+func TestDecideStepIsMonotonic(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := loadedSite()
+		was, v := &s.Previous.Services[0], &s.Services[0]
+		was.Here.Share = rapid.Float64Range(0, 1).Draw(t, "share")
+		was.Here.Room = was.Here.Share
+		was.Here.Load = rapid.Float64Range(0, 800).Draw(t, "load before")
+		was.Measured.Offered = rapid.SampledFrom([]float64{0, 1, 10, 100}).Draw(t, "offered")
+		was.Measured.Ending = rapid.SampledFrom([]float64{0, 1e-4, 1.0 / 600, 1.0 / 60, 1}).Draw(t, "ending")
+		v.Arriving = rapid.Float64Range(0, 50).Draw(t, "arriving")
+		v.FlowLoad = rapid.SampledFrom([]float64{0.1, 1, 10}).Draw(t, "load of a flow")
+		s.Now = was.Measured.At.Add(time.Duration(rapid.IntRange(1, 120).Draw(t, "seconds")) * time.Second)
+		load := rapid.Float64Range(0, 800).Draw(t, "load")
+		room := func(load float64) float64 {
+			s.Services = []ServiceSnapshot{*v}
+			s.Services[0].Backends = slices.Clone(v.Backends)
+			for i := range v.Backends {
+				s.Services[0].Backends[i].Load = load / float64(len(v.Backends))
+			}
+			return Decide(s).Services[0].Here.Room
+		}
+		less, more := room(load), room(load+rapid.Float64Range(0, 100).Draw(t, "more"))
+		if more > less+rounding {
+			t.Fatalf("room %v with more load, %v without", more, less)
 		}
 	})
 }

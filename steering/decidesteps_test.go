@@ -39,8 +39,8 @@ func TestDecideSteps(t *testing.T) {
 	}{
 		"at the limit":   {func(*ServiceSnapshot) {}, 0.6},
 		"close to it":    {func(v *ServiceSnapshot) { each(v, 91) }, 0.6},
-		"grown above it": {func(v *ServiceSnapshot) { each(v, 105) }, 0.6 + 0.5*(-60*(1.0/60+4.0/420)/2-2)/10},
-		"fallen":         {func(v *ServiceSnapshot) { each(v, 75) }, 0.6 + 0.5*(60*(1.0/60+8.0/300)/2+2)/10},
+		"grown above it": {func(v *ServiceSnapshot) { each(v, 105) }, 0.6 + 0.5*(-60/60.0-2)/10},
+		"fallen":         {func(v *ServiceSnapshot) { each(v, 75) }, 0.6 + 0.5*(60/60.0+2)/10},
 		"far too much":   {func(v *ServiceSnapshot) { each(v, 300) }, 0.35},
 		"nothing left":   {func(v *ServiceSnapshot) { each(v, 0) }, 0.85},
 		"a backend left with its flows": {func(v *ServiceSnapshot) {
@@ -53,6 +53,42 @@ func TestDecideSteps(t *testing.T) {
 			c.change(&s.Services[0])
 			if got := Decide(s).Services[0].Here.Room; math.Abs(got-c.here) > 1e-9 {
 				t.Errorf("room %v, want %v", got, c.here)
+			}
+		})
+	}
+}
+
+// More load gives a site no more room, where there are so few flows that one more makes
+// flows seem to live far longer, or shorter than without any.
+func TestDecideMoreLoad(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change           func(v *ServiceSnapshot, was *ServicePlan)
+		load, more       float64
+		room, roomOfMore float64
+	}{
+		"comes back without a flow, or with few": {func(v *ServiceSnapshot, was *ServicePlan) {
+			v.Settings.SlowStart = 1
+			v.Arriving = 1
+			v.Backends = []BackendSnapshot{{Name: "b0", Weight: 1, Capacity: 1, Health: HealthUp}}
+			*was = ServicePlan{Name: "web", Failover: true, Here: SiteShare{Site: "here"}, Measured: Measured{At: decideNow, Offered: 1, Ending: 2}}
+		}, 0, 0.0625, 0, 0},
+		"never measured how long flows live": {func(_ *ServiceSnapshot, was *ServicePlan) {
+			was.Here.Load, was.Measured = 1, Measured{At: decideNow}
+		}, 0, 1, 0.6 + 0.5*(360/120.0+1/30.0)/10, 0.6 + 0.5*(359/120.0)/10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := loadedSite()
+			v := &s.Services[0]
+			c.change(v, &s.Previous.Services[0])
+			for load, want := range map[float64]float64{c.load: c.room, c.more: c.roomOfMore} {
+				for i := range v.Backends {
+					v.Backends[i].Load = load / float64(len(v.Backends))
+				}
+				if got := Decide(s).Services[0].Here.Room; math.Abs(got-want) > 1e-9 {
+					t.Errorf("room %v with a load of %v, want %v", got, load, want)
+				}
 			}
 		})
 	}
