@@ -92,8 +92,42 @@ static __always_inline __u64 hash_of(const struct packet *p)
 	return flow_hash(&f);
 }
 
+/* way is the interface to a gateway, and the next hop on it where the tables told; without
+ * one the kernel looks for it on that interface.
+ */
+struct way {
+	__u32 ifindex;
+	__u32 known;
+	struct bpf_redir_neigh next;
+};
+
+/* find_way is the route to where an outer header leads: it need not be the interface that
+ * the answer was to leave by. That one is preferred where there are several. The tables are
+ * read only where the host forwards (the kernel's rule): elsewhere the way is the answer's.
+ */
+static __always_inline int find_way(struct __sk_buff *skb, const struct ipv6hdr *ip, struct way *w)
+{
+	struct bpf_fib_lookup to = {.family = AF_INET6, .ifindex = skb->ifindex};
+	long found;
+
+	w->ifindex = skb->ifindex;
+	to.flowinfo = *(__be32 *)ip & bpf_htonl(0x0fffffff);
+	__builtin_memcpy(to.ipv6_src, &ip->saddr, 16);
+	__builtin_memcpy(to.ipv6_dst, &ip->daddr, 16);
+	found = bpf_fib_lookup(skb, &to, sizeof(to), BPF_FIB_LOOKUP_OUTPUT | BPF_FIB_LOOKUP_SKIP_NEIGH);
+	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return -1;
+	if (found != BPF_FIB_LKUP_RET_SUCCESS)
+		return 0;
+	w->ifindex = to.ifindex;
+	w->known = 1;
+	w->next.nh_family = AF_INET6;
+	__builtin_memcpy(w->next.ipv6_nh, to.ipv6_dst, 16);
+	return 0;
+}
+
 /* send_back is H.Encaps.Red (RFC 8986 §5.2) with one of the gateways, by the flow's
- * hash. The kernel looks for the way to it.
+ * hash.
  */
 static __always_inline int send_back(struct __sk_buff *skb, const struct packet *p, const struct setting *s)
 {
@@ -102,12 +136,11 @@ static __always_inline int send_back(struct __sk_buff *skb, const struct packet 
 	union sid *gateway = bpf_map_lookup_elem(&gateways, &index);
 	__be16 type = bpf_htons(ETH_P_IPV6);
 	struct ipv6hdr ip = {};
+	struct way way = {};
 	union sid source = {.locator = s->domain.locator, .behaviour = bpf_htons(SID_SOURCE)};
 
 	if (!gateway)
 		return count(DROPPED_ROOM, TC_ACT_SHOT);
-	if (bpf_check_mtu(skb, 0, &mtu, sizeof(ip), 0))
-		return count(DROPPED_TOO_BIG, TC_ACT_SHOT);
 	source.address.halves[1] |= hash >> 20 << 40; /* the entropy is 24 bits of it */
 	*(__be32 *)&ip = bpf_htonl(6u << 28 | (__u32)p->class << 20 | flow_label(hash));
 	ip.payload_len = bpf_htons(p->length);
@@ -115,13 +148,15 @@ static __always_inline int send_back(struct __sk_buff *skb, const struct packet 
 	ip.hop_limit = OUTER_HOPS;
 	copy_address(&ip.saddr, &source);
 	copy_address(&ip.daddr, gateway);
+	if (find_way(skb, &ip, &way) || bpf_check_mtu(skb, way.ifindex, &mtu, sizeof(ip), 0))
+		return count(DROPPED_TOO_BIG, TC_ACT_SHOT);
 	if (bpf_skb_adjust_room(skb, sizeof(ip), BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_FIXED_GSO) ||
 	    bpf_skb_store_bytes(skb, sizeof(struct ethhdr), &ip, sizeof(ip), 0) ||
 	    bpf_skb_store_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto), &type, sizeof(type), 0))
 		return count(DROPPED_ROOM, TC_ACT_SHOT);
 	count(RETURNED, 0);
-	return bpf_redirect_neigh(skb->ifindex, NULL, 0, 0);
+	return bpf_redirect_neigh(way.ifindex, way.known ? &way.next : NULL, way.known ? sizeof(way.next) : 0, 0);
 }
 
 SEC("tcx/egress")
