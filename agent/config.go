@@ -282,6 +282,9 @@ func parseVIP(text string) (netip.Addr, error) {
 func parseService(text string) (s wire.ServiceHealth, err error) {
 	at, protocol, ok := strings.Cut(text, "/")
 	if !ok {
+		if _, err := netip.ParseAddrPort(text); err == nil {
+			return s, errors.New("a port without a protocol")
+		}
 		s.VIP, err = parseVIP(text)
 		return s, err
 	}

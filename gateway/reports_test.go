@@ -328,3 +328,36 @@ func TestReportsPlanRefused(t *testing.T) {
 		t.Errorf("%v, %v", r.plan, r.judged)
 	}
 }
+
+// What is in the socket and was not read is known, so that nobody is taken for silent who
+// was not heard.
+func TestReportsUnread(t *testing.T) {
+	t.Parallel()
+	ownHost(t)
+	locator := netip.MustParsePrefix("2001:db8:5e:1::/64")
+	p, err := ListenPins(locator, parseKeys(t, oneKey), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if p.unread() {
+		t.Error("something is unread before it is sent")
+	}
+	to := netip.AddrPortFrom(wire.LocatorOf(locator.Addr()).Address(), wire.Port)
+	for range 2 {
+		if _, err := p.conn.WriteToUDPAddrPort([]byte("x"), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for left := 2; left > 0; left-- {
+		if !p.unread() {
+			t.Errorf("%d are unread", left)
+		}
+		if _, _, err := p.conn.ReadFromUDPAddrPort(make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.unread() {
+		t.Error("all was read")
+	}
+}

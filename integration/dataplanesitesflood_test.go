@@ -23,9 +23,9 @@ var (
 	floodSource4 = netip.MustParseAddrPort("198.18.0.0:0")
 )
 
-// floods are packets of clients that nobody knows to the VIP of each family: SYNs, ACKs
+// unknownPackets are packets of clients that nobody knows to the VIP of each family: SYNs, ACKs
 // and UDP, without what differs from packet to packet.
-func floods() (out [][]byte) {
+func unknownPackets() (out [][]byte) {
 	for _, way := range []struct{ from, to netip.AddrPort }{
 		{floodSource6, netip.MustParseAddrPort("[" + vipAddress6 + "]:443")},
 		{floodSource4, netip.MustParseAddrPort(vipAddress4 + ":443")},
@@ -104,7 +104,7 @@ func (p *pinning) flood(d time.Duration) error {
 	p.t.Helper()
 	var programs []*ebpf.Program
 	var frames [][]byte
-	for _, packet := range floods() {
+	for _, packet := range unknownPackets() {
 		programs = append(programs, flooder(p.t, packet, &p.toward.A, &p.toward.B))
 		frames = append(frames, append(etherFrame(packet), make([]byte, 7)...))
 	}
