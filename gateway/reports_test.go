@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,7 @@ type reporting struct {
 	plans   int
 	sealers map[wire.Locator]*wire.Sealer
 	said    strings.Builder
+	behind  atomic.Bool // something is unread
 	stop    func()
 }
 
@@ -56,7 +58,7 @@ func newReporting(t *testing.T, dir string) *reporting {
 	}, func() {})
 	r.pins = newPins(netip.MustParsePrefix("2001:db8:5e:1::/64"), parseKeys(t, oneKey), nil, time.Now())
 	r.pins.takeReports(r.reports)
-	r.unread = func() bool { return false }
+	r.unread = r.behind.Load
 	r.load(filepath.Join(dir, reportsFile), time.Now())
 	r.reconfigure()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -227,13 +229,13 @@ func TestReportsSilence(t *testing.T) {
 		time.Sleep(time.Hour)
 		r.want("no report comes", "b1:active b2:active c:active")
 		r.pass(time.Second, all)
-		r.unread = func() bool { return true }
+		r.behind.Store(true)
 		delete(all, "c")
 		r.pass(time.Minute, all)
 		r.want("unread", "b1:active b2:active c:active")
 		r.tell("b1", healthy("::", 0, steering.HealthDown))
 		r.want("unread, and yet something comes", "b1:draining b2:active c:active")
-		r.unread = func() bool { return false }
+		r.behind.Store(false)
 		r.pass(time.Second, all)
 		r.want("all is read", "b1:active b2:active c:dead")
 	})
