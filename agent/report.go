@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -189,5 +190,18 @@ func (d *defects) probes(c *Config) {
 		if services[p.Container] += max(1, len(p.VIPs)); services[p.Container] > wire.MaxServices {
 			d.add(key+".vips", "", fmt.Sprintf("more than %d are probed of one target", wire.MaxServices), "fewer, or one probe without vips")
 		}
+	}
+	d.rate(c, services)
+}
+
+// rate names what would be more than gateways take, with room for what changes meanwhile.
+func (d *defects) rate(c *Config, services map[int]int) {
+	reports := []wire.Report{{Services: make([]wire.ServiceHealth, services[0])}}
+	for i := range c.Containers {
+		reports = append(reports, wire.Report{Services: make([]wire.ServiceHealth, services[c.Containers[i].Target])})
+	}
+	least := time.Second * time.Duration(wire.Datagrams(reports)) / (wire.ReportRate / 2)
+	if len(c.Gateways) > 0 && c.ReportInterval < least {
+		d.add("report_interval", c.ReportInterval.String(), "too short for so many containers and probes", least.Round(time.Millisecond).String()+" or more")
 	}
 }

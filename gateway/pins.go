@@ -26,7 +26,7 @@ var pinLimits = wire.Limits{Senders: 4096, Sender: 200, Total: 2000}
 const pinReceiveBuffer = 1 << 20
 
 // reportLimits are those of reports: a few a second of each agent.
-var reportLimits = wire.Limits{Senders: 4096, Sender: 400, Total: 40000}
+var reportLimits = wire.Limits{Senders: 4096, Sender: wire.ReportRate, Total: 40000}
 
 // unexpected is the reason where the kernel would not store a pin.
 const unexpected = "kernel"

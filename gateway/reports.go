@@ -20,6 +20,9 @@ import (
 const (
 	// unreadPause is until it is looked again whether reports are unread.
 	unreadPause = 10 * time.Millisecond
+	// startGrace is how long agents have to speak to a gateway that has just started, as
+	// the way to it may not be there yet.
+	startGrace = 10 * time.Second
 	// applyPause is until a plan that could not be applied is tried again.
 	applyPause = time.Second
 )
@@ -187,6 +190,7 @@ func (r *reports) poke() {
 
 // run applies what agents say, and that they say nothing, until ctx ends.
 func (r *reports) run(ctx context.Context) {
+	r.begin(time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -201,6 +205,18 @@ func (r *reports) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-r.wake:
+		}
+	}
+}
+
+// begin gives the agents that a process before has heard, and that were not silent then,
+// time to speak.
+func (r *reports) begin(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.told {
+		if t.sequence == 0 && !t.at.IsZero() {
+			t.at = now.Add(max(0, startGrace-t.silentAt().Sub(t.at)))
 		}
 	}
 }

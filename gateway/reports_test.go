@@ -298,6 +298,11 @@ func TestReportsOverRestart(t *testing.T) {
 		r.config.Services[0].MinHealthy = new(0.25)
 		r.reconfigure()
 		r.want("after", "b1:active b2:draining c:dead")
+		late := map[string]func(*wire.Report){"b1": nil}
+		r.pass(9*time.Second, late)
+		r.want("b2 was not heard yet", "b1:active b2:draining c:dead")
+		r.pass(2*time.Second, late)
+		r.want("b2 was not heard for long", "b1:active b2:dead c:dead")
 		all["b2"] = healthy("::", 0, steering.HealthUnknown)
 		r.pass(time.Second, all)
 		r.want("b2 starts as well", "b1:active b2:draining c:dead")

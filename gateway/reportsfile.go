@@ -23,8 +23,7 @@ type savedReport struct {
 	Was    map[string]steering.Standing // by service
 }
 
-// load reads what a process before has heard. Agents that spoke then are silent only
-// when they have said nothing for their time from now on.
+// load reads what a process before has heard. Who was silent then is so until it speaks.
 func (r *reports) load(file string, now time.Time) {
 	r.file, r.quiet = file, now
 	text, err := os.ReadFile(file)

@@ -46,7 +46,7 @@ func (r *reports) status(backends []balancer.BackendStatus, now time.Time) []Bac
 			of := t.of(r.vips(b.Service))
 			status.Agent = &AgentStatus{
 				Health: of.Health.String(), Draining: of.Draining, Level: t.Report.Level.String(), Load: t.Report.Load, Capacity: t.Report.Capacity,
-				Age: now.Sub(t.at).Seconds(), Silent: !r.quiet.Before(t.silentAt()),
+				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.quiet.Before(t.silentAt()),
 			}
 		}
 		out = append(out, status)

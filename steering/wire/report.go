@@ -156,6 +156,26 @@ func reportOf(b []byte) (r Report, rest []byte, err error) {
 	return r, b, nil
 }
 
+// ReportRate is how many datagrams with reports of one sender a receiver takes a second.
+const ReportRate = 400
+
+// Datagrams is how many of them [Sealer.SealReports] makes of reports.
+func Datagrams(reports []Report) (n int) {
+	for len(reports) > 0 {
+		reports = reports[max(1, fitting(reports)):]
+		n++
+	}
+	return n
+}
+
+// fitting is how many of the reports the first datagram has room for.
+func fitting(reports []Report) (n int) {
+	for room := MaxDatagram - atBody - sealBytes; n < len(reports) && reports[n].size() <= room; n++ {
+		room -= reports[n].size()
+	}
+	return n
+}
+
 // Reports are those of a message, all or none. The error is [Malformed].
 func (m Message) Reports() ([]Report, error) {
 	if m.Type != TypeReports || len(m.Body) == 0 {
@@ -176,15 +196,14 @@ func (m Message) Reports() ([]Report, error) {
 // there is at least one, and returns the others. Nothing is appended where one of those
 // can be of nothing.
 func (s *Sealer) SealReports(dst []byte, reports []Report, now time.Time) (datagram []byte, others []Report, err error) {
-	room, n := MaxDatagram-atBody-sealBytes, 0
-	for ; n < len(reports) && reports[n].size() <= room; n++ {
-		if err := reports[n].check(); err != nil {
-			return dst, reports, fmt.Errorf("report of target %d: %w", reports[n].Target, err)
-		}
-		room -= reports[n].size()
-	}
+	n := fitting(reports)
 	if n == 0 {
 		return dst, reports, fmt.Errorf("%d reports, the first with too many services: want 1 or more, with at most %d", len(reports), MaxServices)
+	}
+	for i := range reports[:n] {
+		if err := reports[i].check(); err != nil {
+			return dst, reports, fmt.Errorf("report of target %d: %w", reports[i].Target, err)
+		}
 	}
 	start := len(dst)
 	dst = s.begin(dst, TypeReports, now)

@@ -228,8 +228,8 @@ func TestReportsArrive(t *testing.T) {
 		pinning, reporting := NewSealer(keys, LocatorOf(agent), gateway, noon), NewSealer(keys, LocatorOf(agent), gateway, noon.Add(time.Millisecond))
 		want := rapid.SliceOfN(anyReport(), 1, 80).Draw(t, "reports")
 		var got []Report
-		last := uint64(0)
-		for left := want; len(left) > 0; {
+		last, n := uint64(0), 0
+		for left := want; len(left) > 0; n++ {
 			b, others, err := reporting.SealReports(nil, left, noon)
 			if err != nil || len(b) > MaxDatagram {
 				t.Fatalf("%d bytes, %v", len(b), err)
@@ -256,6 +256,9 @@ func TestReportsArrive(t *testing.T) {
 			if _, err := o.Open(p, agent, noon); err != nil {
 				t.Fatalf("pins beside reports: %v", err)
 			}
+		}
+		if n != Datagrams(want) {
+			t.Fatalf("%d datagrams, %d were to be expected", n, Datagrams(want))
 		}
 		for i := range want {
 			if len(want[i].Services) == 0 {
