@@ -101,14 +101,6 @@ func (c *ServiceConfig) defaults() {
 	}
 }
 
-// minHealthy is the share with what it is by default.
-func (c *ServiceConfig) minHealthy() float64 {
-	if c.MinHealthy == nil {
-		return leastHealthy
-	}
-	return *c.MinHealthy
-}
-
 func (c *DataplaneConfig) used() bool { return len(c.Interfaces) > 0 }
 
 // dataplane names what is wrong with the dataplane and the services.
@@ -283,21 +275,6 @@ func (c *Config) balance(flowKey []byte) balancer.Plan {
 		p.Services = append(p.Services, next)
 	}
 	return p
-}
-
-// configured is what the balancer is to do as far as agents have nothing to say.
-func (c *Config) configured(flowKey []byte) configured {
-	out := configured{c.balance(flowKey), map[string]float64{}, map[netip.Addr]bool{}}
-	for i := range c.Services {
-		s := &c.Services[i]
-		out.minHealthy[s.Name] = s.minHealthy()
-		for j := range s.Backends {
-			if sid, ok := s.Backends[j].sid(); ok {
-				out.backends[sid] = true
-			}
-		}
-	}
-	return out
 }
 
 // dataplane is the balancer on the interfaces of the host.

@@ -63,6 +63,29 @@ type configured struct {
 	backends   map[netip.Addr]bool // by SID
 }
 
+// configured is what the balancer is to do as far as agents have nothing to say.
+func (c *Config) configured(flowKey []byte) configured {
+	out := configured{c.balance(flowKey), map[string]float64{}, map[netip.Addr]bool{}}
+	for i := range c.Services {
+		s := &c.Services[i]
+		out.minHealthy[s.Name] = s.minHealthy()
+		for j := range s.Backends {
+			if sid, ok := s.Backends[j].sid(); ok {
+				out.backends[sid] = true
+			}
+		}
+	}
+	return out
+}
+
+// minHealthy is the share with what it is by default.
+func (c *ServiceConfig) minHealthy() float64 {
+	if c.MinHealthy == nil {
+		return leastHealthy
+	}
+	return *c.MinHealthy
+}
+
 // told is what an agent said last of a target.
 type told struct {
 	Report   wire.Report

@@ -368,3 +368,29 @@ func TestReportsUnread(t *testing.T) {
 		t.Error("all was read")
 	}
 }
+
+func TestBackendWords(t *testing.T) {
+	t.Parallel()
+	backend := func(name string, state balancer.State, why, reason string, agent *AgentStatus) BackendStatus {
+		return BackendStatus{balancer.BackendStatus{Service: "web", Backend: name, SID: "::1", State: state, Share: 0.25, Why: why}, reason, agent}
+	}
+	s := Status{Name: "edge1", Identity: "as 1", Stage: "in service", Disbelieved: []string{"service web: why"}, Backends: []BackendStatus{
+		backend("b1", balancer.Active, "", "", nil),
+		backend("b2", balancer.Active, "no way to it", "", &AgentStatus{Health: "up", Level: "warning", Load: 850, Capacity: 1000}),
+		backend("b3", balancer.Draining, "no way to it", "its agent is drained", &AgentStatus{Health: "up", Level: "normal", Draining: true}),
+		backend("b4", balancer.Dead, "", "its agent is silent", &AgentStatus{Health: "up", Level: "normal", Capacity: 1, Silent: true}),
+	}}
+	const want = `
+SERVICE  BACKEND  STATE     NEW FLOWS  AGENT     LOAD          SID  SERVER ID  WHY
+web      b1       active    25.0 %     -         -             ::1             
+web      b2       active    25.0 %     up        85 % warning  ::1             no way to it
+web      b3       draining  25.0 %     draining  -             ::1             its agent is drained; no way to it
+web      b4       dead      25.0 %     silent    0 %           ::1             its agent is silent
+
+agents: service web: why
+`
+	var out strings.Builder
+	if err := s.Write(&out, time.Now()); err != nil || !strings.HasSuffix(out.String(), want) {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
