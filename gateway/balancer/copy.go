@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/razor-steering/razor/steering"
@@ -102,15 +103,16 @@ func (k *Keeper) HasTables() bool {
 	return false
 }
 
-// Adopt makes the tables those of a mate's copy, with the services that both have and
-// that the copy does not leave without a backend. An older copy of the same process than
+// Adopt makes the tables those of a mate's copy, with the services that both have. One
+// that the copy leaves without a backend stays as it is as long as the own plan has some
+// for new flows. An older copy of the same process than
 // the one before is refused. Who decides has it that there is a way to those who are
 // current there, as there is for the mate: it does not give their slots away before it
 // has looked.
 func (k *Keeper) Adopt(c Copy, now time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	tables := map[*kept]*steering.Table{}
+	tables, emptied := map[*kept]*steering.Table{}, map[*kept]bool{}
 	for _, s := range c.Services {
 		own := k.services[s.Name]
 		if own == nil {
@@ -129,7 +131,8 @@ func (k *Keeper) Adopt(c Copy, now time.Time) error {
 		if err := table.Renumber(here); err != nil {
 			return fmt.Errorf("table of service %s: %w", s.Name, err)
 		}
-		if own.serves && *table.Assignment() == (steering.Assignment{}) {
+		emptied[own] = *table.Assignment() == (steering.Assignment{})
+		if emptied[own] && own.serves && k.serves(s.Name) {
 			continue
 		}
 		tables[own] = table
@@ -139,6 +142,9 @@ func (k *Keeper) Adopt(c Copy, now time.Time) error {
 	again := c.Plan.Term != k.adopted.Term
 	if !again && c.Plan.Compare(k.adopted) <= 0 {
 		return fmt.Errorf("plan %v is not after plan %v", c.Plan, k.adopted)
+	}
+	for own, empty := range emptied {
+		own.emptied = empty
 	}
 	for own, table := range tables {
 		if err := k.adoptTable(own, table, again && k.adopted.Term != 0, now); err != nil {
@@ -153,6 +159,11 @@ func (k *Keeper) Adopt(c Copy, now time.Time) error {
 	k.follow()
 	k.next()
 	return nil
+}
+
+// serves tells whether the own plan has a backend for new flows of a service.
+func (k *Keeper) serves(name string) bool {
+	return slices.ContainsFunc(k.plan.Services, func(s PlannedService) bool { return s.Name == name && s.serves() })
 }
 
 // trust takes those who are current in a table for found.

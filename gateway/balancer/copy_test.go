@@ -139,6 +139,59 @@ func TestDeciderStartsAgain(t *testing.T) {
 	}
 }
 
+// A copy without a backend for new flows is obeyed once the own plan has none either,
+// whichever of them comes first.
+func TestAdoptNobody(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	for _, planFirst := range []bool{true, false} {
+		a, decider := process(t, "", 1)
+		b, mate := process(t, "", 1)
+		t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+		mate.Follow()
+		copied := func() {
+			t.Helper()
+			c, err := decider.Copy()
+			if err == nil {
+				err = mate.Adopt(c, time.Now())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		apply(t, decider, service("web", Active, Active))
+		apply(t, mate, service("web", Active, Active))
+		copied()
+		before := mate.owners("web")
+
+		apply(t, decider, service("web", Draining, Draining))
+		if planFirst {
+			apply(t, mate, service("web", Draining, Draining))
+		} else {
+			copied()
+		}
+		if mate.owners("web") != before {
+			t.Errorf("plan first %v: one of both was enough", planFirst)
+		}
+		if planFirst {
+			copied()
+		} else {
+			apply(t, mate, service("web", Draining, Draining))
+		}
+		for slot, o := range mate.owners("web") {
+			if o[0].IsValid() || o[1] != before[slot][0] {
+				t.Fatalf("plan first %v: slot %d: %v after %v", planFirst, slot, o, before[slot])
+			}
+		}
+
+		apply(t, decider, service("web", Active, Active))
+		copied()
+		if mate.owners("web") != decider.owners("web") {
+			t.Errorf("plan first %v: other tables when backends are back", planFirst)
+		}
+	}
+}
+
 // A backend that only the mate's copy has owns flows here as well, until no copy has it.
 func TestFollowerPins(t *testing.T) {
 	t.Parallel()

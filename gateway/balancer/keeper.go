@@ -91,6 +91,7 @@ type kept struct {
 	members map[uint16]bool // backends that may own flows: those, and what a mate's table has
 	dead    []uint16        // backends that the plan calls dead
 	serves  bool            // some slot has a backend
+	emptied bool            // a mate's last copy has none
 }
 
 // settle notes whom the table has, and whether it serves anybody.
@@ -312,7 +313,7 @@ func (k *Keeper) assignServices(p Plan, now time.Time) (map[string]*kept, error)
 		next := &kept{vips: map[VIP]int{}}
 		was := k.services[s.Name]
 		if was != nil {
-			next.number, next.table, next.marked = was.number, was.table, was.marked
+			next.number, next.table, next.marked, next.emptied = was.number, was.table, was.marked, was.emptied
 		} else {
 			next.number, next.table = free(tables, k.balancer.services), steering.NewTable(now)
 		}
@@ -371,7 +372,9 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 		}
 	}
 	next := to.table.Assignment()
-	if !k.follows || *next == (steering.Assignment{}) {
+	if k.follows && to.emptied && !s.serves() {
+		next = new(steering.Assignment)
+	} else if !k.follows || *next == (steering.Assignment{}) {
 		var err error
 		if next, err = steering.Maglev(next, serving); err != nil {
 			return fmt.Errorf("service %s: %w", s.Name, err)
