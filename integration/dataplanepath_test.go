@@ -1,8 +1,13 @@
 package integration
 
 import (
+	"bytes"
 	"crypto/rand"
+	"fmt"
+	"io"
+	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,26 +40,8 @@ func TestSmallerPathInTheFabric(t *testing.T) {
 	k.plan[1].Weight = 0
 	k.apply()
 	for i, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
-		c := k.dial(uint16(22000+i), to)
-		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-		text := make([]byte, size)
-		_, _ = rand.Read(text)
-		for i := range text {
-			text[i] |= 1 // no end of line
-			if i%8000 == 7999 {
-				text[i] = '\n'
-			}
-		}
-		if _, err := c.Write(text); err != nil {
-			t.Fatal(err)
-		}
-		answers := make([]byte, size/8000*len("b1\n"))
-		for n := 0; n < len(answers); {
-			more, err := c.Read(answers[n:])
-			if err != nil {
-				t.Fatalf("%s: %d bytes of answers, %v; %v, %v", to, n, err, k.paths(), k.counts())
-			}
-			n += more
+		if err := upload(k.dial(uint16(22000+i), to), size, "b1\n"); err != nil {
+			t.Fatalf("%s: %v; %v, %v", to, err, k.paths(), k.counts())
 		}
 	}
 	if got := k.paths(); got["b1"] != mtu || got["b2"] != 1500 {
@@ -63,6 +50,32 @@ func TestSmallerPathInTheFabric(t *testing.T) {
 	if c := k.counts(); c["smaller_path"] == 0 || c["too_big"] == 0 || c["outsider"] != 0 {
 		t.Error(c)
 	}
+}
+
+// upload writes bytes in lines, and reads the answer to each.
+func upload(c net.Conn, size int, answer string) error {
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	const line = 8000
+	text := make([]byte, size/line*line)
+	_, _ = rand.Read(text)
+	for i := range text {
+		text[i] |= 1 // no end of line
+		if i%line == line-1 {
+			text[i] = '\n'
+		}
+	}
+	if _, err := c.Write(text); err != nil {
+		return err
+	}
+	want := []byte(strings.Repeat(answer, size/line))
+	got := make([]byte, len(want))
+	if n, err := io.ReadFull(c, got); err != nil {
+		return fmt.Errorf("%d bytes of answers, want %d: %w", n, len(want), err)
+	}
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("answers are not those of %q", answer)
+	}
+	return nil
 }
 
 // Nobody has a path taken for smaller than it is by quoting what we have not sent.
