@@ -30,10 +30,48 @@ type way struct {
 	backends int // that there are
 }
 
-// CheckFabric lists what of the network makes packets of clients too large for their way,
-// at most one thing. Clients are told of it, so that it is no fault; but not all of them
-// listen. It reads the network namespace of the calling thread.
+// CheckFabric lists what of the network is no fault, but may become one: that packets of
+// clients are too large for their way, of which not all listen to who tells them, and ways
+// to other sites that stay when who is there has died. It reads the network namespace of
+// the calling thread.
 func (c *Config) CheckFabric() []upstreams.Defect {
+	return append(c.checkRoom(), c.checkEntries()...)
+}
+
+// checkEntries is the gateways of other sites to which a default route leads: that their
+// routes are withdrawn is not seen here.
+func (c *Config) checkEntries() (out []upstreams.Defect) {
+	for i := range c.Sites {
+		for j, text := range c.Sites[i].Gateways {
+			locator, err := netip.ParsePrefix(text)
+			if err != nil || !byDefault(balancer.Entry(locator)) {
+				continue
+			}
+			out = append(out, upstreams.Defect{
+				Key: fmt.Sprintf("gateway.sites[%d].gateways[%d]", i, j), Member: text,
+				Reason: "its way is a default route, which does not tell that it is gone: its part of what is sent to the site would be lost",
+				Want:   "a route to " + text + " that goes when its router has none",
+			})
+		}
+	}
+	return out
+}
+
+// byDefault tells whether the way to an address is a default route.
+func byDefault(a netip.Addr) bool {
+	routes, err := netlink.RouteGetWithOptions(net.IP(a.AsSlice()), &netlink.RouteGetOptions{FIBMatch: true})
+	if err != nil || len(routes) == 0 {
+		return false
+	}
+	if routes[0].Dst == nil {
+		return true
+	}
+	bits, _ := routes[0].Dst.Mask.Size()
+	return bits == 0
+}
+
+// checkRoom is whether packets of clients are too large for their way, at most one thing.
+func (c *Config) checkRoom() []upstreams.Defect {
 	largest := 0
 	for _, name := range c.Dataplane.Interfaces {
 		if device, err := net.InterfaceByName(name); err == nil {

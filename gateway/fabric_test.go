@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,4 +51,31 @@ func TestCheckFabric(t *testing.T) {
 	run(t, "ip link set eth0 mtu 1400")
 	check("clients of a small network", strings.Replace(from, "1500", "1400", 1)+`1 of 1 backends takes 1400 (eth0); want 1544 from here to the backends (ip link set dev eth0 mtu 1544), `+
 		`or clients whom the backends tell less (ip route change default ... advmss 1216)`)
+}
+
+// The way to another site has to be a route of its own.
+func TestCheckEntries(t *testing.T) {
+	t.Parallel()
+	c := balanced(t)
+	ownHost(t)
+	addVeth(t, "eth1")
+	run(t, "ip link set peer up", "ip link set eth1 up", "ip link set eth1p up", "ip addr add 2001:db8:1::a/64 dev eth0 nodad")
+	c.Sites = []SiteConfig{{Name: "east", Locators: "2001:db8:5e:e000::/56", Gateways: []string{"2001:db8:5e:e001::/64", "2001:db8:5e:e002::/64"}}}
+	check := func(when string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, d := range c.checkEntries() {
+			got = append(got, d.Key+" "+d.Member)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	check("no route")
+	run(t, "ip -6 route add default via 2001:db8:1::b dev eth0")
+	check("a default route", "gateway.sites[0].gateways[0] 2001:db8:5e:e001::/64", "gateway.sites[0].gateways[1] 2001:db8:5e:e002::/64")
+	run(t, "ip -6 route add 2001:db8:5e:e001::/64 via 2001:db8:1::b dev eth0")
+	check("a route to one", "gateway.sites[0].gateways[1] 2001:db8:5e:e002::/64")
+	run(t, "ip -6 route add unreachable 2001:db8:5e:e002::/64")
+	check("no way to the other")
 }
