@@ -187,7 +187,7 @@ func TestReportingDefects(t *testing.T) {
 		t.Fatal(wrong)
 	}
 	for want, change := range map[string]func(*Config){
-		`agent.gateways[0]: "2001:db8:5e:1::1/64": not a locator; want the /64 of a gateway of this site`:           func(c *Config) { c.Gateways[0] = "2001:db8:5e:1::1/64" },
+		`agent.gateways[0]: "2001:db8:5e:1::1/64": not a locator; want an IPv6 /64`:                                 func(c *Config) { c.Gateways[0] = "2001:db8:5e:1::1/64" },
 		`agent.gateways[0]: "2001:db8:5f:1::/64": outside of agent.sr_block; want a /64 inside of it`:               func(c *Config) { c.Gateways[0] = "2001:db8:5f:1::/64" },
 		`agent.gateways[1]: "2001:db8:5e:1::/64": listed twice; want each gateway once`:                             func(c *Config) { c.Gateways = append(c.Gateways, c.Gateways[0]) },
 		`agent.key_file: missing, and there are gateways to report to; want the file of gateway.dataplane.key_file`: func(c *Config) { c.KeyFile = "" },
