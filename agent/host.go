@@ -118,8 +118,13 @@ func (d *defects) strict(key, name string) {
 }
 
 // setting is a setting of IPv4 on an interface; 0 without one.
-func setting(device, name string) int {
-	text, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv4/conf", device, name))
+func setting(device, name string) int { return settingOf("ipv4", device, name) }
+
+// setting6 is one of IPv6.
+func setting6(device, name string) int { return settingOf("ipv6", device, name) }
+
+func settingOf(family, device, name string) int {
+	text, err := os.ReadFile(filepath.Join("/proc/sys/net", family, "conf", device, name))
 	if err != nil {
 		return 0
 	}

@@ -61,6 +61,19 @@ func TestCheckHost(t *testing.T) {
 			harm: []string{"ip -6 route change default via 2001:db8:1::1"},
 		},
 		{
+			name: "no way to gateways where answers leave", change: func(c *Config) { c.Return, c.Gateways = "gateway", []string{"2001:db8:5e:1::/64"} },
+			harm: []string{
+				"ip link set dev eth0 mtu 1644", "ip route change default via 192.0.2.1 mtu 1500", "ip -6 route change default via 2001:db8:1::1 mtu 1500",
+				"ip -6 route add 2001:db8:5e:1::/64 dev peer", "ip -6 route add unreachable 2001:db8:5e::/48",
+			},
+			want: []string{`agent.return: "gateway": answers leave by eth0, which neither leads to 2001:db8:5e:1::/64 nor forwards: they go astray; want sysctl -w net.ipv6.conf.eth0.forwarding=1, and accept_ra=2 where its routes are of router advertisements`},
+			mend: []string{"sysctl -w net.ipv6.conf.eth0.forwarding=1"},
+		},
+		{
+			name: "no way to gateways, mended otherwise",
+			harm: []string{"sysctl -w net.ipv6.conf.eth0.forwarding=0", "ip -6 route del 2001:db8:5e:1::/64 dev peer"},
+		},
+		{
 			name: "answers that do not fit", change: func(c *Config) { c.Return = "gateway" },
 			harm: []string{"ip link set dev eth0 mtu 1500"},
 			want: []string{

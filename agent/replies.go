@@ -142,6 +142,7 @@ func (d *defects) returned(c *Config) {
 	if c.Return != returnGateway {
 		return
 	}
+	looked := map[string]bool{}
 	for _, f := range []struct {
 		family  int
 		of      func(netip.Addr) bool
@@ -159,6 +160,10 @@ func (d *defects) returned(c *Config) {
 			if r.MTU > 0 {
 				size = min(size, r.MTU)
 			}
+			if !looked[name] && setting6(name, "forwarding") == 0 {
+				d.wayless(c, r.LinkIndex, name)
+			}
+			looked[name] = true
 			switch most := c.sends(); {
 			case !slices.Contains(c.Interfaces, name):
 				d.add("return", c.Return, "answers leave by "+name+", where there is no agent: straight to clients",
@@ -168,5 +173,20 @@ func (d *defects) returned(c *Config) {
 					fmt.Sprintf("%s change default ... mtu %d, or an MTU of %d from here to the gateways", f.command, most, size+outerHeader))
 			}
 		}
+	}
+}
+
+// wayless names a gateway that an interface which does not forward does not lead to: the
+// kernel lets a program look for the way by another one only where it forwards.
+func (d *defects) wayless(c *Config, index int, name string) {
+	for _, gateway := range c.gateways() {
+		routes, err := netlink.RouteGetWithOptions(gateway.Addr().AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+		if err != nil || len(routes) == 0 || routes[0].LinkIndex == index ||
+			slices.ContainsFunc(routes[0].MultiPath, func(n *netlink.NexthopInfo) bool { return n.LinkIndex == index }) {
+			continue
+		}
+		d.add("return", c.Return, fmt.Sprintf("answers leave by %s, which neither leads to %v nor forwards: they go astray", name, gateway),
+			"sysctl -w net.ipv6.conf."+inSysctl(name)+".forwarding=1, and accept_ra=2 where its routes are of router advertisements")
+		return
 	}
 }
