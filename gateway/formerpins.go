@@ -30,8 +30,8 @@ func forgetPins(stateDir string) error {
 }
 
 // removeFormer takes a dataplane off the host that an earlier gateway with this state
-// directory had, and that this one has not, or has elsewhere. Pins that another gateway
-// has by now are its own.
+// directory had, and that this one has not, or has elsewhere. Where another process has
+// it now, or it cannot be taken off, the note of it stays for the next time.
 func removeFormer(c *Config, log *slog.Logger) error {
 	text, err := os.ReadFile(filepath.Join(c.StateDir, pinsFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,10 +44,9 @@ func removeFormer(c *Config, log *slog.Logger) error {
 	if c.Dataplane.used() && pins == c.Dataplane.Pins {
 		return nil
 	}
-	if err := balancer.RemovePinned(pins); err != nil && !errors.Is(err, balancer.ErrRunning) {
+	if err := balancer.RemovePinned(pins); err != nil {
 		return err
-	} else if err == nil {
-		log.Info("former dataplane taken off", "pins", pins)
 	}
+	log.Info("former dataplane taken off", "pins", pins)
 	return forgetPins(c.StateDir)
 }

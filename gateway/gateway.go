@@ -154,18 +154,11 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 		_ = control.Close()
 		return err
 	}
-	if err := removeFormer(&g.config, g.log); err != nil {
-		g.log.Error("a former dataplane is still there", "err", err)
+	if err := g.openDataplane(); err != nil {
+		_ = control.Close()
+		return err
 	}
-	if g.config.Dataplane.used() {
-		if err := notePins(g.config.StateDir, g.config.Dataplane.Pins); err != nil {
-			g.log.Error("the next gateway does not know of the dataplane, should its configuration have none", "err", err)
-		}
-		var err error
-		if g.dataplane, err = openDataplane(&g.config, g.identity.Node, g.log, g.poke); err != nil {
-			_ = control.Close()
-			return err
-		}
+	if g.dataplane != nil {
 		for _, d := range g.config.CheckFabric() {
 			g.log.Warn("the network is not as it should be", "of", d.Member, "what", d.Reason, "want", d.Want)
 		}
@@ -189,6 +182,26 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 		return g.loop(inner, group)
 	})
 	return group.Wait()
+}
+
+// openDataplane takes off the host what the configuration does not have any more, and has
+// on it what it has. Where its pins are is noted once they are this gateway's, and once
+// nothing else has to be remembered.
+func (g *Gateway) openDataplane() (err error) {
+	former := removeFormer(&g.config, g.log)
+	if former != nil {
+		g.log.Error("a former dataplane is still there", "err", former)
+	}
+	if !g.config.Dataplane.used() {
+		return nil
+	}
+	if g.dataplane, err = openDataplane(&g.config, g.identity.Node, g.log, g.poke); err != nil || former != nil {
+		return err
+	}
+	if err := notePins(g.config.StateDir, g.config.Dataplane.Pins); err != nil {
+		g.log.Error("the next gateway does not know of the dataplane, should its configuration have none", "err", err)
+	}
+	return nil
 }
 
 // leave begins the drain that ends the process.
@@ -260,7 +273,10 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 		g.bind(nil)
 	}
 	if g.dataplane != nil {
-		return true, errors.Join(g.dataplane.remove(), forgetPins(g.config.StateDir))
+		if err := g.dataplane.remove(); err != nil {
+			return true, err
+		}
+		return true, forgetPins(g.config.StateDir)
 	}
 	return true, nil
 }

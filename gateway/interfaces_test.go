@@ -18,6 +18,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/razor-steering/razor/gateway/balancer"
 )
 
 // program is the XDP program of an interface, 0 without one.
@@ -153,7 +155,7 @@ func TestInterfacesOfTheConfiguration(t *testing.T) {
 }
 
 // A configuration that has the dataplane elsewhere, or not any more, takes off what an
-// earlier one has left there, unless another gateway has it by now.
+// earlier one has left there, once no process has it any more.
 func TestFormerDataplane(t *testing.T) {
 	t.Parallel()
 	c := balanced(t)
@@ -173,18 +175,10 @@ func TestFormerDataplane(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := mustOpen(t, &c)
-		remove(next)
-		if program(t, "eth0") == 0 {
-			t.Error("taken off while it runs")
+		if err := removeFormer(&next, log); !errors.Is(err, balancer.ErrRunning) || program(t, "eth0") == 0 {
+			t.Errorf("while it runs: %v, program %d", err, program(t, "eth0"))
 		}
 		mustClose(t, p)
-		remove(next)
-		if program(t, "eth0") == 0 {
-			t.Error("taken off, although it is another gateway's")
-		}
-		if err := notePins(c.StateDir, c.Dataplane.Pins); err != nil {
-			t.Fatal(err)
-		}
 		remove(c)
 		if program(t, "eth0") == 0 {
 			t.Error("taken off, although the configuration has it")
@@ -193,6 +187,28 @@ func TestFormerDataplane(t *testing.T) {
 		if program(t, "eth0") != 0 || len(pinned(t, c.Dataplane.Pins)) > 0 {
 			t.Errorf("left: %d, %v", program(t, "eth0"), pinned(t, c.Dataplane.Pins))
 		}
+	}
+}
+
+// A gateway that was refused, as another one has its pins, and then has pins of its own,
+// leaves the other one's dataplane where it is.
+func TestRefusedDataplane(t *testing.T) {
+	t.Parallel()
+	c := balanced(t)
+	c.StateDir, c.Dataplane.Pins, c.Dataplane.Interfaces = t.TempDir(), ownHost(t), []string{"eth0"}
+	p := mustOpen(t, &c)
+	second := Gateway{config: c, log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	second.config.StateDir = t.TempDir()
+	if err := second.openDataplane(); err == nil || !strings.Contains(err.Error(), "another gateway runs with it") {
+		t.Fatal("two gateways with the same pins: ", err)
+	}
+	mustClose(t, p) // the first one starts again
+	second.config.Dataplane.Interfaces = nil
+	if err := second.openDataplane(); err != nil {
+		t.Fatal(err)
+	}
+	if program(t, "eth0") == 0 {
+		t.Error("the other gateway's dataplane was taken off")
 	}
 }
 
