@@ -18,10 +18,13 @@ var updatePlots = flag.Bool("update", false, "write the plots of the simulations
 //
 //	load of the backends that work, with the limit
 //	share of new flows that go to other sites
+//
+// and the sites by number, each in the colour of its line.
 const (
 	plotWidth, panelHeight   = 720.0, 190.0
 	plotLeft, plotTop        = 46.0, 34.0
-	plotRight, panelDistance = 12.0, 36.0
+	plotRight, panelDistance = 24.0, 36.0
+	legendHeight             = 20.0
 	plotPoints               = 1800 // of all lines of a panel
 )
 
@@ -48,7 +51,7 @@ func (w *world) checkPlot(t *testing.T, name, title string) {
 // plot is the picture of a simulation, as SVG.
 func (w *world) plot(title string) []byte {
 	var b bytes.Buffer
-	height := plotTop + 2*(panelHeight+panelDistance)
+	height := plotTop + 2*(panelHeight+panelDistance) + legendHeight
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" font-family="sans-serif" font-size="11">`+"\n", plotWidth, height)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/><text x="%.0f" y="16" font-size="13">%s</text>`+"\n", plotLeft, title)
 	var loads, spilled [][]float64
@@ -60,6 +63,7 @@ func (w *world) plot(title string) []byte {
 	}
 	w.panel(&b, plotTop, "load in parts of the capacity; dashed: limit", loads, top, 0.9)
 	w.panel(&b, plotTop+panelHeight+panelDistance, "share of the new flows that goes to other sites", spilled, 1, 0)
+	legend(&b, height-legendHeight, len(w.every))
 	b.WriteString("</svg>\n")
 	return b.Bytes()
 }
@@ -85,25 +89,39 @@ func (w *world) panel(b *bytes.Buffer, y float64, title string, lines [][]float6
 		fmt.Fprintf(b, `<path d="M%.0f %.1fh%.0f" stroke="#ddd"/><text x="%.0f" y="%.1f" text-anchor="end">%.0f %%</text>`+"\n", plotLeft, at(v), width, plotLeft-4, at(v)+4, 100*v)
 	}
 	for i := range 7 {
-		minutes := w.now / 60 * float64(i) / 6
-		fmt.Fprintf(b, `<text x="%.0f" y="%.0f" text-anchor="middle">%.0f min</text>`+"\n", plotLeft+width*float64(i)/6, y+panelHeight+14, minutes)
+		minutes := math.Round(10*w.now/60*float64(i)/6) / 10
+		fmt.Fprintf(b, `<text x="%.0f" y="%.0f" text-anchor="middle">%v min</text>`+"\n", plotLeft+width*float64(i)/6, y+panelHeight+14, minutes)
 	}
 	for i, line := range lines {
 		var points strings.Builder
 		for j, v := range line {
 			fmt.Fprintf(&points, "%.1f,%.1f ", plotLeft+width*float64(j)/float64(len(line)-1), at(v))
 		}
-		fmt.Fprintf(b, `<polyline fill="none" stroke="hsl(%d,65%%,42%%)" stroke-width="%s" points="%s"/>`+"\n", i*360/len(lines), lineWidth(i), strings.TrimSpace(points.String()))
+		fmt.Fprintf(b, `<polyline fill="none" stroke="%s" stroke-width="%d" points="%s"/>`+"\n", colour(i, len(lines)), lineWidth(i), strings.TrimSpace(points.String()))
 	}
 	if limit > 0 {
 		fmt.Fprintf(b, `<path d="M%.0f %.1fh%.0f" stroke="black" stroke-dasharray="5 4"/>`+"\n", plotLeft, at(limit), width)
 	}
 }
 
-// lineWidth makes the first site, which most stories are about, stand out.
-func lineWidth(i int) string {
-	if i == 0 {
-		return "2"
+// legend is a row of the numbers of sites, each above a piece of its line.
+func legend(b *bytes.Buffer, y float64, sites int) {
+	const label = 36.0
+	each := min(32, (plotWidth-plotLeft-plotRight-label)/float64(sites))
+	fmt.Fprintf(b, `<text x="%.0f" y="%.0f" fill="#555">sites</text>`+"\n", plotLeft, y+8)
+	for i := range sites {
+		x, c := plotLeft+label+each*float64(i), colour(i, sites)
+		fmt.Fprintf(b, `<text x="%.1f" y="%.0f" font-size="9" text-anchor="middle" fill="%s">%d</text>`, x+each/2, y+6, c, i)
+		fmt.Fprintf(b, `<path d="M%.1f %.0fh%.1f" stroke="%s" stroke-width="%d"/>`+"\n", x+2, y+11, each-4, c, 2*lineWidth(i))
 	}
-	return "1"
+}
+
+func colour(i, of int) string { return fmt.Sprintf("hsl(%d,65%%,42%%)", i*360/of) }
+
+// lineWidth makes the first site, which most stories are about, stand out.
+func lineWidth(i int) int {
+	if i == 0 {
+		return 2
+	}
+	return 1
 }
