@@ -18,7 +18,7 @@ func TestIndices(t *testing.T) {
 	for i := 1; i <= MaxBackend-few; i++ {
 		before[fmt.Sprint("old", i)] = uint16(i)
 	}
-	rapid.Check(t, func(t *rapid.T) {
+	checkFew(t, func(t *rapid.T) {
 		now := time.Unix(1e9, 0)
 		x, err := RestoreIndices(before, now)
 		if err != nil {

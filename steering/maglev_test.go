@@ -172,7 +172,7 @@ func TestMaglevDisruption(t *testing.T) {
 // has too many.
 func TestMaglevMovesTheFewest(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
+	checkFew(t, func(t *rapid.T) {
 		backends := uneven(rapid.IntRange(1, 30).Draw(t, "backends"))
 		a := mustMaglev(t, nil, backends)
 		for range rapid.IntRange(1, 4).Draw(t, "steps") {
@@ -203,7 +203,7 @@ func TestMaglevMovesTheFewest(t *testing.T) {
 // other indices and in another order.
 func TestMaglevAgrees(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
+	checkFew(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 40).Draw(t, "backends")
 		here := uneven(n)
 		there := slices.Clone(here)

@@ -12,7 +12,7 @@ import (
 func TestTable(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(1e9, 0)
-	rapid.Check(t, func(t *rapid.T) {
+	checkFew(t, func(t *rapid.T) {
 		const slots = 3
 		tt := tableTest{NewTable(start), newBalancer(), make([]slotModel, slots), make([]bool, slots), start}
 		next := new(Assignment)
@@ -210,7 +210,7 @@ func TestTableRefusesIndices(t *testing.T) {
 func TestTableOfMaglev(t *testing.T) {
 	t.Parallel()
 	const sample = 13 // one slot of so many is followed
-	rapid.Check(t, func(t *rapid.T) {
+	checkFew(t, func(t *rapid.T) {
 		now := time.Unix(1e9, 0)
 		backends := uneven(rapid.IntRange(2, 12).Draw(t, "backends"))
 		table, memory := NewTable(now), newBalancer()
