@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,10 +18,14 @@ var ErrRunning = errors.New("another gateway runs with these pins")
 // itself is locked by whoever changes the programs of an interface.
 const lockName = "balancer-lock"
 
+// lockPatience is for how long a lock may outlive its owner: what starts a program has
+// a copy of it until that runs.
+const lockPatience = 100 * time.Millisecond
+
 // lock gives the pins to this process, for as long as the file is open.
 func lock(pins string) (*os.File, error) {
 	dir := filepath.Join(pins, lockName)
-	for {
+	for end := time.Now().Add(lockPatience); ; {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
@@ -40,12 +45,14 @@ func lock(pins string) (*os.File, error) {
 		}
 		_ = d.Close()
 		switch {
+		case errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(end):
+			time.Sleep(lockPatience / 20)
 		case errors.Is(err, unix.EWOULDBLOCK):
 			return nil, fmt.Errorf("%w (%s)", ErrRunning, pins)
 		case err != nil:
 			return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
 		}
-		// Who had it before has removed it meanwhile.
+		// Else who had it before has removed it meanwhile.
 	}
 }
 

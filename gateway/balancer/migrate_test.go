@@ -405,3 +405,27 @@ func TestPinsOfAnother(t *testing.T) {
 		t.Errorf("elsewhere: %v", err)
 	}
 }
+
+// A lock is had that a process which began meanwhile keeps until its program runs.
+func TestLockOfStartedProgram(t *testing.T) {
+	t.Parallel()
+	pins := testhost.BPFFS(t)
+	l, err := lock(pins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	still, err := unix.FcntlInt(l.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(time.Millisecond, func() { _ = unix.Close(still) })
+	if l, err = lock(pins); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
