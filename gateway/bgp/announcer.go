@@ -68,6 +68,9 @@ func (a *Announcer) Listen(ctx context.Context) error {
 		return err
 	}
 	l, err := listen(ctx, a.config.Port, keys...)
+	if d, ok := errors.AsType[upstreams.Defect](err); ok {
+		return d
+	}
 	if err != nil {
 		return upstreams.BindDefect("gateway.bgp.port", strconv.Itoa(a.config.Port), err)
 	}
@@ -116,11 +119,15 @@ func (a *Announcer) keys() ([]socket, error) {
 		}
 		s, err := p.config.socket(p.address)
 		if err != nil {
-			return nil, upstreams.Defect{Key: "gateway.bgp.peers", Member: p.config.Name, Reason: err.Error(), Want: "a password that the kernel takes"}
+			return nil, passwordDefect(p.config.Name, err)
 		}
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+func passwordDefect(peer string, err error) upstreams.Defect {
+	return upstreams.Defect{Key: "gateway.bgp.peers", Member: peer, Reason: err.Error(), Want: "a password that the kernel takes"}
 }
 
 // answer gives every call to the peer that it comes from. Nobody else has an

@@ -20,6 +20,7 @@ const classSelector6 = 0xc0
 // A socket is what the kernel has to know of a connection to one peer.
 type socket struct {
 	peer     netip.Addr
+	name     string // of the peer
 	key      string // of TCP MD5 (RFC 2385); none when empty
 	hopLimit int    // of what is sent; the kernel's when 0
 	least    int    // of what is taken (RFC 5082); any when 0
@@ -27,7 +28,7 @@ type socket struct {
 
 // socket is that of the peer's configuration.
 func (p *PeerConfig) socket(peer netip.Addr) (socket, error) {
-	s := socket{peer: peer, key: p.Password, hopLimit: 255}
+	s := socket{peer: peer, name: p.Name, key: p.Password, hopLimit: 255}
 	switch {
 	case p.TTLSecurity > 0:
 		s.least = 256 - p.TTLSecurity
@@ -112,13 +113,13 @@ func (s socket) setKey(fd int) error {
 }
 
 // listen opens the port, for IPv6 and IPv4, with the keys of those that have one: they
-// are there before the first call is.
+// are there before the first call is. The error is a Defect where the kernel refuses one.
 func listen(ctx context.Context, port int, keys ...socket) (*net.TCPListener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return onSocket(c, func(fd int) error {
 			for _, s := range keys {
 				if err := s.setKey(fd); err != nil {
-					return err
+					return passwordDefect(s.name, err)
 				}
 			}
 			// The answer to a call comes before it is known who called: whoever

@@ -117,3 +117,15 @@ func TestBothCall(t *testing.T) {
 		b.stop()
 	}
 }
+
+// A password that the kernel refuses is the peer's fault, not the port's.
+func TestPasswordRefused(t *testing.T) {
+	t.Parallel()
+	cfg := Config{AS: "65001", Port: freePorts(t, 1)[0], Peers: []PeerConfig{{Name: "b", Address: "::1", AS: "65002", Password: strings.Repeat("x", maxMD5+1)}}}
+	cfg.Defaults()
+	a := New(cfg, Identity{AS: 65001}, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	err := a.Listen(t.Context())
+	if err == nil || !strings.HasPrefix(err.Error(), `gateway.bgp.peers: "b": setsockopt TCP_MD5SIG: `) {
+		t.Error(err)
+	}
+}
