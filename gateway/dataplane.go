@@ -468,6 +468,20 @@ func (p *dataplane) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// returned is how many answers of backends went by this gateway.
+func (p *dataplane) returned() uint64 {
+	counts, err := p.balancer.Counts()
+	if err != nil {
+		return 0
+	}
+	for _, c := range counts {
+		if c.Reason == "returned" {
+			return c.Packets
+		}
+	}
+	return 0
+}
+
 // remove takes the balancer off the host.
 func (p *dataplane) remove() error {
 	p.interfaces.leave()

@@ -84,6 +84,30 @@ func (d *drain) converge() time.Duration {
 	return max(d.config.Converge, d.forget)
 }
 
+const (
+	lullFor   = time.Second      // without an answer of a backend, and no more are to come
+	lullAtEnd = 10 * time.Second // for them at the longest: agents notice a silent gateway after 7 s
+)
+
+// A lull is when answers of backends do not come by this gateway any more. It is pure, and
+// begins with the first look.
+type lull struct {
+	began, rose time.Time
+	returned    uint64 // answers
+}
+
+// over tells whether that is so, by how many came until now. Where none ever did, none are
+// waited for.
+func (l *lull) over(now time.Time, returned uint64) bool {
+	if l.began.IsZero() {
+		l.began = now
+	}
+	if returned > l.returned {
+		l.rose, l.returned = now, returned
+	}
+	return l.rose.IsZero() || now.Sub(l.rose) >= lullFor || now.Sub(l.began) >= lullAtEnd
+}
+
 // load reads what an operator drained before.
 func (d *drain) load(dir string) error {
 	text, err := os.ReadFile(filepath.Join(dir, drainFile))

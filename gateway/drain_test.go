@@ -210,3 +210,28 @@ func TestDrainIsKept(t *testing.T) {
 		t.Error("kept nowhere")
 	}
 }
+
+// The dataplane stays while answers of backends come, as often as it is looked.
+func TestLull(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	for _, tt := range []struct {
+		name     string
+		returned func(after time.Duration) uint64
+		want     time.Duration
+	}{
+		{"none ever", func(time.Duration) uint64 { return 0 }, 0},
+		{"long ago", func(time.Duration) uint64 { return 9 }, s},
+		{"until agents notice", func(after time.Duration) uint64 { return 1 + uint64(min(after, 7*s)/(s/10)) }, 8 * s},
+		{"with a pause", func(after time.Duration) uint64 { return 1 + uint64(min(after, 3*s)/(9*s/10)) }, 37 * s / 10},
+		{"for ever", func(after time.Duration) uint64 { return 1 + uint64(after/(s/10)) }, 10 * s},
+	} {
+		var l lull
+		after := time.Duration(0)
+		for ; !l.over(noon.Add(after), tt.returned(after)) && after < time.Minute; after += s / 20 {
+		}
+		if after != tt.want {
+			t.Errorf("%s: over after %v, want %v", tt.name, after, tt.want)
+		}
+	}
+}

@@ -250,7 +250,7 @@ func (g *Gateway) loop(ctx context.Context, group *errgroup.Group) error {
 }
 
 // finished tells whether the process is to end. One that has left waits for the
-// sessions to end, and leaves nothing on loopback.
+// sessions to end and for agents to send answers by others, and leaves nothing on loopback.
 func (g *Gateway) finished(ctx context.Context) (bool, error) {
 	g.mu.Lock()
 	leaving, done, restart := g.drain.leaving != "", g.drain.done(), g.restart
@@ -266,6 +266,9 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 	deadline := time.Now().Add(byeWait)
 	for _, _, open := g.announcer.Sessions(); open > 0 && time.Now().Before(deadline) && ctx.Err() == nil; _, _, open = g.announcer.Sessions() {
 		time.Sleep(5 * time.Millisecond)
+	}
+	for answers := (lull{}); g.dataplane != nil && ctx.Err() == nil && !answers.over(time.Now(), g.dataplane.returned()); {
+		time.Sleep(lullFor / 20)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
