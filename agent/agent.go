@@ -138,6 +138,9 @@ func newAgent(cfg Config, log *slog.Logger, ready func(bool, string)) *agent {
 // open takes over or makes all that there is. Nothing is touched before it is clear
 // that it can be done.
 func (a *agent) open() error {
+	if err := a.config.able(); err != nil {
+		return err
+	}
 	host, err := addresses()
 	if err != nil {
 		return err
@@ -227,10 +230,10 @@ func (a *agent) join(device *net.Interface) error {
 	if err != nil {
 		return err
 	}
-	if err := a.endpoint.Join(r, device.Name); err != nil {
+	if err := a.joinReplies(device); err != nil { // first, as the endpoint brings what is answered
 		return errors.Join(err, r.Close())
 	}
-	if err := a.joinReplies(device); err != nil {
+	if err := a.endpoint.Join(r, device.Name); err != nil {
 		return errors.Join(err, r.Close())
 	}
 	if was := a.on[device.Name]; was != nil {
@@ -334,13 +337,14 @@ func (a *agent) say() {
 	a.ready(a.trouble == "", text)
 }
 
-// remove takes everything off the host: first what brings packets.
+// remove takes everything off the host: first what brings packets, last the lock that
+// keeps another agent away.
 func (a *agent) remove() error {
 	var err error
 	for name, on := range a.on {
 		err = errors.Join(err, a.endpoint.Leave(on.root, name))
 	}
-	err = errors.Join(err, a.endpoint.Unpin(), a.leaveReplies(nil), a.replies.Unpin(), bind(nil))
+	err = errors.Join(err, a.leaveReplies(nil), a.replies.Unpin(), bind(nil), a.endpoint.Unpin())
 	a.log.Info("endpoint taken off", "interface", strings.Join(a.config.Interfaces, ", "))
 	return err
 }

@@ -34,6 +34,7 @@ const (
 // the calling thread, and changes nothing.
 func (c *Config) CheckHost() []upstreams.Defect {
 	d := &defects{}
+	d.is(c.able())
 	all, err := addresses()
 	if err == nil {
 		_, err = c.domain(all)

@@ -119,10 +119,22 @@ func (a *agent) joinReplies(device *net.Interface) error {
 	case !errors.Is(err, reply.ErrOld):
 		return err
 	case a.config.Return == returnGateway:
-		return defect("return", a.config.Return, "this kernel cannot (no tcx)", "Linux 6.6, or direct")
+		return tooOld(a.config.Return)
 	}
 	a.log.Warn("clients are not told of smaller segments", "err", err)
 	return nil
+}
+
+// able tells what of the section the kernel cannot.
+func (c *Config) able() error {
+	if c.Return == returnGateway && !reply.Able() {
+		return tooOld(c.Return)
+	}
+	return nil
+}
+
+func tooOld(value string) error {
+	return defect("return", value, "this kernel cannot (no tcx)", "Linux 6.6, or direct")
 }
 
 // leaveReplies takes the program of the replies off all interfaces but those.
