@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -22,12 +23,11 @@ const (
 	headers4, headers6 = 20 + 20, 40 + 20
 )
 
-// way is the narrowest interface to some backends.
+// way is the narrowest interface to some hosts.
 type way struct {
-	device   string
-	mtu      int
-	small    int // backends to whom the way is too narrow
-	backends int // that there are
+	device string
+	mtu    int
+	to     []string // those to whom the way is too narrow, in words
 }
 
 // CheckFabric lists what of the network is no fault, but may become one: that packets of
@@ -80,7 +80,7 @@ func (c *Config) checkRoom() []upstreams.Defect {
 	}
 	want := largest + overhead
 	w := c.narrowest(want)
-	if largest == 0 || w.small == 0 {
+	if largest == 0 || len(w.to) == 0 {
 		return nil
 	}
 	var told []string
@@ -95,36 +95,48 @@ func (c *Config) checkRoom() []upstreams.Defect {
 	}
 	return []upstreams.Defect{{
 		Key: "gateway.dataplane.interfaces", Member: strings.Join(c.Dataplane.Interfaces, ", "),
-		Reason: fmt.Sprintf("packets of clients, up to %d bytes, leave with up to %d more, and the way to %d of %d backends takes %d (%s)",
-			largest, overhead, w.small, w.backends, w.mtu, w.device),
-		Want: fmt.Sprintf("%d from here to the backends (ip link set dev %s mtu %d), or clients whom the backends tell less (%s)",
+		Reason: fmt.Sprintf("packets of clients, up to %d bytes, leave with up to %d more, and the way to %s takes %d (%s)",
+			largest, overhead, strings.Join(w.to, " and "), w.mtu, w.device),
+		Want: fmt.Sprintf("%d from here to there (ip link set dev %s mtu %d); or for TCP agents on Linux 6.6, which tell clients less, or backends that do (%s)",
 			want, w.device, want, strings.Join(told, ", ")),
 	}}
 }
 
-// narrowest is the narrowest way, and how many have one below an MTU.
+// narrowest is the narrowest way to backends and to gateways of other sites below an MTU.
 func (c *Config) narrowest(want int) (w way) {
-	seen := map[netip.Addr]bool{}
+	var backends, gateways []netip.Addr
 	for i := range c.Services {
 		for j := range c.Services[i].Backends {
 			b := &c.Services[i].Backends[j]
-			sid, ok := b.sid()
-			if !ok || seen[sid] || balancer.State(b.State) == balancer.Dead {
-				continue
-			}
-			seen[sid] = true
-			w.backends++
-			device, mtu := wayTo(sid)
-			if device == "" || mtu >= want {
-				continue
-			}
-			w.small++
-			if w.device == "" || mtu < w.mtu {
-				w.device, w.mtu = device, mtu
+			if sid, ok := b.sid(); ok && balancer.State(b.State) != balancer.Dead && !slices.Contains(backends, sid) {
+				backends = append(backends, sid)
 			}
 		}
 	}
+	for i := range c.Sites {
+		gateways = append(gateways, c.Sites[i].plan().Gateways...)
+	}
+	w.look(backends, "backends", want)
+	w.look(gateways, "gateways of other sites", want)
 	return w
+}
+
+// look has the ways to hosts in w.
+func (w *way) look(hosts []netip.Addr, word string, want int) {
+	small := 0
+	for _, sid := range hosts {
+		device, mtu := wayTo(sid)
+		if device == "" || mtu >= want {
+			continue
+		}
+		small++
+		if w.device == "" || mtu < w.mtu {
+			w.device, w.mtu = device, mtu
+		}
+	}
+	if small > 0 {
+		w.to = append(w.to, fmt.Sprintf("%d of %d %s", small, len(hosts), word))
+	}
 }
 
 // wayTo is the interface to an address, and the MTU of the route; "" without one.
