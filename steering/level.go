@@ -50,7 +50,8 @@ type Leveled struct {
 // falls when the mean is below by the slack and the level has lasted for the hold.
 //
 // Whose load cannot be measured again and again is taken for loaded, as what
-// answers its measurement late often is, but not for critical.
+// answers its measurement late often is, but not for critical, or no longer after the
+// hold.
 //
 // What it decides depends on the measurements and their times alone. A time before
 // that of the last one counts as that. It is not safe for concurrent use.
@@ -92,7 +93,9 @@ func (l *Leveler) Load(at time.Time, load float64) bool {
 // another now.
 func (l *Leveler) Failed(at time.Time, why string) bool {
 	l.last = time.Time{} // a mean of what was before would be old
-	if l.failed++; l.failed < l.rules.Failures || l.now.Level >= LevelWarning {
+	l.failed++
+	held := l.now.Level < LevelWarning || at.Sub(l.now.Since) >= l.rules.Hold
+	if l.failed < l.rules.Failures || l.now.Level == LevelWarning || !held {
 		return false
 	}
 	return l.turn(at, LevelWarning, fmt.Sprintf("failed %d times: %s", l.failed, why))

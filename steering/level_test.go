@@ -28,7 +28,9 @@ func TestLeveler(t *testing.T) {
 		{"from critical to normal", []float64{1, 1, 1, 0.1}, "3331", "load 0.1, below 0.7"},
 		{"around a threshold", []float64{0.81, 0.79, 0.81, 0.79, 0.81, 0.79}, "222222", "load 0.81, warning from 0.8"},
 		{"failures", []float64{0.1, -1, -1, 0.1, -1, -1, -1, -1}, "11111122", "failed 3 times: -1 is no load"},
-		{"failures do not end a level", []float64{1, -1, -1, -1, -1}, "33333", "load 1, critical from 0.95"},
+		{"failures end critical, after the hold", []float64{1, 1, -1, -1, -1, -1}, "333322", "failed 3 times: -1 is no load"},
+		{"failures within the hold", []float64{1, -1, -1}, "333", "load 1, critical from 0.95"},
+		{"failures do not end warning", []float64{0.9, -1, -1, -1, -1}, "22222", "load 0.9, warning from 0.8"},
 		{"measured again", []float64{-1, -1, -1, 0.1, 0.1, 0.1}, "112221", "load 0.1, below 0.7"},
 	} {
 		at := time.Unix(1, 0)
