@@ -23,13 +23,16 @@ static __always_inline int from_gateway(const struct domain *d, const union addr
 	return in_domain(d, source) && s->behaviour == bpf_htons(SID_SOURCE);
 }
 
-/* hear notes that a gateway is there. */
+/* hear notes that a gateway is there, once in a tick: all CPUs write there. */
 static __always_inline void hear(const union address *source)
 {
-	__u64 *last = bpf_map_lookup_elem(&heard, &source->halves[0]);
+	__u64 now, *last = bpf_map_lookup_elem(&heard, &source->halves[0]);
 
-	if (last)
-		*last = bpf_ktime_get_coarse_ns();
+	if (!last)
+		return;
+	now = bpf_ktime_get_coarse_ns();
+	if (*last != now)
+		*last = now;
 }
 
 /* misplaced tells whether a packet was not found where its row sends it first. Lists
