@@ -53,10 +53,11 @@ func New(c Config, level steering.Level, vips []netip.Addr, inside func(func() e
 func (m *Monitor) Run(ctx context.Context, changed func(steering.Leveled)) {
 	for {
 		start := time.Now()
-		if m.once(ctx) {
+		change := m.once(ctx)
+		took := time.Since(start)
+		if change {
 			changed(m.Leveled())
 		}
-		took := time.Since(start)
 		pause := m.config.Interval - took
 		if m.config.Measure == Connections {
 			pause = max(pause, rest*took)
