@@ -70,13 +70,17 @@ const patience = 60 // seconds
 // applySites has the balancer reach the sites of a plan.
 func (k *Keeper) applySites(p Plan) error {
 	sites := make([][]int, len(p.Sites))
-	ways := map[string]bool{}
+	ways, all := map[string]bool{}, true
 	for i, s := range p.Sites {
 		sites[i] = k.reachable(s)
 		ways[s.Name] = len(sites[i]) > 0
+		all = all && ways[s.Name]
 		if had, known := k.ways[s.Name]; !ways[s.Name] && (had || !known) {
 			k.balancer.SetPatience(uptime() + patience)
 		}
+	}
+	if all {
+		k.balancer.SetPatience(0)
 	}
 	k.ways = ways
 	return errors.Join(k.balancer.SetMissBudget(p.MissBudget), k.balancer.SetSites(sites))

@@ -211,3 +211,37 @@ func TestSmallerPathToASite(t *testing.T) {
 		t.Errorf("MTU to the entry is %d, want 1450", got)
 	}
 }
+
+// While the way to a site is lost, and for a minute at most, a packet that nobody has is
+// dropped; else it is the current backend's to answer.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	b, k := process(t, "", 1)
+	defer func() { _ = b.Close() }()
+	if err := b.SetHost(newModel(false).host); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Apply(Plan{Sites: twoSites()[1:], MissBudget: 1000, Services: []PlannedService{service("web", Active)}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	entry := twoSites()[1].Gateways[0]
+	k.way(sidOf(1), true)
+	missed := ethernet(0, ip(agentSID, "2001:db8:5e:1:5204::100:0", unix.IPPROTO_IPIP, ip(client4, "198.51.100.3", unix.IPPROTO_TCP, tcp(31000, 443, ack, 0))))
+	expect := func(when, want string) {
+		t.Helper()
+		if got := b.try(t, missed).reasons; last(got, want) != want {
+			t.Errorf("%s: %v, want %s", when, got, want)
+		}
+	}
+	expect("before there is a way", "no_neighbour")
+	k.way(entry, true)
+	expect("there is a way", "away")
+	k.way(entry, false)
+	expect("it is lost", "no_neighbour")
+	b.SetPatience(uptime() - 1)
+	expect("a minute later", "miss")
+	k.way(entry, true)
+	k.way(entry, false)
+	expect("it is lost again", "no_neighbour")
+}

@@ -60,7 +60,7 @@ func (b *Balancer) SetSites(sites [][]int) error {
 }
 
 // SetPatience has packets be dropped that nobody has, until a second of the monotonic
-// clock, where otherwise a backend would answer them.
+// clock, where otherwise a backend would answer them; 0 is not at all.
 func (b *Balancer) SetPatience(until uint32) {
 	b.host.Patient = until
 	b.setHost()

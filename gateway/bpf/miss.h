@@ -96,7 +96,9 @@ static __always_inline __u32 next_site(const struct host *h, __u32 *number, __u6
 /* patient tells whether a way was lost a moment ago. */
 static __always_inline int patient(const struct host *h)
 {
-	return (__s32)(*(volatile const __u32 *)&h->patient - (__u32)(bpf_ktime_get_coarse_ns() / SECOND)) > 0;
+	__u32 until = *(volatile const __u32 *)&h->patient;
+
+	return until && (__s32)(until - (__u32)(bpf_ktime_get_coarse_ns() / SECOND)) > 0;
 }
 
 /* send_away asks another site. */
