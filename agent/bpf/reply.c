@@ -126,13 +126,29 @@ static __always_inline int find_way(struct __sk_buff *skb, const struct ipv6hdr 
 	return 0;
 }
 
+/* too_big tells whether a packet, or a segment that one will be cut into, does not fit
+ * through an interface behind an outer header.
+ */
+static __always_inline int too_big(struct __sk_buff *skb, const struct packet *p, __u32 ifindex)
+{
+	__u32 mtu = 0, headers = p->l4 - p->l3 + sizeof(struct ipv6hdr);
+	__u8 offset = 0;
+
+	if (bpf_check_mtu(skb, ifindex, &mtu, sizeof(struct ipv6hdr), 0))
+		return 1;
+	if (!skb->gso_size || p->protocol != IPPROTO_TCP)
+		return 0;
+	return bpf_skb_load_bytes(skb, p->l4 + 12, &offset, 1) ||
+	       headers + (offset >> 4) * 4 + skb->gso_size > mtu;
+}
+
 /* send_back is H.Encaps.Red (RFC 8986 §5.2) with one of the gateways, by the flow's
  * hash.
  */
 static __always_inline int send_back(struct __sk_buff *skb, const struct packet *p, const struct setting *s)
 {
 	__u64 hash = hash_of(p);
-	__u32 index = (hash & 0xffffffff) * s->gateways >> 32, mtu = 0;
+	__u32 index = (hash & 0xffffffff) * s->gateways >> 32;
 	union sid *gateway = bpf_map_lookup_elem(&gateways, &index);
 	__be16 type = bpf_htons(ETH_P_IPV6);
 	struct ipv6hdr ip = {};
@@ -148,7 +164,7 @@ static __always_inline int send_back(struct __sk_buff *skb, const struct packet 
 	ip.hop_limit = OUTER_HOPS;
 	copy_address(&ip.saddr, &source);
 	copy_address(&ip.daddr, gateway);
-	if (find_way(skb, &ip, &way) || bpf_check_mtu(skb, way.ifindex, &mtu, sizeof(ip), 0))
+	if (find_way(skb, &ip, &way) || too_big(skb, p, way.ifindex))
 		return count(DROPPED_TOO_BIG, TC_ACT_SHOT);
 	if (bpf_skb_adjust_room(skb, sizeof(ip), BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_FIXED_GSO) ||
@@ -165,9 +181,15 @@ int reply(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct setting *s = bpf_map_lookup_elem(&settings, &zero);
 	struct packet p = {};
+	enum parsed result;
 
-	if (!s || read_packet(skb, &p) != PARSED || !bpf_map_lookup_elem(&vips, &p.source))
+	if (!s)
 		return TC_ACT_UNSPEC;
+	result = read_packet(skb, &p);
+	if (result == NOT_IP || !bpf_map_lookup_elem(&vips, &p.source))
+		return TC_ACT_UNSPEC;
+	if (result != PARSED)
+		return s->gateways ? count(UNREAD, TC_ACT_UNSPEC) : TC_ACT_UNSPEC;
 	if (p.protocol == IPPROTO_TCP && p.fragment == WHOLE && p.flags & TCP_SYN)
 		clamp(skb, &p, p.family == AF_INET6 ? s->mss6 : s->mss4);
 	if (!s->gateways || leaves_directly(s, &p))

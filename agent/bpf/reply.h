@@ -28,6 +28,7 @@ enum reason {
 	RETURNED,	 /* sent to a gateway */
 	DROPPED_TOO_BIG, /* with the outer header, for the interface */
 	DROPPED_ROOM,	 /* the outer header could not be put before it */
+	UNREAD,		 /* it was to go by a gateway, and went straight on: not understood */
 	REASONS,
 };
 

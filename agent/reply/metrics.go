@@ -18,6 +18,7 @@ var labels = [replyReasonREASONS]string{
 	replyReasonRETURNED:        "returned",
 	replyReasonDROPPED_TOO_BIG: "dropped_too_big",
 	replyReasonDROPPED_ROOM:    "dropped_room",
+	replyReasonUNREAD:          "unread",
 }
 
 // Counts is how many replies something was done to, by what it was.

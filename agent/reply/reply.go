@@ -42,7 +42,7 @@ type Replies struct {
 
 const (
 	// layout is that of the maps (agent/bpf/reply.h): others are not taken over.
-	layout = 1
+	layout = 2
 	// linkPin begins the names of pinned links; the rest is the interface.
 	linkPin = "link-"
 )
@@ -110,11 +110,30 @@ func (r *Replies) join(device *net.Interface) (link.Link, error) {
 		return nil, ErrOld
 	}
 	if err == nil && r.dir != "" {
-		if err = l.Pin(r.pin(device.Name)); err != nil {
+		if err = errors.Join(l.Pin(r.pin(device.Name)), r.leaveOlder(device.Name)); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
 	return l, err
+}
+
+// leaveOlder takes programs with other maps off an interface.
+func (r *Replies) leaveOlder(device string) error {
+	all, err := r.layouts()
+	for _, dir := range all {
+		if dir == r.dir {
+			continue
+		}
+		if e := os.Remove(filepath.Join(dir, linkPin+root.PinName(device))); !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// layouts are the directories of pins, of this program's maps and of other ones.
+func (r *Replies) layouts() ([]string, error) {
+	return filepath.Glob(filepath.Join(filepath.Dir(r.dir), "reply-[0-9]*"))
 }
 
 // pinned is the link of an earlier process to the interface, with this program; nil
@@ -179,7 +198,11 @@ func (r *Replies) Unpin() error {
 	if r.dir == "" {
 		return nil
 	}
-	return os.RemoveAll(r.dir)
+	all, err := r.layouts()
+	for _, dir := range all {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 // Close lets go of program and maps. What is pinned goes on.

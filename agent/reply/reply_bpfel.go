@@ -25,7 +25,8 @@ const (
 	replyReasonRETURNED        replyReason = 1
 	replyReasonDROPPED_TOO_BIG replyReason = 2
 	replyReasonDROPPED_ROOM    replyReason = 3
-	replyReasonREASONS         replyReason = 4
+	replyReasonUNREAD          replyReason = 4
+	replyReasonREASONS         replyReason = 5
 )
 
 type replySetting struct {

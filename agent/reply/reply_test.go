@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -197,6 +198,18 @@ func TestLife(t *testing.T) {
 	}
 	if joined, err := r.Joined(); err != nil || !slices.Equal(joined, []string{"eth0.5"}) {
 		t.Error("joined: ", joined, err)
+	}
+
+	must(t, r.Close())
+	must(t, os.Rename(r.dir, filepath.Join(pins, "reply-1"))) // of a version with other maps
+	r = loaded(t, pins)
+	must(t, r.Join(i))
+	left := next // the kernel takes a program off that nobody has pinned any more, a little later
+	for end := time.Now().Add(30 * time.Second); (len(left) != 1 || left[0].ID == next[0].ID) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		left = on(t, i.Index)
+	}
+	if len(left) != 1 || left[0].ID == next[0].ID {
+		t.Errorf("in the place of another version: %v, before %v", left, next)
 	}
 
 	l, err := netlink.LinkByName("eth0.5")

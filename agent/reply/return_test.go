@@ -4,18 +4,22 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 	"pgregory.net/rapid"
 
+	"github.com/razor-steering/razor/integration/testhost"
 	"github.com/razor-steering/razor/integration/tshark"
 	"github.com/razor-steering/razor/steering"
 )
 
-// redirected is TC_ACT_REDIRECT.
-const redirected = 7
+// TC_ACT_SHOT and TC_ACT_REDIRECT.
+const dropped, redirected = 2, 7
 
 var prefix = netip.MustParsePrefix
 
@@ -158,6 +162,67 @@ func TestReturnRandomly(t *testing.T) {
 	})
 	if len(by) != 2 {
 		t.Errorf("flows went by %s", fmt.Sprint(by))
+	}
+}
+
+// An answer of which segments are yet to be made is dropped where those do not fit with
+// the outer header; the kernel runs none here that is to be encapsulated.
+func TestReturnOfSegments(t *testing.T) {
+	t.Parallel()
+	testhost.Enter(t)
+	r := loaded(t, "")
+	must(t, r.SetVIPs([]netip.Addr{vip4, vip6}))
+	must(t, r.Set(byGateways()))
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = "eth0", 1500
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "peer"}))
+	device, err := net.InterfaceByName("eth0")
+	must(t, err)
+	must(t, netlink.LinkSetUp(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Index: device.Index}}))
+	for _, tt := range []struct {
+		name string
+		in   []byte
+		size uint32
+		want string
+	}{
+		{"IPv6", segment(vip6, client6, ack, nil), 1500 - 40 - headers6, "dropped_room"},
+		{"IPv6, too big", segment(vip6, client6, ack, nil), 1500 - 40 - headers6 + 1, "dropped_too_big"},
+		{"IPv4", segment(vip4, client4, ack, nil), 1500 - 40 - headers4, "dropped_room"},
+		{"IPv4, too big", segment(vip4, client4, ack, nil), 1500 - 40 - headers4 + 1, "dropped_too_big"},
+		{"with options", segment(vip4, client4, ack, []byte{1, 1, 1, 1}), 1500 - 40 - headers4 - 4, "dropped_room"},
+		{"with options, too big", segment(vip4, client4, ack, []byte{1, 1, 1, 1}), 1500 - 40 - headers4 - 3, "dropped_too_big"},
+	} {
+		before, err := r.Counts()
+		must(t, err)
+		skb := make([]byte, 192) // struct __sk_buff
+		binary.NativeEndian.PutUint32(skb[40:], uint32(device.Index))
+		binary.NativeEndian.PutUint32(skb[164:], 2) // gso_segs
+		binary.NativeEndian.PutUint32(skb[176:], tt.size)
+		o := ebpf.RunOptions{Data: tt.in, DataOut: make([]byte, len(tt.in)+256), Context: skb}
+		verdict, err := r.Program().Run(&o)
+		must(t, err)
+		after, err := r.Counts()
+		must(t, err)
+		if verdict != dropped || after[tt.want] != before[tt.want]+1 {
+			t.Errorf("%s: verdict %d, %v, before %v", tt.name, verdict, after, before)
+		}
+	}
+}
+
+// What cannot be read goes straight on, and is counted.
+func TestReturnOfUnread(t *testing.T) {
+	t.Parallel()
+	r := loaded(t, "")
+	must(t, r.SetVIPs([]netip.Addr{vip6}))
+	in := frame(vip6, client6, 60, 0, slices.Concat(bytes.Repeat([]byte{60, 0, 1, 4, 0, 0, 0, 0}, 4), []byte{59, 0, 1, 4, 0, 0, 0, 0}))
+	for i, s := range []Setting{{}, byGateways()} {
+		must(t, r.Set(s))
+		if verdict, got := run(t, r, in); verdict != goesOn || !bytes.Equal(got, in) {
+			t.Errorf("verdict %d, %x", verdict, got)
+		}
+		if counts, err := r.Counts(); err != nil || counts["unread"] != uint64(i) {
+			t.Error(counts, err)
+		}
 	}
 }
 
