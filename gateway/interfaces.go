@@ -28,6 +28,7 @@ type interfaces struct {
 	on      map[string]*attached
 	trouble string // that was said last
 	left    bool   // nothing is attached any more
+	behind  bool   // the drivers of all, at the start
 }
 
 // attached is an interface as it was when the balancer was put on it.
@@ -65,7 +66,8 @@ func (i *interfaces) attach() error {
 	return errors.Join(err, i.balancer.RemoveOthers())
 }
 
-// generic tells whether the program is behind the drivers of all of them.
+// generic tells whether the program is behind the drivers of all of them, which is what
+// next hops are found for from then on.
 func (i *interfaces) generic() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -74,6 +76,7 @@ func (i *interfaces) generic() bool {
 			return false
 		}
 	}
+	i.behind = true
 	return true
 }
 
@@ -91,6 +94,10 @@ func (i *interfaces) join(device *net.Interface) error {
 	}
 	i.on[device.Name] = &attached{r, device.Index}
 	i.log.Info("balancer attached", "interface", device.Name, "mode", r.Mode())
+	if i.behind && r.Mode() != root.Generic {
+		i.log.Warn("packets from an interface get lost where they leave by one whose driver has no XDP, until the gateway starts again (SIGUSR2)",
+			"interface", device.Name, "mode", r.Mode(), "at_start", root.Generic)
+	}
 	return nil
 }
 

@@ -267,6 +267,41 @@ func TestInterfaceMadeAnew(t *testing.T) {
 	}
 }
 
+// An interface that is made anew with a better driver than all had is told of: the next
+// hops were found for those.
+func TestInterfaceMadeBetter(t *testing.T) {
+	t.Parallel()
+	c := balanced(t)
+	c.Dataplane.Pins, c.Dataplane.Interfaces = ownHost(t), []string{"eth1"}
+	run(t, "ip link add eth1 type bridge")
+	p := mustOpen(t, &c)
+	var said strings.Builder
+	p.interfaces.log = slog.New(slog.NewTextHandler(&said, nil))
+	if !p.interfaces.generic() {
+		t.Fatal("a bridge has XDP in its driver")
+	}
+	for _, tt := range []struct {
+		how string
+		add func()
+		say bool
+	}{
+		{"as it was", func() { run(t, "ip link add eth1 type bridge") }, false},
+		{"with XDP", func() { addVeth(t, "eth1") }, true},
+	} {
+		said.Reset()
+		run(t, "ip link del eth1")
+		tt.add()
+		p.interfaces.attachAgain()
+		if strings.Contains(said.String(), "packets from an interface get lost") != tt.say {
+			t.Errorf("%s: %s", tt.how, said.String())
+		}
+	}
+	if err := p.remove(); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, p)
+}
+
 // linked is the interface that the pinned link of eth0 is of; 0 without one.
 func linked(t *testing.T, pins string) int {
 	t.Helper()
