@@ -76,7 +76,7 @@ func newModel(messy bool) *model {
 			}
 		}
 		m.servers[Server{3, string(quicID(5, byte(i+1))[1:5])}] = int(i + 1)
-		m.backends[i+1] = Backend{SID: netip.AddrFrom16(a), Hop: hop}
+		m.backends[i+1] = Backend{SID: netip.AddrFrom16(a), Hop: hop, Found: true}
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	one := func() uint32 {

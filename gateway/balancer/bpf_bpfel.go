@@ -23,7 +23,7 @@ type bpfBackend struct {
 		}
 	}
 	Hop   bpfHop
-	Spare uint32
+	Found uint32
 }
 
 type bpfBudget struct {

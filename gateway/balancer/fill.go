@@ -120,6 +120,8 @@ func (b *Balancer) SetService(number int, s Service) error {
 type Backend struct {
 	SID netip.Addr // of the function hunt, argument 0
 	Hop Hop
+	// Found is that there was a way to it once: the packets of its flows wait for it.
+	Found bool
 }
 
 // SetBackend puts a backend at an index, 1 to [MaxBackends]; a zero one removes it.
@@ -137,6 +139,9 @@ func (b *Balancer) SetBackend(index int, backend Backend) error {
 			Destination: backend.Hop.Destination, Source: backend.Hop.Source,
 			Ifindex: uint32(backend.Hop.Index), Vlan: backend.Hop.VLAN, Mtu: backend.Hop.MTU,
 		}
+	}
+	if backend.Found {
+		v.Found = 1
 	}
 	if err := b.objects.Backends.Put(uint32(index), v); err != nil {
 		return fmt.Errorf("backend %d: %w", index, err)

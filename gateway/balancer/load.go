@@ -84,7 +84,7 @@ func Load(o Options) (*Balancer, error) {
 }
 
 // layout is that of the maps (gateway/bpf/maps.h): others are not taken over, but copied.
-const layout = 8
+const layout = 9
 
 // load loads a program whose maps have a layout.
 func load(o Options, spec *ebpf.CollectionSpec, layout int) (*Balancer, error) {

@@ -80,7 +80,7 @@ func newSites(n int) *sites {
 		hop := Hop{Index: 1, MTU: 9000}
 		for site := range n {
 			for backend := 1; backend <= 2; backend++ {
-				m.backends[place{site, backend}.indexAt(i)] = Backend{SID: Hunt(siteLocator(site, backend), 0), Hop: hop}
+				m.backends[place{site, backend}.indexAt(i)] = Backend{SID: Hunt(siteLocator(site, backend), 0), Hop: hop, Found: true}
 			}
 			if site != i {
 				m.backends[uint32(entryIndex(site))] = Backend{SID: Entry(siteLocator(site, 0xfff)), Hop: hop}

@@ -92,7 +92,7 @@ func (k *Keeper) forgetPaths(now time.Time) {
 
 // setHop tells the balancer the way to a backend.
 func (k *Keeper) setHop(sid netip.Addr, r *reached) {
-	if err := k.balancer.SetBackend(int(r.index), Backend{SID: sid, Hop: r.way()}); err != nil {
+	if err := k.balancer.SetBackend(int(r.index), Backend{SID: sid, Hop: r.way(), Found: r.found}); err != nil {
 		k.log.Error("next hop not set", "backend", r.name, "sid", sid, "err", err)
 	}
 }

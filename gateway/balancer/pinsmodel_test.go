@@ -42,7 +42,7 @@ func (m *model) prefer(f Flow, service int, hash uint64, flags byte) uint32 {
 // owner is who has a flow by its pin.
 func (m *model) owner(f Flow, service int, hash uint64) uint32 {
 	pin := m.alive(f, service)
-	if pin == nil || !m.marked(service, hash) || !m.backends[pin.Backend].SID.IsValid() {
+	if pin == nil || !m.marked(service, hash) || !m.backends[pin.Backend].Found {
 		return 0
 	}
 	return pin.Backend

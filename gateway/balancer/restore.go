@@ -60,7 +60,7 @@ func (k *Keeper) restoreBackends(now time.Time) error {
 		}
 		sid := netip.AddrFrom16(v.Sid.Address.Bytes)
 		used[sid.String()] = uint16(index)
-		k.backends[sid] = &reached{index: uint16(index), name: sid.String(), found: v.Hop.Ifindex != 0, hop: Hop{
+		k.backends[sid] = &reached{index: uint16(index), name: sid.String(), found: v.Found != 0 || v.Hop.Ifindex != 0, hop: Hop{
 			Destination: v.Hop.Destination, Source: v.Hop.Source, Index: int(v.Hop.Ifindex), VLAN: v.Hop.Vlan, MTU: v.Hop.Mtu,
 		}}
 	}

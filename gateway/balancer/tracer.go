@@ -110,7 +110,13 @@ func (t *Tracer) lock(dir string) (err error) {
 	if t.dir, err = os.Open(dir); err != nil {
 		return err
 	}
-	err = unix.Flock(int(t.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	// A process that is about to become another program has a copy for a moment.
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 20) {
+		err = unix.Flock(int(t.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return errors.New("somebody traces already, one at a time can")
 	}

@@ -13,7 +13,7 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 8
+#define LAYOUT 9
 
 #define MIN_MTU 1280 /* RFC 8200 §5 */
 
@@ -112,7 +112,7 @@ _Static_assert(sizeof(struct hop) == 20, "hop");
 struct backend {
 	union sid sid; /* hunt, or entry of another site's gateway */
 	struct hop hop;
-	__u32 spare;
+	__u32 found; /* there was a way to it once */
 };
 _Static_assert(sizeof(struct backend) == 40, "backend");
 

@@ -40,15 +40,15 @@ static __always_inline struct pin *look_up(const struct pin_key *k, __u32 servic
 	return pin;
 }
 
-/* name_owner gives a choice the owner that a pin names, if there is one and the list does
- * not begin with it anyway.
+/* name_owner gives a choice the owner that a pin names, if there was a way to it once and
+ * the list does not begin with it anyway.
  */
 static __always_inline void name_owner(struct choice *c, const struct pin *pin)
 {
 	__u32 owner = pin->backend;
 	struct backend *b = bpf_map_lookup_elem(&backends, &owner);
 
-	if (owner != c->current && b && b->sid.locator)
+	if (owner != c->current && b && b->found)
 		c->owner = owner;
 }
 
