@@ -209,9 +209,9 @@ func (d *dataplaneBench) balancer(misses uint64) (*balancer.Balancer, *harness.S
 func (d *dataplaneBench) fill(r *balancer.Balancer, hop balancer.Hop) {
 	d.b.Helper()
 	for i := range benchBackends {
-		d.must(r.SetBackend(i+1, balancer.Backend{SID: hunt(i + 1), Hop: hop}))
+		d.must(r.SetBackend(i+1, balancer.Backend{SID: hunt(i + 1), Hop: hop, Found: true}))
 	}
-	d.must(r.SetBackend(benchOwner, balancer.Backend{SID: hunt(benchOwner), Hop: hop}))
+	d.must(r.SetBackend(benchOwner, balancer.Backend{SID: hunt(benchOwner), Hop: hop, Found: true}))
 	d.must(r.SetBackend(benchEntry, balancer.Backend{SID: balancer.Entry(locator(0x99)), Hop: hop}))
 	d.must(r.SetSites([][]int{{benchEntry}}))
 	d.must(r.SetServers(map[balancer.Server]int{{Service: benchQUIC, ID: benchServerID}: benchOwner}))

@@ -3,9 +3,12 @@ package integration
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/razor-steering/razor/gateway"
 )
 
 // A file that has no dataplane any more takes it off the host, by a reload and after the
@@ -37,7 +40,12 @@ func TestDataplaneTakenOutOfTheFile(t *testing.T) {
 	write(string(with))
 	g.Signal(syscall.SIGHUP)
 	h.lab.Eventually("the next one puts it on", func() bool { return attached(g.node) })
+	g.until("the VIPs are announced", func(s gateway.Status) bool {
+		return slices.ContainsFunc(s.Announcements, func(a *gateway.Announcement) bool { return a.Set == "web" && a.Presence == "announced" })
+	})
+	g.awaitUp(1)
 	h.await()
+	h.taken()
 	h.begin(20, "web1", "web2")
 
 	g.Kill()
@@ -87,4 +95,23 @@ func TestDataplaneWithOtherMaps(t *testing.T) {
 		h.goOn(n + " services and back")
 	}
 	h.stop()
+}
+
+// taken waits until the router has forgotten what the gateway announced before it started
+// again: connections to both VIPs are taken, time and again.
+func (h *hosts) taken() {
+	h.t.Helper()
+	inRow := 0
+	h.lab.Eventually("connections are taken", func() bool {
+		for _, to := range []string{"[" + vipAddress6 + "]:443", vipAddress4 + ":443"} {
+			c, err := h.client.Dial(h.t.Context(), "tcp", to)
+			if err != nil {
+				inRow = 0
+				return false
+			}
+			_ = c.Close()
+		}
+		inRow++
+		return inRow > 10
+	})
 }
