@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,16 +71,23 @@ func (s *said) count(parts ...string) int {
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var out []int
-	for range n {
-		l, err := net.Listen("tcp", "[::]:0")
+	for len(out) < n {
+		port := leastPort + int(lastPort.Add(1)+uint32(os.Getpid())*131)%(mostPort-leastPort)
+		l, err := net.Listen("tcp", net.JoinHostPort("::", strconv.Itoa(port)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		defer l.Close()
-		out = append(out, l.Addr().(*net.TCPAddr).Port)
+		_ = l.Close()
+		out = append(out, port)
 	}
 	return out
 }
+
+// Ports of tests, which are below those that calls go out from: nobody else takes one
+// between two uses.
+const leastPort, mostPort = 10_000, 32_000
+
+var lastPort atomic.Uint32
 
 // start runs an announcer with one peer on loopback, until stop or the end of the
 // test. Each change is one to the announcer before it runs.
