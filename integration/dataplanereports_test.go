@@ -234,6 +234,9 @@ func TestReportsLost(t *testing.T) {
 	r.forget(0)
 	r.begin(20, "web2")
 	r.goOn("reports of web1 do not arrive")
+	if os.Getenv("RAZOR_LONG") == "" {
+		return
+	}
 	r.agents[1].node.Run("nft", "add table inet t { chain out { type filter hook output priority 0; udp dport 5205 drop; }; }")
 	r.heard(1, "silent", "active")
 	r.goOn("no report arrives")
