@@ -289,6 +289,7 @@ type dataplane struct {
 	listener   net.Listener        // for mates; nil without
 	followed   string              // the mate that decides; "" decides here
 	copied     steering.PlanNumber // of the mate's tables, at the start
+	asked      []string            // mates that have tables which are wanted at the start
 	pins       *Pins               // nil without keys
 	reports    *reports
 }
@@ -376,45 +377,6 @@ func (p *dataplane) listen(c *DataplaneConfig, locator netip.Prefix) error {
 	return err
 }
 
-// meet copies the tables of the mate that decides, or, where this gateway decides and has
-// none, of one that has some: before the first packet, and before anything is announced.
-// Then it opens the listener for mates.
-func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
-	if p.followed != "" {
-		if p.copied, err = p.firstCopy(p.followed); err != nil {
-			log.Warn("no tables of the mate that decides: own ones, until it answers", "mate", p.followed, "err", err)
-		}
-	} else if !p.HasTables() {
-		for _, mate := range c.Dataplane.Mates {
-			if _, err := p.firstCopy(mate); err != nil {
-				log.Warn("no tables of a mate", "mate", mate, "err", err)
-				continue
-			}
-			if !p.HasTables() {
-				continue // it has other services
-			}
-			if err := p.reports.configure(c.configured(p.flowKey), time.Now()); err != nil { // as it decides again
-				return err
-			}
-			break
-		}
-	}
-	if c.Dataplane.TablesListen == "" {
-		return nil
-	}
-	if p.listener, err = net.Listen("tcp", c.Dataplane.TablesListen); err != nil {
-		return upstreams.BindDefect("gateway.dataplane.tables_listen", c.Dataplane.TablesListen, err)
-	}
-	return nil
-}
-
-// firstCopy makes the tables those of a mate.
-func (p *dataplane) firstCopy(mate string) (steering.PlanNumber, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), firstWait)
-	defer cancel()
-	return p.mates.copyOnce(ctx, mate, steering.PlanNumber{})
-}
-
 // run keeps the balancer, serves mates and takes pins until ctx ends.
 func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	if p.interfaces.generic() {
@@ -425,6 +387,7 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	if p.listener != nil {
 		group.Go(func() error { return p.mates.serve(ctx, p.listener) })
 	}
+	group.Go(func() error { p.await(ctx, p.mates.log); return nil })
 	if p.followed != "" {
 		group.Go(func() error { p.mates.follow(ctx, p.followed, p.copied); return nil })
 	}

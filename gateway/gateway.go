@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -63,6 +64,7 @@ type Gateway struct {
 	lists     *upstreams.Follower // nil without
 	dataplane *dataplane          // nil without
 	wake      chan struct{}       // something that plan depends on has changed
+	away      atomic.Bool         // what is announced is withdrawn, by a drain
 	started   time.Time
 
 	mu             sync.Mutex // of what verbs and the loop share
@@ -167,6 +169,7 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 	}
 	group, inner := errgroup.WithContext(inner)
 	if g.dataplane != nil {
+		g.dataplane.reports.deaf = g.unreachable
 		g.dataplane.run(inner, group)
 	}
 	group.Go(func() error { return upstreams.ServeControl(inner, control, g.verbs()) })
@@ -294,6 +297,7 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 	g.drain.byList, g.drain.forget = g.listState()
 	stage := g.drain.stage
 	begin, end, next := g.drain.step(now, g.announcer.Alone())
+	g.away.Store(g.drain.stage == steering.OutOfTheWay)
 	if g.drain.stage != stage {
 		g.log.Info("drain", "stage", stageWords[g.drain.stage], "why", g.drain.why())
 	}
@@ -318,6 +322,13 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 	}
 	g.sayReady()
 	return next
+}
+
+// unreachable tells whether nobody can reach this host by what it announces. For any
+// goroutine.
+func (g *Gateway) unreachable() bool {
+	_, up, _ := g.announcer.Sessions()
+	return up == 0 || g.away.Load()
 }
 
 func soonest(times ...time.Time) time.Time {

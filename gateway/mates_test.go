@@ -314,7 +314,7 @@ func TestDeciderCopiesFromAMate(t *testing.T) {
 		mustClose(t, p)
 	}
 	p := start()
-	if !strings.Contains(said.String(), `msg="no tables of a mate" mate=127.0.0.1:1`) || !strings.Contains(said.String(), "tables copied") {
+	if !strings.Contains(said.String(), `msg="no tables of a mate: own ones, until it answers" mate=127.0.0.1:1`) || !strings.Contains(said.String(), "tables copied") {
 		t.Error(said.String())
 	}
 	want := owners(t, mate.keeper)

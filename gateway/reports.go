@@ -41,6 +41,7 @@ type reports struct {
 	apply   func(balancer.Plan, time.Time) error
 	changed func()      // other things are applied now
 	unread  func() bool // there may be reports that were not taken yet
+	deaf    func() bool // no report can come, as there is no way to this gateway
 	// elsewhere tells whether another site takes flows that nobody here does.
 	elsewhere func() bool
 	wake      chan struct{}
@@ -48,11 +49,11 @@ type reports struct {
 
 	applying sync.Mutex // held from a judgement until it is applied
 
-	mu      sync.Mutex
-	plan    configured
-	told    map[netip.Addr]*told // by SID
-	judged  judged
-	quiet   time.Time // when nothing was unread: until then it is known who was silent
+	mu     sync.Mutex
+	plan   configured
+	told   map[netip.Addr]*told // by SID
+	judged judged
+	hearing
 	unsaved bool
 }
 
@@ -103,7 +104,7 @@ type judgedService struct {
 
 func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, changed func()) *reports {
 	r := &reports{
-		log: log, apply: apply, changed: changed, unread: func() bool { return false }, elsewhere: func() bool { return false }, wake: make(chan struct{}, 1),
+		log: log, apply: apply, changed: changed, unread: func() bool { return false }, deaf: func() bool { return false }, elsewhere: func() bool { return false }, wake: make(chan struct{}, 1),
 		told: map[netip.Addr]*told{}, judged: judged{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "razor_gateway_report_refusals_total",
@@ -123,6 +124,11 @@ func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, ch
 func (r *reports) configure(next configured, now time.Time) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
+	return r.adopt(next, now)
+}
+
+// adopt is configure, with applying held.
+func (r *reports) adopt(next configured, now time.Time) error {
 	r.mu.Lock()
 	findings := r.judge(&next)
 	r.mu.Unlock()
@@ -138,6 +144,16 @@ func (r *reports) configure(next configured, now time.Time) error {
 	return nil
 }
 
+// again applies what is configured once more, as the tables are others.
+func (r *reports) again(now time.Time) error {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	r.mu.Lock()
+	plan := r.plan
+	r.mu.Unlock()
+	return r.adopt(plan, now)
+}
+
 // take has the reports of a message believed, and tells the reasons why others are not.
 // It is for [Pins].
 func (r *reports) take(m wire.Message, now time.Time) error {
@@ -148,6 +164,7 @@ func (r *reports) take(m wire.Message, now time.Time) error {
 	locator := netip.PrefixFrom(m.Sender.Address(), 64)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.hear(now)
 	for _, report := range all {
 		sid := balancer.Hunt(locator, report.Target)
 		was := r.told[sid]
@@ -249,12 +266,9 @@ func (r *reports) begin(now time.Time) {
 func (r *reports) round() time.Time {
 	r.applying.Lock()
 	defer r.applying.Unlock()
-	unread, now := r.unread(), time.Now()
+	unread, deaf, now := r.unread(), r.deaf(), time.Now()
 	r.mu.Lock()
-	if !unread {
-		r.quiet = now
-	}
-	next := r.next(now)
+	next := r.listen(now, unread, deaf)
 	findings, plan := r.judge(&r.plan), r.plan.Plan
 	same := findings.same(r.judged)
 	r.mu.Unlock()
@@ -269,21 +283,6 @@ func (r *reports) round() time.Time {
 	r.settle(findings)
 	r.mu.Unlock()
 	r.changed()
-	return next
-}
-
-// next is when the next agent is silent.
-func (r *reports) next(now time.Time) (next time.Time) {
-	for _, t := range r.told {
-		at := t.silentAt()
-		if !at.After(r.quiet) {
-			continue // which is judged
-		}
-		if !at.After(now) {
-			at = now.Add(unreadPause)
-		}
-		next = soonest(next, at)
-	}
 	return next
 }
 

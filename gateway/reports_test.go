@@ -35,6 +35,7 @@ type reporting struct {
 	sealers map[wire.Locator]*wire.Sealer
 	said    strings.Builder
 	behind  atomic.Bool // something is unread
+	away    atomic.Bool // nothing can come
 	stop    func()
 }
 
@@ -58,7 +59,7 @@ func newReporting(t *testing.T, dir string) *reporting {
 	}, func() {})
 	r.pins = newPins(netip.MustParsePrefix("2001:db8:5e:1::/64"), parseKeys(t, oneKey), nil, time.Now())
 	r.pins.takeReports(r.reports)
-	r.unread = r.behind.Load
+	r.unread, r.deaf = r.behind.Load, r.away.Load
 	r.load(filepath.Join(dir, reportsFile), time.Now())
 	r.reconfigure()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -238,6 +239,46 @@ func TestReportsSilence(t *testing.T) {
 		r.behind.Store(false)
 		r.pass(time.Second, all)
 		r.want("all is read", "b1:active b2:active c:dead")
+	})
+}
+
+// Agents speak one after another. Where all of them cease to be heard at once, nobody is
+// dead for a moment: their flows would be forgotten.
+func TestReportsUnheard(t *testing.T) {
+	bubble(t, func(t *testing.T, r *reporting) {
+		all := []string{"b1", "b2", "c"}
+		pass := func(d time.Duration, agents ...string) {
+			for end := time.Now().Add(d); time.Now().Before(end); {
+				for _, name := range agents {
+					r.tell(name, nil)
+					time.Sleep(reportInterval / time.Duration(len(agents)))
+				}
+			}
+		}
+		pass(time.Second, all...)
+		plans := r.plans
+		for _, why := range []string{"a moment", "a drain"} {
+			r.away.Store(why == "a drain")
+			time.Sleep(map[string]time.Duration{"a moment": time.Second, "a drain": time.Hour}[why])
+			r.away.Store(false)
+			pass(time.Second, all...)
+			if r.want(why, "b1:active b2:active c:active"); r.plans != plans {
+				t.Errorf("%s: %d plans: %s", why, r.plans-plans, r.said.String())
+			}
+		}
+		r.away.Store(true)
+		time.Sleep(time.Minute)
+		r.away.Store(false)
+		pass(300*time.Millisecond, "b1", "b2")
+		r.want("c is late", "b1:active b2:active c:active")
+		pass(500*time.Millisecond, "b1", "b2")
+		r.want("c is dead", "b1:active b2:active c:dead")
+		pass(time.Second, "b1", "b2")
+		time.Sleep(time.Minute)
+		r.want("nobody is heard, and could be", "b1:active b2:active c:active")
+		if got := r.disbelieved(); !slices.Equal(got, []string{"service web: 0 of 3 active backends report: neither silence nor health is believed"}) {
+			t.Errorf("disbelieved: %v", got)
+		}
 	})
 }
 

@@ -25,7 +25,7 @@ type savedReport struct {
 
 // load reads what a process before has heard. Who was silent then is so until it speaks.
 func (r *reports) load(file string, now time.Time) {
-	r.file, r.quiet = file, now
+	r.file, r.last, r.quiet = file, now, now
 	text, err := os.ReadFile(file)
 	var saved map[netip.Addr]savedReport
 	if err == nil {
@@ -62,7 +62,7 @@ func (r *reports) save() {
 	r.unsaved = false
 	saved := map[netip.Addr]savedReport{}
 	for sid, t := range r.told {
-		s := savedReport{Report: t.Report, Silent: !r.quiet.Before(t.silentAt()), Was: map[string]steering.Standing{}}
+		s := savedReport{Report: t.Report, Silent: !r.speaks(t), Was: map[string]steering.Standing{}}
 		for service, j := range r.judged {
 			if f, ok := j.findings[sid]; ok {
 				s.Was[service] = f.Claimed

@@ -46,7 +46,7 @@ func (r *reports) status(backends []balancer.BackendStatus, now time.Time) []Bac
 			of := t.of(r.vips(b.Service))
 			status.Agent = &AgentStatus{
 				Health: of.Health.String(), Draining: of.Draining, Level: t.Report.Level.String(), Load: t.Report.Load, Capacity: t.Report.Capacity,
-				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.quiet.Before(t.silentAt()),
+				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.speaks(t),
 			}
 		}
 		out = append(out, status)
@@ -150,7 +150,7 @@ func (r *reports) Collect(ch chan<- prometheus.Metric) {
 	}
 	for sid, t := range r.told {
 		backend := sid.String()
-		gauge(backendSilentDesc, number(!r.quiet.Before(t.silentAt())), backend)
+		gauge(backendSilentDesc, number(!r.speaks(t)), backend)
 		gauge(backendDrainedDesc, number(t.Report.Draining), backend)
 		gauge(backendLevelDesc, float64(t.Report.Level), backend)
 		if t.Report.Capacity > 0 {

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,8 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -90,50 +87,6 @@ func (k *kept) endpoint(i int) {
 		}
 		_ = e.Close()
 		_ = r.Close()
-	})
-}
-
-// answerLines answers each line with the name of the node, for as long as a client wants.
-// Before it come as many bytes as the line is a number.
-func answerLines(t testing.TB, n *netlab.Node, to string) {
-	t.Helper()
-	l, err := n.Listen("tcp", to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var open []net.Conn
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			open = append(open, c)
-			mu.Unlock()
-			wg.Go(func() {
-				lines := bufio.NewScanner(c)
-				for lines.Scan() {
-					if n, err := strconv.Atoi(lines.Text()); err == nil {
-						_, _ = c.Write(bytes.Repeat([]byte{'x'}, n))
-					}
-					if _, err := fmt.Fprintln(c, n.Name); err != nil {
-						return
-					}
-				}
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		mu.Lock()
-		for _, c := range open {
-			_ = c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
 	})
 }
 
@@ -266,7 +219,7 @@ func TestFlowsGoOn(t *testing.T) {
 	k := newKept(t, 3)
 	k.plan = k.plan[:2]
 	k.apply()
-	k.begin(rounds(200, 8500))
+	k.begin(rounds(200, 2000))
 	k.check("at the start", "")
 
 	k.plan = append(k.plan, balancer.PlannedBackend{Name: "b3", SID: hunt(3), Weight: 1, State: balancer.Active})

@@ -131,9 +131,9 @@ func TestReportsSteer(t *testing.T) {
 	}
 	r.goOn("an agent started again")
 
+	r.forget(0) // while web1 hears of it: a port may be another flow's before it is back
 	r.agents[0].Kill()
 	r.heard(0, "silent", "dead")
-	r.forget(0)
 	r.begin(20, "web2")
 	r.goOn("web1 is dead")
 	r.gateway.Kill()
@@ -229,22 +229,20 @@ func TestReportsLost(t *testing.T) {
 	}
 
 	web1 := r.agents[0].node
+	r.forget(0)
 	web1.Run("nft", "add table inet t { chain out { type filter hook output priority 0; udp dport 5205 drop; }; }")
 	r.heard(0, "silent", "dead")
-	r.forget(0)
 	r.begin(20, "web2")
 	r.goOn("reports of web1 do not arrive")
-	if os.Getenv("RAZOR_LONG") == "" {
-		return
-	}
 	r.agents[1].node.Run("nft", "add table inet t { chain out { type filter hook output priority 0; udp dport 5205 drop; }; }")
+	r.heard(0, "silent", "active")
 	r.heard(1, "silent", "active")
 	r.goOn("no report arrives")
 	r.begin(20, "web1", "web2")
+	r.forget(1)
 	web1.Run("nft", "delete table inet t")
 	r.heard(0, "up", "active")
 	r.heard(1, "silent", "dead")
-	r.forget(1)
 	r.begin(20, "web1")
 	r.goOn("reports of web2 do not arrive")
 	r.agents[1].node.Run("nft", "delete table inet t")

@@ -91,6 +91,21 @@ func (k *Keeper) Follow() {
 	k.follows = true
 }
 
+// Await has no VIP servable, and why, until a mate's copy is adopted; "" ends that at once.
+func (k *Keeper) Await(why string) {
+	defer k.changed()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.awaited = why
+}
+
+// Awaits tells whether a mate's copy is awaited.
+func (k *Keeper) Awaits() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.awaited != ""
+}
+
 // HasTables tells whether some service has a slot with a backend.
 func (k *Keeper) HasTables() bool {
 	k.mu.Lock()
@@ -110,6 +125,7 @@ func (k *Keeper) HasTables() bool {
 // current there, as there is for the mate: it does not give their slots away before it
 // has looked.
 func (k *Keeper) Adopt(c Copy, now time.Time) error {
+	defer k.changed()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	tables, emptied := map[*kept]*steering.Table{}, map[*kept]bool{}
@@ -154,7 +170,7 @@ func (k *Keeper) Adopt(c Copy, now time.Time) error {
 	if !k.follows {
 		k.trust()
 	}
-	k.adopted = c.Plan
+	k.adopted, k.awaited = c.Plan, ""
 	k.release(now)
 	k.follow()
 	k.next()

@@ -73,6 +73,7 @@ type Keeper struct {
 	news     chan struct{}       // closed when the number is another
 	follows  bool                // tables are a mate's
 	adopted  steering.PlanNumber // of its last copy
+	awaited  string              // why no VIP is servable before a mate's copy
 	services map[string]*kept
 	indices  *steering.Indices
 	backends map[netip.Addr]*reached
@@ -510,7 +511,7 @@ func (k *Keeper) Servable(p netip.Prefix) (bool, string) {
 		if !slices.ContainsFunc(s.VIPs, func(v VIP) bool { return v.Prefix.Overlaps(p) }) {
 			continue
 		}
-		why := k.unserved(s)
+		why := cmp.Or(k.awaited, k.unserved(s))
 		if why == "" {
 			return true, ""
 		}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"unsafe"
 
@@ -242,16 +243,16 @@ func (b *Balancer) put(r *root.Root, device string, o *bpfObjects) error {
 	return os.Rename(next, pin)
 }
 
-// shared are the maps of all programs, by name.
+// shared are the maps of all programs, by name: all that are not [own].
 func (b *Balancer) shared() map[string]*ebpf.Map {
-	o := &b.objects
-	return map[string]*ebpf.Map{
-		bpfMapBackendTraffic: o.BackendTraffic, bpfMapBackends: o.Backends, bpfMapBudgets: o.Budgets, bpfMapCpuTraces: o.CpuTraces, bpfMapHistories: o.Histories,
-		bpfMapMissed: o.Missed, bpfMapPins: o.Pins, bpfMapPrefixes: o.Prefixes, bpfMapReasons: o.Reasons, bpfMapRecords: o.Records, bpfMapServers: o.Servers,
-		bpfMapServices: o.Services,
-		bpfMapSettings: o.Settings, bpfMapSites: o.Sites, bpfMapSmallerPaths: o.SmallerPaths,
-		bpfMapTables: o.Tables, bpfMapTraces: o.Traces, bpfMapVipTraffic: o.VipTraffic, bpfMapVips: o.Vips,
+	out := map[string]*ebpf.Map{}
+	maps := reflect.ValueOf(b.objects.bpfMaps)
+	for i := range maps.NumField() {
+		if name := maps.Type().Field(i).Tag.Get("ebpf"); !slices.Contains(own, name) {
+			out[name] = maps.Field(i).Interface().(*ebpf.Map)
+		}
 	}
+	return out
 }
 
 // Close frees what this process has of the program and the maps.

@@ -1,0 +1,82 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
+)
+
+// aloneAfter is how long a gateway that starts without tables has its VIPs wait for those
+// of a mate: until there is a way to it, which others may learn from what is announced
+// meanwhile. Where a gateway sent flows before, its mates would not look for them.
+const aloneAfter = 15 * time.Second
+
+// meet copies the tables of the mate that decides, or, where this gateway decides and has
+// none, of one that has some, before the first packet. While a gateway without tables has
+// not met a mate, it has no VIP announced. Then it opens the listener for mates.
+func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
+	alone := !p.HasTables()
+	if p.asked = c.Dataplane.Mates; p.followed != "" {
+		p.asked = []string{p.followed}
+	} else if !alone {
+		p.asked = nil
+	}
+	met := len(p.asked) == 0
+	for _, mate := range p.asked {
+		if err := p.firstCopy(context.Background(), mate); err != nil {
+			log.Warn("no tables of a mate: own ones, until it answers", "mate", mate, "decides", p.followed != "", "err", err)
+			continue
+		}
+		met = true
+		break
+	}
+	if !met && alone {
+		p.Await(fmt.Sprintf("tables of mates are awaited for %v", aloneAfter))
+	}
+	if c.Dataplane.TablesListen == "" {
+		return nil
+	}
+	if p.listener, err = net.Listen("tcp", c.Dataplane.TablesListen); err != nil {
+		return upstreams.BindDefect("gateway.dataplane.tables_listen", c.Dataplane.TablesListen, err)
+	}
+	return nil
+}
+
+// firstCopy makes the tables those of a mate, and where this gateway decides, decides
+// again.
+func (p *dataplane) firstCopy(ctx context.Context, mate string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, firstWait)
+	defer cancel()
+	if p.copied, err = p.mates.copyOnce(ctx, mate, steering.PlanNumber{}); err != nil || p.followed != "" {
+		return err
+	}
+	return p.reports.again(time.Now())
+}
+
+// await ends the wait for mates: when one has answered, or none has for long enough. The
+// one that decides is asked all the time, others here.
+func (p *dataplane) await(ctx context.Context, log *slog.Logger) {
+	timeout := time.NewTimer(aloneAfter)
+	defer timeout.Stop()
+	for p.Awaits() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timeout.C:
+			log.Warn("no mate has answered: VIPs are announced without its tables", "mates", p.asked)
+			p.Await("")
+			return
+		case <-time.After(retryEvery):
+		}
+		for _, mate := range p.asked {
+			if p.followed == "" && p.firstCopy(ctx, mate) == nil {
+				return
+			}
+		}
+	}
+}
