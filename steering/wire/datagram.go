@@ -37,8 +37,9 @@ type Type uint8
 
 // Types of datagrams.
 const (
-	TypePins    Type = 1
-	TypeReports Type = 2
+	TypePins      Type = 1 // of agents
+	TypeReports   Type = 2 // likewise
+	TypeSummaries Type = 3 // of gateways at other sites
 )
 
 // Claims is the type that a datagram says it is of, which nothing proves: for counting.

@@ -1,12 +1,12 @@
-// Package wire has the datagrams between agents and gateways: their bytes, what shows
-// who sent them, and what is refused. It does no input or output, and the time is an
-// argument.
+// Package wire has the datagrams between agents and gateways, and between gateways of
+// different sites: their bytes, what shows who sent them, and what is refused. It does no
+// input or output, and the time is an argument.
 //
 // A datagram is one UDP payload of at most [MaxDatagram] bytes, so that it fits the
 // smallest path of IPv6 whole (RFC 8200 §5). Numbers are big endian.
 //
 //	 0  version   1 byte: 1
-//	 1  type      1 byte: 1 is pins, 2 is reports
+//	 1  type      1 byte: 1 is pins, 2 is reports, 3 is summaries
 //	 2  key       2 bytes: id of the key that it is sealed with
 //	 4  sender    8 bytes: locator
 //	12  receiver  8 bytes: locator
@@ -39,7 +39,9 @@
 //	 7  spare     1 byte: 0
 //	 8  load      8 bytes: IEEE 754 binary64, 0 to 1e15
 //	16  capacity  8 bytes: likewise; 0 where the load is not measured
-//	24  services, each of
+//	24  accepted  8 bytes: likewise; new flows a second
+//	32  flow load 8 bytes: likewise; of one flow on average, 0 is 1
+//	40  services, each of
 //	     0  VIP       16 bytes, as above; :: is each one of the target
 //	    16  port      2 bytes: 0 is any
 //	    18  protocol  1 byte: 6 is TCP, 17 is UDP, 0 is any
@@ -48,6 +50,19 @@
 // A report is of the sender's locator, too: an agent can speak of itself alone. It is of
 // a state, so that of two the one with the larger sequence number stands, however late it
 // came.
+//
+// The body of summaries is the number of a plan and at least one of them, a service each,
+// which stands in the place of what the site said of that service before:
+//
+//	 0  term      8 bytes: of the plan's number
+//	 8  sequence  8 bytes: likewise
+//	16  services, each of
+//	     0  service   8 bytes: id
+//	     8  capacity  8 bytes: IEEE 754 binary64, 0 to 1e15
+//	    16  load      8 bytes: likewise
+//	    24  state     1 byte: the sum of 1 healthy, 2 drained, 4 loaded
+//
+// Whose site they are of is what the receiver knows of the sender's locator.
 //
 // The receiver is named so that a datagram is of no use elsewhere, and so that the
 // sequence between two of them has no holes. A sequence begins with the time at which

@@ -15,13 +15,14 @@ type Limits struct {
 	Total   int // rate of all
 }
 
-// Opener tells the datagrams of agents from others. It is not safe for concurrent use.
+// Opener tells the datagrams of agents and gateways from others. It is not safe for concurrent use.
 type Opener struct {
-	receiver Locator
-	keys     map[uint16]*sealing
-	senders  *senders // of pins
-	reports  *senders // nil takes none
-	start    int64    // milliseconds since 1970
+	receiver  Locator
+	keys      map[uint16]*sealing
+	senders   *senders // of pins
+	reports   *senders // nil takes none
+	summaries *senders // nil takes none
+	start     int64    // milliseconds since 1970
 }
 
 // NewOpener makes an Opener of the receiver with a locator, as of now. It takes pins,
@@ -35,6 +36,9 @@ func NewOpener(receiver Locator, keys Keys, limits Limits, now time.Time) *Opene
 // TakeReports has reports taken as well, within limits of their own: neither kind keeps
 // the other out.
 func (o *Opener) TakeReports(limits Limits) { o.reports = newSenders(limits) }
+
+// TakeSummaries is TakeReports for summaries.
+func (o *Opener) TakeSummaries(limits Limits) { o.summaries = newSenders(limits) }
 
 // SetKeys replaces the keys that are accepted. What was taken stays remembered.
 func (o *Opener) SetKeys(keys Keys) {
@@ -79,6 +83,8 @@ func (o *Opener) of(kind Type) *senders {
 		return o.senders
 	case TypeReports:
 		return o.reports
+	case TypeSummaries:
+		return o.summaries
 	}
 	return nil
 }

@@ -18,6 +18,11 @@ type Report struct {
 	Level    steering.Level
 	Load     float64 // in the unit of Capacity; 0 where it is not measured
 	Capacity float64 // 0 where the load is not measured
+	// Accepted is how many new flows it took a second, as the mean of some seconds.
+	Accepted float64
+	// FlowLoad is the mean load of a flow, in the unit of Load; 0 is 1, as where the load
+	// is in connections.
+	FlowLoad float64
 	// Interval is until the next report at the latest, in whole milliseconds.
 	Interval time.Duration
 	Services []ServiceHealth // that are probed; at most [MaxServices]
@@ -41,7 +46,9 @@ const (
 	atReportSpare    = 7
 	atReportLoad     = 8
 	atReportCapacity = 16
-	reportBytes      = 24
+	atReportAccepted = 24
+	atReportFlowLoad = 32
+	reportBytes      = 40
 
 	atServicePort     = 16
 	atServiceProtocol = 18
@@ -73,6 +80,10 @@ func (r *Report) check() error {
 		return fmt.Errorf("load %v: want 0 to %g", r.Load, mostLoad)
 	case !isFigure(r.Capacity):
 		return fmt.Errorf("capacity %v: want 0 to %g", r.Capacity, mostLoad)
+	case !isFigure(r.Accepted):
+		return fmt.Errorf("accepted %v: want 0 to %g", r.Accepted, mostLoad)
+	case !isFigure(r.FlowLoad):
+		return fmt.Errorf("flow load %v: want 0 to %g", r.FlowLoad, mostLoad)
 	case len(r.Services) > MaxServices:
 		return fmt.Errorf("%d services: want at most %d", len(r.Services), MaxServices)
 	}
@@ -106,8 +117,9 @@ func (r *Report) appendTo(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, r.Target)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(r.Interval/time.Millisecond))
 	dst = append(dst, admin, byte(r.Level), byte(len(r.Services)), 0)
-	dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(r.Load))
-	dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(r.Capacity))
+	for _, figure := range []float64{r.Load, r.Capacity, r.Accepted, r.FlowLoad} {
+		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(figure))
+	}
 	for _, s := range r.Services {
 		vip := s.VIP.As16()
 		dst = append(dst, vip[:]...)
@@ -136,6 +148,8 @@ func reportOf(b []byte) (r Report, rest []byte, err error) {
 		Level:    steering.Level(b[atReportLevel]),
 		Load:     math.Float64frombits(binary.BigEndian.Uint64(b[atReportLoad:])),
 		Capacity: math.Float64frombits(binary.BigEndian.Uint64(b[atReportCapacity:])),
+		Accepted: math.Float64frombits(binary.BigEndian.Uint64(b[atReportAccepted:])),
+		FlowLoad: math.Float64frombits(binary.BigEndian.Uint64(b[atReportFlowLoad:])),
 	}
 	if !r.Draining && b[atReportAdmin] != adminActive {
 		return r, nil, Malformed
