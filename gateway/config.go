@@ -22,6 +22,9 @@ import (
 type Config struct {
 	// Name is the edge that this gateway announces; the name of the host when empty.
 	Name string `yaml:"name"`
+	// Site is the one that this gateway is at. With it the gateway decides who gets new
+	// flows, here and at other sites ([steering.Decide]).
+	Site string `yaml:"site"`
 	// Allowed are the prefixes inside of which anything may be announced.
 	Allowed []string `yaml:"allowed"`
 	// StateDir has the control socket, and what an operator drained.
@@ -193,6 +196,7 @@ func (c *Config) Check() []upstreams.Defect {
 	}
 	d.sets(c, probes)
 	d.dataplane(c)
+	d.decisions(c)
 	if c.Lists && len(c.Allowed) == 0 {
 		d.add("allowed", "", "missing", "the prefixes that lists in Redis may have announced")
 	}
@@ -408,6 +412,6 @@ func (s *SetConfig) route() bgp.Route {
 // needsRestart tells whether something differs that cannot be changed while the
 // gateway runs.
 func (c *Config) needsRestart(next *Config) bool {
-	return c.Name != next.Name || c.StateDir != next.StateDir || c.Lists != next.Lists || !reflect.DeepEqual(c.BGP, next.BGP) ||
+	return c.Name != next.Name || c.Site != next.Site || c.StateDir != next.StateDir || c.Lists != next.Lists || !reflect.DeepEqual(c.BGP, next.BGP) ||
 		!reflect.DeepEqual(c.Dataplane, next.Dataplane)
 }

@@ -50,11 +50,19 @@ type ServiceConfig struct {
 	Fragments bool            `yaml:"fragments"`
 	QUIC      *QUICConfig     `yaml:"quic"` // nil: connection IDs are not looked at
 	Backends  []BackendConfig `yaml:"backends"`
-	// Spill is what other sites get of new flows.
+	// Spill is what other sites get of new flows, whatever their load and that here; without
+	// it that is decided.
 	Spill []SpillConfig `yaml:"spill"`
 	// MinHealthy is the share of the active backends that agents never take together;
-	// half of them without.
+	// without it half of them, or a quarter where there are other sites.
 	MinHealthy *float64 `yaml:"min_healthy"`
+	// What decides about new flows by load, with gateway.site: [steering.ServiceSettings].
+	Limit      float64       `yaml:"limit"`
+	Accept     float64       `yaml:"accept"`
+	SlowStart  time.Duration `yaml:"slow_start"`
+	StaleAfter time.Duration `yaml:"stale_after"`
+	// Policy says which sites get new flows; nil is the default one. Not beside Spill.
+	Policy *PolicyConfig `yaml:"policy"`
 }
 
 // BackendConfig is a backend of a service.
@@ -190,8 +198,8 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
 			vips[v] = s.Name
 		}
 		d.backends(key, s.Backends, block)
-		if share := s.minHealthy(); !(share >= 0 && share <= 1) {
-			d.add(key+".min_healthy", strconv.FormatFloat(share, 'g', -1, 64), "not a share", "a number from 0 to 1, such as 0.5")
+		if share := s.MinHealthy; share != nil && !(*share >= 0 && *share <= 1) {
+			d.add(key+".min_healthy", number64(*share), "not a share", "a number from 0 to 1, such as 0.5")
 		}
 		d.quic(key, s)
 	}

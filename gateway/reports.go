@@ -69,7 +69,7 @@ func (c *Config) configured(flowKey []byte) configured {
 	out := configured{c.balance(flowKey), map[string]float64{}, map[netip.Addr]bool{}}
 	for i := range c.Services {
 		s := &c.Services[i]
-		out.minHealthy[s.Name] = s.minHealthy()
+		out.minHealthy[s.Name] = c.minHealthy(s)
 		for j := range s.Backends {
 			if sid, ok := s.Backends[j].sid(); ok {
 				out.backends[sid] = true
@@ -77,14 +77,6 @@ func (c *Config) configured(flowKey []byte) configured {
 		}
 	}
 	return out
-}
-
-// minHealthy is the share with what it is by default.
-func (c *ServiceConfig) minHealthy() float64 {
-	if c.MinHealthy == nil {
-		return leastHealthy
-	}
-	return *c.MinHealthy
 }
 
 // told is what an agent said last of a target.

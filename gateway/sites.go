@@ -15,6 +15,7 @@ type SiteConfig struct {
 	Name     string   `yaml:"name"`
 	Locators string   `yaml:"locators"` // prefix of all its hosts' locators
 	Gateways []string `yaml:"gateways"` // locators of those that take packets of this site
+	Distance *float64 `yaml:"distance"` // in any unit; its place in the list without
 }
 
 // SpillConfig is one of `spill:` of a service.

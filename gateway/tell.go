@@ -1,0 +1,5 @@
+package gateway
+
+import "time"
+
+const tellEvery = time.Second
