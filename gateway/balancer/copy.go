@@ -16,22 +16,27 @@ type Copy struct {
 	// decided began, its sequence counts its changes.
 	Plan     steering.PlanNumber `json:"plan"`
 	Services []ServiceCopy       `json:"services"`
+	// Decision is what the mate's plan was made of, for who decides after it; nil is none.
+	Decision *steering.Plan `json:"decision,omitempty"`
 }
 
-// ServiceCopy is the table of a service.
+// ServiceCopy is the table of a service, and what other sites get of its new flows.
 type ServiceCopy struct {
 	Name     string                `json:"name"`
 	Table    []byte                `json:"table"`    // steering.Table.MarshalBinary
 	Backends map[uint16]netip.Addr `json:"backends"` // SIDs by the indices in the table
+	Spills   steering.Spills       `json:"spills"`
+	Decided  bool                  `json:"decided"` // as in PlannedService
+	Serves   bool                  `json:"serves"`  // somebody takes new flows
 }
 
 // MostCopied is how many bytes of JSON a copy has at most that as many services as there
 // may be here fit into.
 func (k *Keeper) MostCopied() int64 {
 	const (
-		table   = (steering.TableCopySize + 2) / 3 * 4 // in base64
-		backend = len(`"32767":"2001:0db8:0000:0000:0000:0000:0000:0001",`)
-		names   = 6*MaxServiceName + 1000 // of the service, escaped, and of all else
+		table   = (steering.TableCopySize + 2) / 3 * 4                            // in base64
+		backend = len(`"32767":"2001:0db8:0000:0000:0000:0000:0000:0001",`) + 500 // in the decision
+		names   = 6*MaxServiceName + 1000                                         // of the service, escaped, and of all else
 	)
 	return int64(k.balancer.services) * int64(table+MaxBackends*backend+names)
 }
@@ -64,7 +69,11 @@ func (k *Keeper) Copy() (Copy, error) {
 			return Copy{}, ErrNoTables
 		}
 	}
-	c := Copy{Plan: k.number}
+	c := Copy{Plan: k.number, Decision: k.plan.Decision}
+	planned := map[string]PlannedService{}
+	for _, s := range k.plan.Services {
+		planned[s.Name] = s
+	}
 	sids := map[uint16]netip.Addr{}
 	for sid, r := range k.backends {
 		sids[r.index] = sid
@@ -74,7 +83,8 @@ func (k *Keeper) Copy() (Copy, error) {
 		if err != nil {
 			return c, fmt.Errorf("table of service %s: %w", name, err)
 		}
-		one := ServiceCopy{Name: name, Table: table, Backends: map[uint16]netip.Addr{}}
+		p := planned[name]
+		one := ServiceCopy{Name: name, Table: table, Backends: map[uint16]netip.Addr{}, Spills: p.Spills, Decided: p.Decided, Serves: p.serves()}
 		for _, index := range s.table.Backends() {
 			one.Backends[index] = sids[index]
 		}
@@ -170,11 +180,33 @@ func (k *Keeper) Adopt(c Copy, now time.Time) error {
 	if !k.follows {
 		k.trust()
 	}
-	k.adopted, k.awaited = c.Plan, ""
+	k.adopted, k.decision, k.awaited = c.Plan, c.Decision, ""
+	if k.follows {
+		k.adoptSpills(c)
+	}
 	k.release(now)
 	k.follow()
 	k.next()
 	return nil
+}
+
+// adoptSpills has services spill as a mate does.
+func (k *Keeper) adoptSpills(c Copy) {
+	for _, s := range c.Services {
+		if own := k.services[s.Name]; own != nil {
+			s.Table, s.Backends = nil, nil
+			own.copied = &s
+		}
+	}
+	k.sitesChanged()
+}
+
+// Decision is what the plan of the mate that decides was made of, as of the last copy; nil
+// if none had it.
+func (k *Keeper) Decision() *steering.Plan {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.decision
 }
 
 // serves tells whether the own plan has a backend for new flows of a service.

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/razor-steering/razor/integration/testhost"
+	"github.com/razor-steering/razor/steering"
 )
 
 // owners are the SIDs that the slots of a service have, current and previous.
@@ -95,6 +97,67 @@ func TestAdopt(t *testing.T) {
 	if err := mate.Adopt(second, time.Now()); err == nil || mate.owners("web") != before {
 		t.Errorf("a copy that is cut off: %v", err)
 	}
+}
+
+// A mate spills as the one that decides does, but where that one has backends for new flows
+// and itself has none.
+func TestAdoptSpills(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	a, decider := process(t, "", 1)
+	b, mate := process(t, "", 1)
+	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+	mate.Follow()
+	plan := func(k *Keeper, spills steering.Spills, decision *steering.Plan, states ...State) {
+		t.Helper()
+		s := service("web", states...)
+		s.Spills, s.Decided = spills, true
+		if err := k.Apply(Plan{Sites: twoSites(), Services: []PlannedService{s}, Decision: decision}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		for sid := range k.backends {
+			k.way(sid, true)
+		}
+	}
+	copied := func() {
+		t.Helper()
+		c, err := decider.Copy()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var heard Copy
+		if err := json.Unmarshal(text, &heard); err != nil {
+			t.Fatal(err)
+		}
+		if err := mate.Adopt(heard, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(when string, want ...bpfSpill) {
+		t.Helper()
+		if got := mate.spillsOf(t, "web"); !slices.Equal(got, want) {
+			t.Errorf("%s: spills %v, want %v", when, got, want)
+		}
+	}
+	plan(mate, nil, nil, Active, Active)
+	decision := &steering.Plan{Number: steering.PlanNumber{Term: 1, Sequence: 7}}
+	plan(decider, steering.Spills{{Site: "north", Slots: 1000}}, decision, Active, Active)
+	copied()
+	want("as the decider", bpfSpill{End: 1000, Site: 1})
+	if got := mate.Decision(); got == nil || got.Number != decision.Number {
+		t.Errorf("decision %+v, want %+v", got, decision)
+	}
+	plan(mate, nil, nil, Active, Active)
+	want("after a plan of its own", bpfSpill{End: 1000, Site: 1})
+	plan(mate, nil, nil, Draining, Draining)
+	want("nobody here, as the mate alone knows", bpfSpill{End: Slots, Site: 1})
+	plan(decider, steering.Spills{{Site: "east", Slots: 30000}, {Site: "north", Slots: 20000}}, decision, Draining, Draining)
+	copied()
+	want("nobody here, as the decider knows too", bpfSpill{End: 30000, Site: 0}, bpfSpill{End: 50000, Site: 1})
 }
 
 // A decider that starts from nothing, with a clock that is behind, has nothing to say

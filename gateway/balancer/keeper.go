@@ -33,6 +33,7 @@ type Plan struct {
 	Sites      []PlannedSite // others, in the order in which a flow is looked for there
 	MissBudget uint64        // packets a second that other sites are asked about
 	Services   []PlannedService
+	Decision   *steering.Plan // that it was made of, for mates; nil is none
 }
 
 // PlannedService is a service of a plan.
@@ -41,6 +42,9 @@ type PlannedService struct {
 	VIPs     []VIP
 	Backends []PlannedBackend
 	Spills   steering.Spills // to sites of the plan; those of Service are the keeper's
+	// Decided says that Spills are what other sites get also where nobody here takes new
+	// flows, as long as there is a way to them. Else one of them gets all then.
+	Decided bool
 }
 
 // PlannedBackend is a backend of a service. A backend that a plan has no longer is
@@ -74,6 +78,7 @@ type Keeper struct {
 	follows  bool                // tables are a mate's
 	adopted  steering.PlanNumber // of its last copy
 	awaited  string              // why no VIP is servable before a mate's copy
+	decision *steering.Plan      // likewise; nil is none
 	services map[string]*kept
 	indices  *steering.Indices
 	backends map[netip.Addr]*reached
@@ -93,6 +98,7 @@ type kept struct {
 	dead    []uint16        // backends that the plan calls dead
 	serves  bool            // some slot has a backend
 	emptied bool            // a mate's last copy has none
+	copied  *ServiceCopy    // that copy, but for its table; nil is none
 }
 
 // settle notes whom the table has, and whether it serves anybody.
@@ -314,7 +320,7 @@ func (k *Keeper) assignServices(p Plan, now time.Time) (map[string]*kept, error)
 		next := &kept{vips: map[VIP]int{}}
 		was := k.services[s.Name]
 		if was != nil {
-			next.number, next.table, next.marked, next.emptied = was.number, was.table, was.marked, was.emptied
+			next.number, next.table, next.marked, next.emptied, next.copied = was.number, was.table, was.marked, was.emptied, was.copied
 		} else {
 			next.number, next.table = free(tables, k.balancer.services), steering.NewTable(now)
 		}

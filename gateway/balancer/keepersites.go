@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+
+	"github.com/razor-steering/razor/steering"
 )
 
 // PlannedSite is another site of a plan.
@@ -91,18 +94,39 @@ func (s PlannedService) serves() bool {
 	return slices.ContainsFunc(s.Backends, func(b PlannedBackend) bool { return b.State == Active && b.Weight > 0 })
 }
 
-// spilled is a service with its spills by numbers of sites. Without backends for new
-// flows here it fails over: all go to the first site that can be reached, of those that
-// it spills to, or else of all.
-func (k *Keeper) spilled(p Plan, s PlannedService) Service {
-	number := func(name string) int {
-		return slices.IndexFunc(p.Sites, func(to PlannedSite) bool { return to.Name == name })
+// number is the place of another site in a plan.
+func (p Plan) number(site string) int {
+	return slices.IndexFunc(p.Sites, func(to PlannedSite) bool { return to.Name == site })
+}
+
+// spills are those of a service, and whether they stand where nobody here takes new flows:
+// those of the mate that decides, or else of the plan.
+func (k *Keeper) spills(p Plan, s PlannedService) (out steering.Spills, stand bool) {
+	all, stand := s.Spills, s.Decided
+	if own := k.services[s.Name]; k.follows && own != nil && own.copied != nil {
+		all, stand = own.copied.Spills, own.copied.Decided && !own.copied.Serves
 	}
+	for _, to := range all {
+		i := p.number(to.Site)
+		if i < 0 {
+			continue // a site that the mate alone has
+		}
+		stand = stand && len(k.reachable(p.Sites[i])) > 0
+		out = append(out, to)
+	}
+	return out, stand && len(out) > 0
+}
+
+// spilled is a service with its spills by numbers of sites. Without backends for new
+// flows here it fails over, if that was not decided about: all go to the first site that
+// can be reached, of those that it spills to, or else of all.
+func (k *Keeper) spilled(p Plan, s PlannedService) Service {
 	out := s.Service
-	if !s.serves() {
+	spills, stand := k.spills(p, s)
+	if !s.serves() && !stand {
 		var order []int
-		for _, to := range s.Spills {
-			order = append(order, number(to.Site))
+		for _, to := range spills {
+			order = append(order, p.number(to.Site))
 		}
 		for i := range p.Sites {
 			order = append(order, i)
@@ -114,10 +138,17 @@ func (k *Keeper) spilled(p Plan, s PlannedService) Service {
 			}
 		}
 	}
-	for _, to := range s.Spills {
-		out.Spills = append(out.Spills, Spill{Site: number(to.Site), Slots: to.Slots})
+	for _, to := range spills {
+		out.Spills = append(out.Spills, Spill{Site: p.number(to.Site), Slots: to.Slots})
 	}
 	return out
+}
+
+// Ways tells of each other site of the plan whether there is a way to it.
+func (k *Keeper) Ways() map[string]bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.ways)
 }
 
 // Elsewhere tells whether there is a way to another site.
@@ -127,10 +158,12 @@ func (k *Keeper) Elsewhere() bool {
 	return slices.ContainsFunc(k.plan.Sites, func(s PlannedSite) bool { return len(k.reachable(s)) > 0 })
 }
 
-// failsOver tells whether all new flows of a service go to another site.
+// failsOver tells whether the new flows of a service go to other sites, as nobody here
+// takes them.
 func (k *Keeper) failsOver(s PlannedService) bool {
-	spills := k.spilled(k.plan, s).Spills
-	return !s.serves() && len(spills) == 1 && spills[0].Slots == Slots && len(k.reachable(k.plan.Sites[spills[0].Site])) > 0
+	return !s.serves() && slices.ContainsFunc(k.spilled(k.plan, s).Spills, func(to Spill) bool {
+		return to.Slots > 0 && len(k.reachable(k.plan.Sites[to.Site])) > 0
+	})
 }
 
 // loseEntries has the balancer use other entries before the ways to some are taken away.

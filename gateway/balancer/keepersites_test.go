@@ -123,6 +123,34 @@ func TestKeeperSites(t *testing.T) {
 	}
 }
 
+// What was decided stands where nobody here takes new flows, while there is a way to all
+// sites that it names.
+func TestKeeperDecided(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	b, k := process(t, "", 3)
+	defer func() { _ = b.Close() }()
+	web, sites := service("web", Draining), twoSites()
+	web.Decided, web.Spills = true, steering.Spills{{Site: "north", Slots: 40000}, {Site: "east", Slots: 20000}}
+	if err := k.Apply(Plan{Sites: sites, Services: []PlannedService{web}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	k.way(sites[0].Gateways[0], true)
+	if got, want := k.spillsOf(t, "web"), []bpfSpill{{End: Slots, Site: 0}}; !slices.Equal(got, want) {
+		t.Errorf("spills %v, want %v: there is no way to north", got, want)
+	}
+	if ways := k.Ways(); !ways["east"] || ways["north"] {
+		t.Errorf("ways %v", ways)
+	}
+	k.way(sites[1].Gateways[0], true)
+	if got, want := k.spillsOf(t, "web"), []bpfSpill{{End: 40000, Site: 1}, {End: 60000, Site: 0}}; !slices.Equal(got, want) {
+		t.Errorf("spills %v, want %v", got, want)
+	}
+	if ok, why := k.Servable(web.VIPs[0].Prefix); !ok {
+		t.Errorf("not servable: %s", why)
+	}
+}
+
 // A plan that contradicts itself about sites is refused, and says why.
 func TestKeeperRefusesSites(t *testing.T) {
 	t.Parallel()
