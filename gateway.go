@@ -138,6 +138,24 @@ func (c *cli) undrainGateway(cmd *cobra.Command, args []string) error {
 	return c.say(cmd, gateway.UndrainLive)
 }
 
+// drainSiteCommand is `razor drain site`.
+func (c *cli) drainSiteCommand() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "site", Short: "Send the new flows of this site to others", Long: drainSiteLong, Example: drainSiteExample,
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.say(cmd, func(ctx context.Context, dir string) (string, error) { return gateway.DrainSiteLive(ctx, dir, reason) })
+		},
+	}
+	stateDirFlag(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the status and the log")
+	return cmd
+}
+
+func (c *cli) undrainSite(cmd *cobra.Command, _ []string) error {
+	return c.say(cmd, gateway.UndrainSiteLive)
+}
+
 func (c *cli) restartGateway(cmd *cobra.Command, _ []string) error {
 	return c.say(cmd, gateway.RestartLive)
 }

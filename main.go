@@ -84,7 +84,7 @@ func (c *cli) root() *cobra.Command {
 		}),
 		c.planCommand(),
 		c.whatIfCommand(),
-		noun("drain", "Take something out of service by hand", c.drainEdgeCommand(), c.drainGatewayCommand(), c.drainAgentCommand()),
+		noun("drain", "Take something out of service by hand", c.drainEdgeCommand(), c.drainGatewayCommand(), c.drainSiteCommand(), c.drainAgentCommand()),
 		noun("undrain", "Put back what was drained",
 			&cobra.Command{
 				Use: "edge NAME", Short: "Answer the addresses of an edge again", Long: undrainEdgeLong, Example: undrainEdgeExample,
@@ -93,6 +93,10 @@ func (c *cli) root() *cobra.Command {
 			stateDirFlag(&cobra.Command{
 				Use: "gateway [NAME]", Short: "Announce again", Long: undrainGatewayLong, Example: undrainGatewayExample,
 				Args: cobra.MaximumNArgs(1), RunE: c.undrainGateway,
+			}),
+			stateDirFlag(&cobra.Command{
+				Use: "site", Short: "Have this site take new flows again", Long: undrainSiteLong, Example: undrainSiteExample,
+				Args: cobra.NoArgs, RunE: c.undrainSite,
 			}),
 			agentDirFlag(&cobra.Command{
 				Use: "agent", Short: "Have gateways send new flows to this backend again", Long: undrainAgentLong, Example: undrainAgentExample,

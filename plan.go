@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/razor-steering/razor/gateway"
 	"github.com/razor-steering/razor/steering"
 )
 
@@ -19,9 +21,9 @@ import (
 func (c *cli) planCommand() *cobra.Command {
 	var file string
 	cmd := jsonFlag(&cobra.Command{
-		Use: "plan", Short: "Show who gets new flows, and why, by a snapshot", Long: planLong, Example: planExample,
+		Use: "plan", Short: "Show who gets new flows, and why", Long: planLong, Example: planExample,
 		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := readSnapshot(file)
+			s, of, err := c.snapshot(cmd, file)
 			if err != nil {
 				return err
 			}
@@ -33,7 +35,7 @@ func (c *cli) planCommand() *cobra.Command {
 			} else {
 				err = writePlan(c.stdout, p)
 			}
-			return errors.Join(err, c.leftOut(file, p))
+			return errors.Join(err, c.leftOut(of, p))
 		},
 	})
 	snapshotFlag(cmd, &file)
@@ -41,13 +43,27 @@ func (c *cli) planCommand() *cobra.Command {
 }
 
 func snapshotFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "snapshot", "", "`file` with a snapshot as JSON")
+	cmd.Flags().StringVar(file, "snapshot", "", "`file` with a snapshot as JSON, instead of that of the gateway on this host")
+	stateDirFlag(cmd)
+}
+
+// snapshot is that of a file, or without one of the gateway on this host, and what it is of.
+func (c *cli) snapshot(cmd *cobra.Command, file string) (s steering.Snapshot, of string, err error) {
+	if file != "" {
+		s, err = readSnapshot(file)
+		return s, file, err
+	}
+	err = c.onGateway(cmd, func(ctx context.Context, dir string) (err error) {
+		s, err = gateway.SnapshotLive(ctx, dir)
+		return err
+	})
+	return s, "gateway", err
 }
 
 // leftOut says what of a snapshot no plan could be made of.
-func (c *cli) leftOut(file string, p steering.Plan) error {
+func (c *cli) leftOut(of string, p steering.Plan) error {
 	for _, why := range p.LeftOut {
-		fmt.Fprintf(c.stderr, "%s: %s\n", file, why)
+		fmt.Fprintf(c.stderr, "%s: %s\n", of, why)
 	}
 	if len(p.LeftOut) > 0 {
 		return errReported
@@ -58,9 +74,6 @@ func (c *cli) leftOut(file string, p steering.Plan) error {
 // readSnapshot reads a snapshot, in which no key may be that is none.
 func readSnapshot(file string) (steering.Snapshot, error) {
 	var s steering.Snapshot
-	if file == "" {
-		return s, errors.New("--snapshot: missing, want a file with what a site has measured and heard, as JSON; --help shows one")
-	}
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return s, err

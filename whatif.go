@@ -26,9 +26,9 @@ func (c *cli) whatIfCommand() *cobra.Command {
 	var file string
 	var suppose supposition
 	cmd := &cobra.Command{
-		Use: "what-if", Short: "Show what would change in the plan of a snapshot", Long: whatIfLong, Example: whatIfExample,
-		Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
-			s, err := readSnapshot(file)
+		Use: "what-if", Short: "Show what would change in the plan", Long: whatIfLong, Example: whatIfExample,
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			s, of, err := c.snapshot(cmd, file)
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ func (c *cli) whatIfCommand() *cobra.Command {
 				return err
 			}
 			after := steering.Decide(s)
-			return errors.Join(writeDifference(c.stdout, before, after), c.leftOut(file, after))
+			return errors.Join(writeDifference(c.stdout, before, after), c.leftOut(of, after))
 		},
 	}
 	snapshotFlag(cmd, &file)

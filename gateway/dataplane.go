@@ -18,6 +18,7 @@ import (
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/steering/wire"
 	"github.com/razor-steering/razor/upstreams"
 )
 
@@ -300,6 +301,9 @@ type dataplane struct {
 	asked      []string            // mates that have tables which are wanted at the start
 	pins       *Pins               // nil without keys
 	reports    *reports
+	summaries  *summaries // of other sites; nil without gateway.site
+	decider    *decider   // nil where this gateway does not decide
+	teller     *teller    // likewise, and without keys
 }
 
 // openDataplane puts the balancer on the interfaces, with the plan of the
@@ -348,6 +352,9 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 		return err
 	}
 	p.reports.elsewhere = p.Elsewhere
+	if err := p.prepareDecisions(c, log); err != nil {
+		return err
+	}
 	if c.Dataplane.KeyFile != "" {
 		p.reports.load(filepath.Join(c.StateDir, reportsFile), time.Now())
 	}
@@ -370,19 +377,46 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if err := p.interfaces.attach(); err != nil {
 		return err
 	}
-	return p.listen(&c.Dataplane, host.Locator)
+	return p.listen(c, host.Locator, log)
 }
 
-// listen begins to take pins and reports from agents.
-func (p *dataplane) listen(c *DataplaneConfig, locator netip.Prefix) error {
-	keys, err := c.keys()
+// prepareDecisions has what this gateway needs to decide for its site, if it does, and to
+// hear of others.
+func (p *dataplane) prepareDecisions(c *Config, log *slog.Logger) error {
+	if c.Site == "" {
+		return nil
+	}
+	p.summaries = newSummaries(p.reports.poke)
+	p.summaries.configure(c, p.flowKey)
+	if !c.decides() {
+		return nil
+	}
+	p.decider = newDecider(log, p.summaries, p.Ways, time.Now())
+	p.reports.decider = p.decider
+	if err := p.decider.load(c.StateDir, c.Site, time.Now()); err != nil {
+		return upstreams.Defect{Key: "gateway.state_dir", Member: c.StateDir, Reason: err.Error(), Want: "a directory that can be read"}
+	}
+	return nil
+}
+
+// listen begins to take pins and reports from agents, and summaries from other sites.
+func (p *dataplane) listen(c *Config, locator netip.Prefix, log *slog.Logger) error {
+	keys, err := c.Dataplane.keys()
 	if keys == nil || err != nil {
 		return err
 	}
-	if p.pins, err = ListenPins(locator, keys, p.Pin); err == nil {
-		p.pins.takeReports(p.reports)
+	if p.pins, err = ListenPins(locator, keys, p.Pin); err != nil {
+		return err
 	}
-	return err
+	p.pins.takeReports(p.reports)
+	if p.summaries != nil {
+		p.pins.takeSummaries(p.summaries)
+	}
+	if p.decider != nil {
+		p.teller = newTeller(p.decider, wire.LocatorOf(locator.Addr()), p.flowKey, p.pins.conn, log)
+		p.teller.configure(c, keys)
+	}
+	return nil
 }
 
 // run keeps the balancer, serves mates and takes pins until ctx ends.
@@ -401,7 +435,12 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	}
 	if p.pins != nil {
 		group.Go(func() error { return p.pins.Run(ctx) })
+	}
+	if p.pins != nil || p.decider != nil {
 		group.Go(func() error { p.reports.run(ctx); return nil })
+	}
+	if p.teller != nil {
+		group.Go(func() error { p.teller.run(ctx); return nil })
 	}
 }
 
@@ -415,27 +454,47 @@ func (p *dataplane) reload(c *Config, now time.Time) error {
 	if err := p.reports.configure(c.configured(p.flowKey), now); err != nil {
 		return err
 	}
+	if p.summaries != nil {
+		p.summaries.configure(c, p.flowKey)
+	}
 	if p.pins != nil {
 		p.pins.SetKeys(keys)
+	}
+	if p.teller != nil {
+		p.teller.configure(c, keys)
 	}
 	return nil
 }
 
 // Describe implements prometheus.Collector.
 func (p *dataplane) Describe(ch chan<- *prometheus.Desc) {
-	p.Keeper.Describe(ch)
-	if p.pins != nil {
-		p.pins.Describe(ch)
-		p.reports.Describe(ch)
+	for _, c := range p.collectors() {
+		c.Describe(ch)
 	}
+}
+
+// collectors are the metrics of what there is.
+func (p *dataplane) collectors() []prometheus.Collector {
+	out := []prometheus.Collector{p.Keeper}
+	if p.pins != nil {
+		out = append(out, p.pins, p.reports)
+	}
+	if p.summaries != nil {
+		out = append(out, p.summaries)
+	}
+	if p.decider != nil {
+		out = append(out, p.decider)
+	}
+	if p.teller != nil {
+		out = append(out, p.teller)
+	}
+	return out
 }
 
 // Collect implements prometheus.Collector.
 func (p *dataplane) Collect(ch chan<- prometheus.Metric) {
-	p.Keeper.Collect(ch)
-	if p.pins != nil {
-		p.pins.Collect(ch)
-		p.reports.Collect(ch)
+	for _, c := range p.collectors() {
+		c.Collect(ch)
 	}
 }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -13,6 +14,9 @@ import (
 
 // drainFile keeps what an operator drained over restarts, in the state directory.
 const drainFile = "drained"
+
+// drainedByHand is the reason of who gave none.
+const drainedByHand = "drained by hand"
 
 // A drain is how the gateway leaves and comes back. It is pure but for the file.
 type drain struct {
@@ -109,32 +113,33 @@ func (l *lull) over(now time.Time, returned uint64) bool {
 }
 
 // load reads what an operator drained before.
-func (d *drain) load(dir string) error {
-	text, err := os.ReadFile(filepath.Join(dir, drainFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if d.byHand = strings.TrimSpace(string(text)); d.byHand == "" {
-		d.byHand = "drained by hand"
-	}
-	return nil
+func (d *drain) load(dir string) (err error) {
+	d.byHand, err = loadWhy(filepath.Join(dir, drainFile))
+	return err
 }
 
 // save keeps it.
-func (d *drain) save(dir string) error {
-	file := filepath.Join(dir, drainFile)
-	if d.byHand == "" {
-		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
+func (d *drain) save(dir string) error { return saveWhy(filepath.Join(dir, drainFile), d.byHand) }
+
+// loadWhy is why something is drained by hand, as a file keeps it; "" if it is not.
+func loadWhy(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
 	}
-	temp := file + ".new"
-	if err := os.WriteFile(temp, []byte(d.byHand+"\n"), 0o644); err != nil {
+	if err != nil {
+		return "", err
+	}
+	return cmp.Or(strings.TrimSpace(string(text)), drainedByHand), nil
+}
+
+// saveWhy keeps it, and no file for "".
+func saveWhy(file, why string) error {
+	if why != "" {
+		return replaceFile(file, []byte(why+"\n"), 0o644)
+	}
+	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.Rename(temp, file)
+	return nil
 }

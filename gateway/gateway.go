@@ -467,5 +467,8 @@ func (g *Gateway) verbs() *http.ServeMux {
 	mux.HandleFunc("POST "+drainPath, g.serveDrain)
 	mux.HandleFunc("POST "+undrainPath, g.serveUndrain)
 	mux.HandleFunc("POST "+restartPath, g.serveRestart)
+	mux.HandleFunc("GET "+snapshotPath, g.serveSnapshot)
+	mux.HandleFunc("POST "+drainSitePath, g.serveDrainSite)
+	mux.HandleFunc("POST "+undrainSitePath, g.serveUndrainSite)
 	return mux
 }

@@ -31,14 +31,15 @@ var reportLimits = wire.Limits{Senders: 4096, Sender: wire.ReportRate, Total: 40
 // unexpected is the reason where the kernel would not store a pin.
 const unexpected = "kernel"
 
-// Pins takes from agents whose flows are whose, and has them pinned; and what they report
-// of themselves. What it does not believe it counts and forgets. It is a collector of that count.
+// Pins takes from agents whose flows are whose, and has them pinned; what they report of
+// themselves; and what other sites say of themselves. What it does not believe it counts and forgets. It is a collector of that count.
 type Pins struct {
 	conn    *net.UDPConn
 	locator wire.Locator
 	pin     func(f balancer.Flow, owner netip.Addr) error
 	refused *prometheus.CounterVec
-	reports *reports // nil takes none
+	reports *reports   // nil takes none
+	heard   *summaries // nil takes none
 
 	mu     sync.Mutex
 	opener *wire.Opener
@@ -122,6 +123,12 @@ func (p *Pins) takeReports(r *reports) {
 	p.reports, r.unread = r, p.unread
 }
 
+// takeSummaries has summaries of other sites taken as well; it is called before Run.
+func (p *Pins) takeSummaries(s *summaries) {
+	p.opener.TakeSummaries(summaryLimits)
+	p.heard = s
+}
+
 // unread tells whether there are datagrams that were not read yet.
 func (p *Pins) unread() (some bool) {
 	raw, err := p.conn.SyscallConn()
@@ -160,12 +167,21 @@ func (p *Pins) take(pins []wire.Pin, datagram []byte, from netip.Addr, now time.
 	p.mu.Lock()
 	message, err := p.opener.Open(datagram, from.WithZone(""), now)
 	p.mu.Unlock()
-	if p.reports != nil && wire.Claims(datagram) == wire.TypeReports {
+	switch kind := wire.Claims(datagram); {
+	case p.reports != nil && kind == wire.TypeReports:
 		if err == nil {
 			err = p.reports.take(message, now)
 		}
 		if r, ok := errors.AsType[wire.Refusal](err); ok {
 			p.reports.refuse(r.Label())
+		}
+		return pins
+	case p.heard != nil && kind == wire.TypeSummaries:
+		if err == nil {
+			err = p.heard.take(message, now)
+		}
+		if r, ok := errors.AsType[wire.Refusal](err); ok {
+			p.heard.refuse(r.Label())
 		}
 		return pins
 	}

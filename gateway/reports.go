@@ -34,7 +34,8 @@ const (
 )
 
 // reports has what agents say of the backends of the plan, and keeps the plan that is
-// applied as [steering.Judge] makes it of that and of the one that is configured.
+// applied as [steering.Judge] makes it of that and of the one that is configured, or, where
+// this gateway decides for its site, [steering.Decide].
 type reports struct {
 	log     *slog.Logger
 	file    string // what is known of agents, over a restart; "" is nowhere
@@ -44,6 +45,7 @@ type reports struct {
 	deaf    func() bool // no report can come, as there is no way to this gateway
 	// elsewhere tells whether another site takes flows that nobody here does.
 	elsewhere func() bool
+	decider   *decider // nil where a gateway never decides
 	wake      chan struct{}
 	refused   *prometheus.CounterVec
 
@@ -55,6 +57,7 @@ type reports struct {
 	judged judged
 	hearing
 	unsaved bool
+	moved   bool // what was decided is not saved yet
 }
 
 // configured is a plan as the configuration has it.
@@ -62,11 +65,12 @@ type configured struct {
 	balancer.Plan
 	minHealthy map[string]float64  // by service
 	backends   map[netip.Addr]bool // by SID
+	decisions  *decisions          // nil: agents are judged alone
 }
 
 // configured is what the balancer is to do as far as agents have nothing to say.
 func (c *Config) configured(flowKey []byte) configured {
-	out := configured{c.balance(flowKey), map[string]float64{}, map[netip.Addr]bool{}}
+	out := configured{c.balance(flowKey), map[string]float64{}, map[netip.Addr]bool{}, c.decisions()}
 	for i := range c.Services {
 		s := &c.Services[i]
 		out.minHealthy[s.Name] = c.minHealthy(s)
@@ -92,6 +96,9 @@ type judged map[string]judgedService
 type judgedService struct {
 	findings map[netip.Addr]steering.Finding // by SID
 	failOpen string
+	weights  map[netip.Addr]uint32 // nil: as configured
+	spills   steering.Spills       // where there are weights
+	decided  bool                  // that spills are what they are
 }
 
 func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, changed func()) *reports {
@@ -122,9 +129,9 @@ func (r *reports) configure(next configured, now time.Time) error {
 // adopt is configure, with applying held.
 func (r *reports) adopt(next configured, now time.Time) error {
 	r.mu.Lock()
-	findings := r.judge(&next)
+	findings, made := r.judge(&next, now)
 	r.mu.Unlock()
-	if err := r.apply(findings.plan(next.Plan), now); err != nil {
+	if err := r.apply(findings.plan(next.Plan, made), now); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -132,6 +139,7 @@ func (r *reports) adopt(next configured, now time.Time) error {
 	r.plan = next
 	maps.DeleteFunc(r.told, func(sid netip.Addr, _ *told) bool { return !next.backends[sid] })
 	r.settle(findings)
+	r.decided(made)
 	r.poke()
 	return nil
 }
@@ -234,6 +242,9 @@ func (r *reports) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
+			if r.decider != nil {
+				r.decider.save(time.Now())
+			}
 			return
 		case <-timer.C:
 		case <-r.wake:
@@ -261,60 +272,99 @@ func (r *reports) round() time.Time {
 	unread, deaf, now := r.unread(), r.deaf(), time.Now()
 	r.mu.Lock()
 	next := r.listen(now, unread, deaf)
-	findings, plan := r.judge(&r.plan), r.plan.Plan
+	findings, made := r.judge(&r.plan, now)
+	plan := r.plan.Plan
 	same := findings.same(r.judged)
+	if made != nil {
+		next = soonest(next, now.Add(decideEvery))
+	}
+	if same {
+		r.decided(made)
+	}
 	r.mu.Unlock()
 	if same {
 		return next
 	}
-	if err := r.apply(findings.plan(plan), now); err != nil {
+	if err := r.apply(findings.plan(plan, made), now); err != nil {
 		r.log.Error("what agents say is not applied", "err", err)
 		return now.Add(applyPause)
 	}
 	r.mu.Lock()
 	r.settle(findings)
+	r.decided(made)
 	r.mu.Unlock()
 	r.changed()
 	return next
 }
 
-// judge says what the backends of a plan are to do.
-func (r *reports) judge(plan *configured) judged {
+// decided has a plan that was made be the one in force; nil is none.
+func (r *reports) decided(made *decision) {
+	if made != nil && r.decider.settle(made) {
+		r.moved = true
+	}
+}
+
+// judge says what the backends of a plan are to do, and the plan of the site that says so;
+// nil where this gateway does not decide.
+func (r *reports) judge(plan *configured, now time.Time) (judged, *decision) {
 	out := judged{}
+	var inputs []input
 	for _, s := range plan.Services {
 		was := r.judged[s.Name]
-		backends := make([]steering.Judged, len(s.Backends))
+		backends, said := make([]steering.Judged, len(s.Backends)), make([]*told, len(s.Backends))
 		for i, b := range s.Backends {
 			backends[i] = steering.Judged{Configured: steering.Standing(b.State), Weight: b.Weight, Was: was.findings[b.SID].Claimed}
 			if t := r.told[b.SID]; t != nil {
-				backends[i].Told = t.of(s.VIPs)
+				backends[i].Told, said[i] = t.of(s.VIPs), t
 			}
 		}
+		if plan.decisions != nil {
+			inputs = append(inputs, input{service: s, claims: steering.Claims(backends, plan.minHealthy[s.Name], r.quiet), told: said})
+			continue
+		}
 		j := steering.Judge(backends, plan.minHealthy[s.Name], r.elsewhere(), r.quiet)
-		of := judgedService{map[netip.Addr]steering.Finding{}, j.FailOpen}
+		of := judgedService{findings: map[netip.Addr]steering.Finding{}, failOpen: j.FailOpen}
 		for i, b := range s.Backends {
 			of.findings[b.SID] = j.Findings[i]
 		}
 		out[s.Name] = of
 	}
-	return out
+	if plan.decisions == nil {
+		return out, nil
+	}
+	made, out := r.decider.decide(plan.decisions, plan.Sites, inputs, now)
+	return out, made
 }
 
 // plan is a configured plan in which backends do what was found.
-func (j judged) plan(p balancer.Plan) balancer.Plan {
+func (j judged) plan(p balancer.Plan, made *decision) balancer.Plan {
+	if made != nil {
+		p.Decision = &made.plan
+	}
 	p.Services = slices.Clone(p.Services)
 	for i := range p.Services {
 		s := &p.Services[i]
+		of := j[s.Name]
 		s.Backends = slices.Clone(s.Backends)
 		for k := range s.Backends {
-			s.Backends[k].State = balancer.State(j[s.Name].findings[s.Backends[k].SID].Standing)
+			b := &s.Backends[k]
+			b.State = balancer.State(of.findings[b.SID].Standing)
+			if of.weights != nil {
+				b.Weight = of.weights[b.SID]
+			}
+		}
+		if of.weights != nil {
+			s.Spills, s.Decided = of.spills, of.decided
 		}
 	}
 	return p
 }
 
 func (j judged) same(as judged) bool {
-	return maps.EqualFunc(j, as, func(a, b judgedService) bool { return a.failOpen == b.failOpen && maps.Equal(a.findings, b.findings) })
+	return maps.EqualFunc(j, as, func(a, b judgedService) bool {
+		return a.failOpen == b.failOpen && maps.Equal(a.findings, b.findings) && maps.Equal(a.weights, b.weights) &&
+			slices.Equal(a.spills, b.spills) && a.decided == b.decided
+	})
 }
 
 // settle makes findings those that are applied, and logs what is another.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -30,12 +31,14 @@ type reporting struct {
 	t       *testing.T
 	pins    *Pins
 	config  Config
+	seen    sync.Mutex    // of what follows, for rounds that the clock begins
 	applied balancer.Plan // last
 	plans   int
 	sealers map[wire.Locator]*wire.Sealer
 	said    strings.Builder
-	behind  atomic.Bool // something is unread
-	away    atomic.Bool // nothing can come
+	behind  atomic.Bool     // something is unread
+	cut     atomic.Bool     // nothing can come
+	away    map[string]bool // sites to which there is no way
 	stop    func()
 }
 
@@ -47,19 +50,35 @@ var web = map[string]balancer.PlannedBackend{
 
 func newReporting(t *testing.T, dir string) *reporting {
 	t.Helper()
-	r := &reporting{t: t, config: balanced(t), sealers: map[wire.Locator]*wire.Sealer{}}
+	return startReporting(t, dir, balanced(t))
+}
+
+func startReporting(t *testing.T, dir string, config Config) *reporting {
+	t.Helper()
+	r := &reporting{t: t, config: config, sealers: map[wire.Locator]*wire.Sealer{}, away: map[string]bool{}}
 	r.config.Services[0].Backends = []BackendConfig{
 		{Name: "b1", Locator: "2001:db8:5e:b1::/64"}, {Name: "b2", Locator: "2001:db8:5e:b2::/64"}, {Name: "c", Locator: "2001:db8:5e:b2::/64", Target: 3},
 	}
 	r.config.Defaults()
 	r.reports = newReports(logger(&r.said), func(p balancer.Plan, _ time.Time) error {
+		r.seen.Lock()
+		defer r.seen.Unlock()
 		r.applied = p
 		r.plans++
 		return nil
 	}, func() {})
 	r.pins = newPins(netip.MustParsePrefix("2001:db8:5e:1::/64"), parseKeys(t, oneKey), nil, time.Now())
 	r.pins.takeReports(r.reports)
-	r.unread, r.deaf = r.behind.Load, r.away.Load
+	r.unread, r.deaf = r.behind.Load, r.cut.Load
+	if r.config.decides() {
+		heard := newSummaries(r.poke)
+		heard.configure(&r.config, make([]byte, 16))
+		r.decider = newDecider(logger(&r.said), heard, r.ways, time.Now())
+		r.pins.takeSummaries(heard)
+		if err := r.decider.load(dir, r.config.Site, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.load(filepath.Join(dir, reportsFile), time.Now())
 	r.reconfigure()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -67,6 +86,16 @@ func newReporting(t *testing.T, dir string) *reporting {
 	go func() { defer close(ended); r.run(ctx) }()
 	r.stop = func() { cancel(); <-ended }
 	return r
+}
+
+func (r *reporting) ways(sites []balancer.PlannedSite) map[string]bool {
+	r.seen.Lock()
+	defer r.seen.Unlock()
+	out := map[string]bool{}
+	for _, s := range sites {
+		out[s.Name] = !r.away[s.Name]
+	}
+	return out
 }
 
 func (r *reporting) reconfigure() {
@@ -120,6 +149,8 @@ func (r *reporting) pass(d time.Duration, agents map[string]func(*wire.Report)) 
 func (r *reporting) want(when, states string) {
 	r.t.Helper()
 	synctest.Wait()
+	r.seen.Lock()
+	defer r.seen.Unlock()
 	var got []string
 	for _, b := range r.applied.Services[0].Backends {
 		got = append(got, b.Name+":"+string(b.State))
@@ -258,17 +289,17 @@ func TestReportsUnheard(t *testing.T) {
 		pass(time.Second, all...)
 		plans := r.plans
 		for _, why := range []string{"a moment", "a drain"} {
-			r.away.Store(why == "a drain")
+			r.cut.Store(why == "a drain")
 			time.Sleep(map[string]time.Duration{"a moment": time.Second, "a drain": time.Hour}[why])
-			r.away.Store(false)
+			r.cut.Store(false)
 			pass(time.Second, all...)
 			if r.want(why, "b1:active b2:active c:active"); r.plans != plans {
 				t.Errorf("%s: %d plans: %s", why, r.plans-plans, r.said.String())
 			}
 		}
-		r.away.Store(true)
+		r.cut.Store(true)
 		time.Sleep(time.Minute)
-		r.away.Store(false)
+		r.cut.Store(false)
 		pass(300*time.Millisecond, "b1", "b2")
 		r.want("c is late", "b1:active b2:active c:active")
 		pass(500*time.Millisecond, "b1", "b2")

@@ -55,6 +55,13 @@ func (r *reports) load(file string, now time.Time) {
 // save writes what the next process is to know, where that is another.
 func (r *reports) save() {
 	r.mu.Lock()
+	moved := r.moved
+	r.moved = false
+	defer func() {
+		if moved {
+			r.decider.save(time.Now())
+		}
+	}()
 	if !r.unsaved || r.file == "" {
 		r.mu.Unlock()
 		return
@@ -73,10 +80,7 @@ func (r *reports) save() {
 	r.mu.Unlock()
 	text, err := json.Marshal(saved)
 	if err == nil {
-		err = os.WriteFile(r.file+".new", text, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(r.file+".new", r.file)
+		err = replaceFile(r.file, text, 0o600)
 	}
 	if err != nil {
 		r.log.Warn("what agents said is not kept over a restart", "err", err)

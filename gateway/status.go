@@ -32,6 +32,7 @@ type Status struct {
 	Backends      []BackendStatus       `json:"backends,omitempty"`    // of the services that are balanced
 	Disbelieved   []string              `json:"disbelieved,omitempty"` // services whose agents are not believed everything, and why
 	Sites         []balancer.SiteStatus `json:"sites,omitempty"`       // others
+	Decision      *DecisionStatus       `json:"decision,omitempty"`    // nil where nothing was decided
 	Lists         *ListStatus           `json:"lists,omitempty"`       // nil where they are not followed
 	Refused       []string              `json:"refused,omitempty"`     // members of lists that must not be announced, and why
 	BindError     string                `json:"bind_error,omitempty"`
@@ -74,7 +75,7 @@ func (g *Gateway) Status() Status {
 	}
 	if g.dataplane != nil {
 		s.Backends, s.Sites = g.dataplane.reports.status(g.dataplane.Status(), time.Now()), g.dataplane.Sites()
-		s.Disbelieved = g.dataplane.reports.disbelieved()
+		s.Disbelieved, s.Decision = g.dataplane.reports.disbelieved(), g.dataplane.decisionStatus()
 	}
 	if g.lists != nil {
 		h := g.lists.Health()
@@ -129,6 +130,9 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 	for _, b := range s.Backends {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%.1f %%\t%s\t%s\t%s\t%s\t%s\n", b.Service, b.Backend, b.State, 100*b.Share, b.agent(), b.load(), b.SID, b.Server, b.why())
 	}
+	if s.Decision != nil {
+		s.Decision.write(t, now)
+	}
 	if len(s.Sites) > 0 {
 		fmt.Fprintln(t, "\nSITE\tENTRY\tWHY NOT")
 	}
@@ -149,6 +153,9 @@ func (s *Status) remarks() string {
 	var b strings.Builder
 	if s.Lists != nil && s.Lists.wrong() != "" {
 		fmt.Fprintf(&b, "lists: %s\n", s.Lists.wrong())
+	}
+	if s.Decision != nil && s.Decision.Drained != "" {
+		fmt.Fprintf(&b, "site %s is drained: %s\n", s.Decision.Site, s.Decision.Drained)
 	}
 	for _, r := range s.Disbelieved {
 		fmt.Fprintf(&b, "agents: %s\n", r)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,10 @@ const (
 	drainPath   = "/gateway/drain"
 	undrainPath = "/gateway/undrain"
 	restartPath = "/gateway/restart"
+
+	snapshotPath    = "/gateway/snapshot"
+	drainSitePath   = "/gateway/site/drain"
+	undrainSitePath = "/gateway/site/undrain"
 )
 
 // restartTimeout is how long a gateway that starts again may not answer.
@@ -79,13 +84,15 @@ func (g *Gateway) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(g.Status()) // a client that went away is not our trouble
 }
 
+// whyOf is the reason that an operator gives.
+func whyOf(r *http.Request) string {
+	why := cmp.Or(upstreams.Printable(r.URL.Query().Get("why")), drainedByHand)
+	return why[:min(len(why), maxWhy)]
+}
+
 // serveDrain answers when the gateway is out of the way.
 func (g *Gateway) serveDrain(w http.ResponseWriter, r *http.Request) {
-	why := upstreams.Printable(r.URL.Query().Get("why"))
-	if why == "" {
-		why = "drained by hand"
-	}
-	why = why[:min(len(why), maxWhy)]
+	why := whyOf(r)
 	saved, err := g.drainByHand(r.Context(), why, func() bool { return g.drain.byHand == "" || g.drain.done() })
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

@@ -99,7 +99,9 @@ func (d *decision) unfit(o SiteSummary) string {
 	switch {
 	case o.Drained:
 		return "drained"
-	case !(o.Age >= 0 && o.Age <= d.v.Settings.StaleAfter):
+	case o.Age < 0:
+		return "not heard of yet"
+	case !(o.Age <= d.v.Settings.StaleAfter):
 		return fmt.Sprintf("not believed: heard %v s ago", math.Round(float64(o.Age)))
 	case !d.believed(o):
 		return fmt.Sprintf("not believed: load %v of %v", o.Load, o.Capacity)
@@ -261,6 +263,9 @@ func (d *decision) reason(p *ServicePlan) string {
 
 // loadOf is a load in words.
 func loadOf(load, capacity float64) string {
+	if load == 0 && capacity >= Unmeasured {
+		return "load not measured"
+	}
 	if capacity == 0 {
 		return fmt.Sprintf("load %.4g", load)
 	}

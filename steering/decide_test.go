@@ -97,6 +97,7 @@ func TestDecide(t *testing.T) {
 		"near is loaded":       {480, func(s v) { s.Sites[1].Loaded = true }, "here 875 near 0 far 125", "40 40 40 40", "loaded itself: load 40.0 %"},
 		"near is full":         {480, func(s v) { s.Sites[1].Load = 901 }, "here 875 near 0 far 125", "40 40 40 40", "above its limit: load 90.1 %"},
 		"near has no room":     {480, func(s v) { s.Sites[1].Load = 850 }, "here 875 near 0 far 125", "40 40 40 40", "no room: load 85.0 %"},
+		"near is unheard of":   {480, func(s v) { s.Sites[1].Age = -1 }, "here 875 near 0 far 125", "40 40 40 40", "not heard of yet"},
 		"near says nonsense":   {480, func(s v) { s.Sites[1].Load = math.NaN() }, "here 875 near 0 far 125", "40 40 40 40", "not believed: load NaN of 1000"},
 		"near has little room": {480, func(s v) { s.Sites[1].Load = 736 }, "here 875 near 67 far 58", "40 40 40 40", "has room for 6.7 %"},
 		"all are full":         {480, full, "here 1000 near 0 far 0", "40 40 40 40", "no other site has room for what is above"},

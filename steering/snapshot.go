@@ -102,6 +102,10 @@ type BackendSnapshot struct {
 	State    AdminState `json:"state"`
 }
 
+// Unmeasured is the capacity, for each unit of weight, of a backend whose load is not
+// measured: nothing moves by load.
+const Unmeasured = 1e6
+
 // mostWeight is the largest weight, so that sums of them fit.
 const mostWeight = 1_000_000
 
@@ -114,7 +118,7 @@ type SiteSummary struct {
 	Healthy  bool    `json:"healthy"`
 	Drained  bool    `json:"drained"`
 	Loaded   bool    `json:"loaded"` // its own plan says so: [ServicePlan.Loaded]
-	Age      Seconds `json:"age"`    // of the summary
+	Age      Seconds `json:"age"`    // of the summary; negative is that there is none
 }
 
 // accept makes a copy of the snapshot of what can be decided about. What else is in

@@ -119,6 +119,29 @@ func Judge(backends []Judged, minHealthy float64, elsewhere bool, now time.Time)
 	return j
 }
 
+// Claims says what agents alone make of the backends of a service, for [Decide], which says
+// what of their health is believed. Silence it cannot judge: who is silent is dead, unless
+// fewer than minHealthy speak of those that count in [Judge], or none. What keeps so many
+// reports away is most likely not the backends: they are draining then, and keep their flows.
+func Claims(backends []Judged, minHealthy float64, now time.Time) []Finding {
+	j := Judgement{Findings: make([]Finding, len(backends))}
+	count, speak := 0, 0
+	for i := range backends {
+		b := &backends[i]
+		j.Findings[i] = b.claim(now)
+		if b.counts() {
+			count++
+			if j.Findings[i].Claimed != StandingDead {
+				speak++
+			}
+		}
+	}
+	if speak == 0 || float64(speak) < minHealthy*float64(count) {
+		j.drainSilent(backends)
+	}
+	return j.Findings
+}
+
 // serves tells whether the configuration gives new flows to the backend.
 func (b *Judged) serves() bool { return b.Configured == StandingActive && b.Weight > 0 }
 

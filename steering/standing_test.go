@@ -9,6 +9,42 @@ import (
 	"pgregory.net/rapid"
 )
 
+// Claims leave health to Decide: they say who is dead.
+func TestClaims(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1795264015, 0)
+	const interval = 200 * time.Millisecond
+	backend := func(h Health, silent time.Duration) Judged {
+		return Judged{Configured: StandingActive, Weight: 1, Told: &Told{At: now.Add(-silent), Interval: interval, Health: h}}
+	}
+	up, down, gone := backend(HealthUp, 0), backend(HealthDown, 0), backend(HealthUp, 3*interval)
+	never := Judged{Configured: StandingActive, Weight: 1}
+	dead := Judged{Configured: StandingDead, Weight: 1}
+	for _, tt := range []struct {
+		name     string
+		backends []Judged
+		min      float64
+		want     string
+	}{
+		{"all is well", []Judged{up, never}, 0.5, "active active"},
+		{"all are down", []Judged{down, down}, 0.5, "draining draining"},
+		{"one is silent", []Judged{up, gone}, 0.5, "active dead"},
+		{"too few speak", []Judged{up, gone, gone}, 0.5, "active draining draining"},
+		{"few speak, and that is believed", []Judged{up, gone, gone}, 0, "active dead dead"},
+		{"nobody speaks", []Judged{gone, gone}, 0, "draining draining"},
+		{"as configured", []Judged{dead, up}, 1, "dead active"},
+		{"none", nil, 0.5, ""},
+	} {
+		var got []string
+		for _, f := range Claims(tt.backends, tt.min, now) {
+			got = append(got, string(f.Standing))
+		}
+		if s := strings.Join(got, " "); s != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, s, tt.want)
+		}
+	}
+}
+
 func TestStandings(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1795264015, 0)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -144,11 +143,15 @@ func (k *Keeper) spilled(p Plan, s PlannedService) Service {
 	return out
 }
 
-// Ways tells of each other site of the plan whether there is a way to it.
-func (k *Keeper) Ways() map[string]bool {
+// Ways tells of sites, by name, whether there is a way to one of their gateways.
+func (k *Keeper) Ways(sites []PlannedSite) map[string]bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return maps.Clone(k.ways)
+	out := map[string]bool{}
+	for _, s := range sites {
+		out[s.Name] = len(k.reachable(s)) > 0
+	}
+	return out
 }
 
 // Elsewhere tells whether there is a way to another site.

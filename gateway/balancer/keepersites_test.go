@@ -139,7 +139,7 @@ func TestKeeperDecided(t *testing.T) {
 	if got, want := k.spillsOf(t, "web"), []bpfSpill{{End: Slots, Site: 0}}; !slices.Equal(got, want) {
 		t.Errorf("spills %v, want %v: there is no way to north", got, want)
 	}
-	if ways := k.Ways(); !ways["east"] || ways["north"] {
+	if ways := k.Ways(sites); !ways["east"] || ways["north"] {
 		t.Errorf("ways %v", ways)
 	}
 	k.way(sites[1].Gateways[0], true)

@@ -1,0 +1,226 @@
+package gateway
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/steering"
+)
+
+// decideEvery is from one decision to the next, when nothing happens.
+const decideEvery = 2 * time.Second
+
+// decisions is how a gateway decides who gets new flows, as the configuration has it.
+type decisions struct {
+	site     string
+	sites    []otherSite
+	settings map[string]steering.ServiceSettings // by service
+	fixed    map[string]bool                     // services whose spills are configured
+}
+
+// otherSite is another site as this one knows it.
+type otherSite struct {
+	name     string
+	distance float64
+}
+
+// decisions is nil where a gateway does not decide.
+func (c *Config) decisions() *decisions {
+	if !c.decides() {
+		return nil
+	}
+	d := &decisions{site: c.Site, settings: map[string]steering.ServiceSettings{}, fixed: map[string]bool{}}
+	for i := range c.Sites {
+		distance := float64(i + 1)
+		if far := c.Sites[i].Distance; far != nil {
+			distance = *far
+		}
+		d.sites = append(d.sites, otherSite{c.Sites[i].Name, distance})
+	}
+	for i := range c.Services {
+		s := &c.Services[i]
+		d.settings[s.Name], d.fixed[s.Name] = c.settings(s), len(s.Spill) > 0
+	}
+	return d
+}
+
+// input is a service that is to be decided about, with its claims in the order of its
+// backends.
+type input struct {
+	service balancer.PlannedService
+	claims  []steering.Finding
+	told    []*told // nil for who never spoke
+	sites   map[string]steering.SiteSummary
+	ways    map[string]bool
+}
+
+// snapshot is what is known of a service.
+func (d *decisions) snapshot(in *input) steering.ServiceSnapshot {
+	out := steering.ServiceSnapshot{Name: in.service.Name, Settings: d.settings[in.service.Name], Sites: []steering.SiteSummary{}}
+	out.Backends = in.backends()
+	in.load(&out)
+	for _, o := range d.sites {
+		s, heard := in.sites[o.name]
+		switch {
+		case d.fixed[in.service.Name]:
+			// An operator's word: the others have room for whatever there is.
+			s = steering.SiteSummary{Capacity: steering.Unmeasured * steering.Unmeasured, Healthy: true}
+		case !heard:
+			s.Age = -1
+		}
+		s.Name, s.Distance, s.Healthy = o.name, o.distance, s.Healthy && in.ways[o.name]
+		out.Sites = append(out.Sites, s)
+	}
+	return out
+}
+
+// backends are those of a service but for the dead ones. Where all that are left are
+// drained through their agents, they are down: the last resort, should nobody else take
+// the flows.
+func (in *input) backends() []steering.BackendSnapshot {
+	out := []steering.BackendSnapshot{}
+	names, drained, active := map[string]bool{}, []int{}, false
+	for i, b := range in.service.Backends {
+		claim := in.claims[i]
+		if claim.Standing == steering.StandingDead {
+			continue
+		}
+		next := steering.BackendSnapshot{Name: b.Name, SID: b.SID, Weight: b.Weight, Health: healthOf(claim.Standing), State: steering.AdminActive}
+		if next.Name == "" || names[next.Name] {
+			next.Name = b.SID.String()
+		}
+		names[next.Name] = true
+		switch t := in.told[i]; {
+		case b.State == balancer.Draining:
+			next.State, next.Health = steering.AdminDraining, healthOf(claim.Claimed)
+		case t != nil && t.Report.Draining:
+			next.State, next.Health = steering.AdminDraining, t.of(in.service.VIPs).Health
+			drained = append(drained, len(out))
+		default:
+			active = active || b.Weight > 0
+		}
+		out = append(out, next)
+	}
+	if !active {
+		for _, i := range drained {
+			out[i].State, out[i].Health = steering.AdminActive, steering.HealthDown
+		}
+	}
+	return out
+}
+
+func healthOf(s steering.Standing) steering.Health {
+	if s == steering.StandingActive {
+		return steering.HealthUp
+	}
+	return steering.HealthDown
+}
+
+// load adds what backends carry and can. As loads are added up, nothing is known of them
+// where some backend does not measure its own.
+func (in *input) load(s *steering.ServiceSnapshot) {
+	reports := map[netip.Addr]*told{}
+	for i, b := range in.service.Backends {
+		reports[b.SID] = in.told[i]
+	}
+	measured := len(s.Backends) > 0
+	for i := range s.Backends {
+		t := reports[s.Backends[i].SID]
+		measured = measured && t != nil && t.Report.Capacity > 0
+	}
+	accepted := 0.0
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		if !measured {
+			b.Capacity = steering.Unmeasured * float64(max(1, b.Weight))
+			continue
+		}
+		r := &reports[b.SID].Report
+		b.Capacity, b.Load, b.Level = r.Capacity, r.Load, uint8(r.Level)
+		each := r.FlowLoad
+		if each == 0 {
+			each = 1
+		}
+		accepted += r.Accepted
+		s.Arriving += r.Accepted * each
+	}
+	if accepted > 0 {
+		s.FlowLoad = s.Arriving / accepted
+	}
+}
+
+// obey is what becomes of the backends of a service by the plan for it.
+func (d *decisions) obey(in *input, p *steering.ServicePlan) judgedService {
+	out := judgedService{findings: map[netip.Addr]steering.Finding{}, weights: map[netip.Addr]uint32{}}
+	planned := map[netip.Addr]steering.BackendPlan{}
+	for _, b := range p.Backends {
+		planned[b.SID] = b
+	}
+	for i, b := range in.service.Backends {
+		f, to := in.claims[i], planned[b.SID]
+		out.weights[b.SID] = to.Weight
+		switch {
+		case f.Standing == steering.StandingDead:
+			out.weights[b.SID] = b.Weight // as configured
+		case to.Weight > 0 && f.Standing != steering.StandingActive:
+			f.Standing, f.Reason = steering.StandingActive, f.Reason+", which is not believed"
+		case to.Weight == 0 && f.Standing == steering.StandingActive && b.Weight > 0:
+			f.Standing, f.Reason = steering.StandingDraining, to.Reason
+		}
+		out.findings[b.SID] = f
+	}
+	if p.FailOpen {
+		out.failOpen, _, _ = strings.Cut(p.Reason, ";")
+	}
+	if d.fixed[in.service.Name] {
+		out.spills = in.service.Spills
+	} else {
+		out.spills, out.decided = few(p.Spills()), true
+	}
+	return out
+}
+
+// few are spills to no more sites than a balancer has room for: the last one has what
+// those behind it would get.
+func few(spills steering.Spills) steering.Spills {
+	if len(spills) <= balancer.MaxSpills {
+		return spills
+	}
+	out := slices.Clone(spills[:balancer.MaxSpills])
+	for _, more := range spills[balancer.MaxSpills:] {
+		out[len(out)-1].Slots += more.Slots
+	}
+	return out
+}
+
+// moved tells whether a plan has other shares than one before, or was made of another
+// step: what a next process has to know.
+func moved(was, is *steering.Plan) bool {
+	if was == nil || len(was.Services) != len(is.Services) {
+		return true
+	}
+	for i := range is.Services {
+		a, b := &was.Services[i], &is.Services[i]
+		if a.Name != b.Name || !a.Measured.At.Equal(b.Measured.At) || !maps.Equal(shares(a), shares(b)) {
+			return true
+		}
+		if !slices.EqualFunc(a.Backends, b.Backends, func(x, y steering.BackendPlan) bool { return x.SID == y.SID && x.Weight == y.Weight }) {
+			return true
+		}
+	}
+	return false
+}
+
+// shares are those of sites, and of nowhere (""), that are above 0.
+func shares(p *steering.ServicePlan) map[string]float64 {
+	out := map[string]float64{p.Here.Site: p.Here.Share, "": p.Nowhere}
+	for _, s := range p.Sites {
+		out[s.Site] = s.Share
+	}
+	maps.DeleteFunc(out, func(_ string, share float64) bool { return share == 0 })
+	return out
+}

@@ -1,0 +1,179 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/steering"
+)
+
+// decider makes the plans of this site, one after the other.
+type decider struct {
+	log       *slog.Logger
+	summaries *summaries
+	ways      func([]balancer.PlannedSite) map[string]bool // to other sites, by name
+	dir       string                                       // of the state; "" is none
+	term      uint64
+
+	mu       sync.Mutex
+	config   *decisions         // as it was decided last; nil decides nothing
+	drained  string             // why an operator drained the site; "" if not
+	snapshot *steering.Snapshot // that the last plan was made of
+	plan     *steering.Plan     // the last one
+	made     uint64             // plans
+	news     chan struct{}      // closed when others are to be told at once
+}
+
+// decision is a plan that was made and is not in force yet.
+type decision struct {
+	config   *decisions
+	snapshot steering.Snapshot
+	plan     steering.Plan
+}
+
+func newDecider(log *slog.Logger, heard *summaries, ways func([]balancer.PlannedSite) map[string]bool, now time.Time) *decider {
+	return &decider{log: log, summaries: heard, ways: ways, term: uint64(now.UnixNano()), news: make(chan struct{})}
+}
+
+// decide makes a plan of what is known, and what it makes of each service.
+func (d *decider) decide(config *decisions, sites []balancer.PlannedSite, inputs []input, now time.Time) (*decision, judged) {
+	ways := d.ways(sites)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := steering.Snapshot{Now: now, Site: config.site, Term: d.term, Drained: d.drained != "", Previous: d.plan, Services: []steering.ServiceSnapshot{}}
+	for i := range inputs {
+		inputs[i].sites, inputs[i].ways = d.summaries.of(inputs[i].service.Name, now), ways
+		s.Services = append(s.Services, config.snapshot(&inputs[i]))
+	}
+	made := &decision{config, s, steering.Decide(s)}
+	out := judged{}
+	for i := range inputs {
+		in := &inputs[i]
+		if k := slices.IndexFunc(made.plan.Services, func(p steering.ServicePlan) bool { return p.Name == in.service.Name }); k >= 0 {
+			out[in.service.Name] = config.obey(in, &made.plan.Services[k])
+		}
+	}
+	return made, out
+}
+
+// settle makes a plan the one in force, and tells whether the next process has to know.
+func (d *decider) settle(next *decision) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was := d.plan
+	d.config, d.snapshot, d.plan = next.config, &next.snapshot, &next.plan
+	d.made++
+	d.say(was)
+	if urgent(was, d.plan) {
+		d.tellNow()
+	}
+	return moved(was, d.plan)
+}
+
+// tellNow has other sites told at once.
+func (d *decider) tellNow() {
+	close(d.news)
+	d.news = make(chan struct{})
+}
+
+// urgent tells whether others should know of a plan at once.
+func urgent(was, is *steering.Plan) bool {
+	if was == nil || len(was.Services) != len(is.Services) {
+		return true
+	}
+	for i := range is.Services {
+		a, b := &was.Services[i], &is.Services[i]
+		if a.Name != b.Name || a.Failover != b.Failover || a.Loaded != b.Loaded || math.Abs(a.Capacity-b.Capacity) > 0.05*a.Capacity {
+			return true
+		}
+	}
+	return false
+}
+
+// say logs which shares are others than in a plan before, and why.
+func (d *decider) say(was *steering.Plan) {
+	for i := range d.plan.Services {
+		p := &d.plan.Services[i]
+		if d.config.fixed[p.Name] {
+			continue // other ones are in force
+		}
+		before := map[string]float64{d.plan.Site: 1}
+		failOpen := false
+		if was != nil {
+			for k := range was.Services {
+				if was.Services[k].Name == p.Name {
+					before, failOpen = shares(&was.Services[k]), was.Services[k].FailOpen
+				}
+			}
+		}
+		now := shares(p)
+		if maps.EqualFunc(before, now, func(a, b float64) bool { return math.Abs(a-b) < 1e-6 }) && failOpen == p.FailOpen {
+			continue
+		}
+		level := slog.LevelInfo
+		if p.Failover || p.FailOpen || p.Nowhere > 0 {
+			level = slog.LevelWarn
+		}
+		d.log.Log(context.Background(), level, "shares of new flows", "service", p.Name, "plan", d.plan.Number.String(), "from", inWords(before), "to", inWords(now), "reason", p.Reason)
+	}
+}
+
+// inWords is shares as people read them.
+func inWords(shares map[string]float64) string {
+	var words []string
+	for _, site := range slices.Sorted(maps.Keys(shares)) {
+		name := site
+		if name == "" {
+			name = "nowhere"
+		}
+		words = append(words, fmt.Sprintf("%s %.1f %%", name, 100*shares[site]))
+	}
+	return strings.Join(words, ", ")
+}
+
+// begin takes the plan of who decided before, if it is not too old.
+func (d *decider) begin(p *steering.Plan, site string, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p != nil && p.Site == site && now.Sub(p.At) < planKeeps {
+		d.plan = p
+	}
+}
+
+// state is the last snapshot and the plan made of it; nil before the first.
+func (d *decider) state() (*steering.Snapshot, *steering.Plan) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.snapshot, d.plan
+}
+
+// siteDrainFile keeps, in the state directory, why an operator drained the site.
+const siteDrainFile = "site-drained"
+
+// loadDrain reads what an operator drained before.
+func (d *decider) loadDrain() (err error) {
+	d.drained, err = loadWhy(filepath.Join(d.dir, siteDrainFile))
+	return err
+}
+
+// drain takes an operator's word, "" to end a drain. saved is why it is not kept over a
+// restart.
+func (d *decider) drain(why string) (saved error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.drained = why
+	d.tellNow()
+	if d.dir == "" {
+		return nil
+	}
+	return saveWhy(filepath.Join(d.dir, siteDrainFile), why)
+}
