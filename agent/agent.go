@@ -53,6 +53,7 @@ type agent struct {
 	reporter *Reporter            // nil where no gateway is told
 	probes   []probing
 	admin    admin
+	accepted accepted
 
 	containers map[uint16]container // by target, as they were set
 	monitors   map[uint16]*load.Monitor
@@ -129,10 +130,12 @@ func (a *agent) leave(silence time.Duration) {
 }
 
 func newAgent(cfg Config, log *slog.Logger, ready func(bool, string)) *agent {
-	return &agent{
+	a := &agent{
 		config: cfg, log: log, ready: ready, on: map[string]*attached{}, containers: map[uint16]container{},
 		monitors: map[uint16]*load.Monitor{}, levels: map[uint16]segment.Level{},
 	}
+	a.accepted.read = a.readAccepted
+	return a
 }
 
 // open takes over or makes all that there is. Nothing is touched before it is clear

@@ -101,10 +101,13 @@ func (a *agent) newReporter() (*Reporter, error) {
 
 // reports are of all targets, as they are now.
 func (a *agent) reports() []wire.Report {
-	draining := a.admin.why() != ""
+	draining, rates := a.admin.why() != "", a.accepted.rates(time.Now())
 	out := []wire.Report{a.reportOf(segment.Host, draining)}
 	for i := range a.config.Containers {
 		out = append(out, a.reportOf(uint16(a.config.Containers[i].Target), draining))
+	}
+	for i := range out {
+		out[i].Accepted = rates[out[i].Target]
 	}
 	return out
 }
@@ -114,7 +117,7 @@ func (a *agent) reportOf(target uint16, draining bool) wire.Report {
 	if m := a.monitors[target]; m != nil {
 		now := m.Leveled()
 		r.Level, r.Capacity = now.Level, m.Capacity()
-		r.Load = now.Load * r.Capacity
+		r.Load, r.FlowLoad = now.Load*r.Capacity, m.FlowLoad()
 	} else if m := a.monitors[segment.Host]; m != nil {
 		r.Level = m.Leveled().Level
 	}

@@ -20,9 +20,12 @@ type Monitor struct {
 	config  Config
 	measure func(context.Context) (float64, error)
 
+	flows    *connections // that make the load; nil where they are it, or not known
+	counted  time.Time    // when flows were, last
 	mu       sync.Mutex
 	leveler  *steering.Leveler
 	failures uint64
+	flowLoad float64
 }
 
 // New makes a monitor, of a configuration that was checked, that begins with a level.
@@ -37,13 +40,13 @@ func New(c Config, level steering.Level, vips []netip.Addr, inside func(func() e
 	case c.Measure == Connections:
 		m.measure = newConnections(vips, inside).measure
 	case c.Measure == Average:
-		m.measure = average
+		m.measure, m.flows = average, new(newConnections(vips, inside))
 	case c.Measure == Probe:
 		m.measure = probe.NewGauge(c.Probe).Read
 	case c.Cgroup != "":
-		m.measure = newGroup(c.Cgroup).measure
+		m.measure, m.flows = newGroup(c.Cgroup).measure, new(newConnections(vips, inside))
 	default:
-		m.measure = new(busy).measure
+		m.measure, m.flows = new(busy).measure, new(newConnections(vips, inside))
 	}
 	return m
 }
@@ -73,8 +76,12 @@ func (m *Monitor) Run(ctx context.Context, changed func(steering.Leveled)) {
 // once makes one measurement, and tells whether the level is another now.
 func (m *Monitor) once(ctx context.Context) bool {
 	figure, err := m.measure(ctx)
+	each := m.perFlow(ctx, figure, err)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if each > 0 {
+		m.flowLoad = each
+	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, errNoTime):
 		return false
@@ -83,6 +90,30 @@ func (m *Monitor) once(ctx context.Context) bool {
 		return m.leveler.Failed(time.Now(), err.Error())
 	}
 	return m.leveler.Load(time.Now(), figure/m.config.Capacity)
+}
+
+// countFlows is how often flows are counted for the load that one is.
+const countFlows = 10 * time.Second
+
+// perFlow is the mean load of a flow, 0 if it is not known now.
+func (m *Monitor) perFlow(ctx context.Context, figure float64, failed error) float64 {
+	if m.flows == nil || failed != nil || time.Since(m.counted) < countFlows {
+		return 0
+	}
+	m.counted = time.Now()
+	n, err := m.flows.measure(ctx)
+	if err != nil || n == 0 {
+		return 0
+	}
+	return figure / n
+}
+
+// FlowLoad is the mean load of a flow; 0 where that is 1, as loads are connections, or not
+// known. What a probe says is taken for connections.
+func (m *Monitor) FlowLoad() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.flowLoad
 }
 
 // Leveled is the level as of the last measurement.
