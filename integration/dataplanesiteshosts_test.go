@@ -13,24 +13,28 @@ import (
 )
 
 // newSiteHosts is deploy/dataplane at two sites, behind one router: gateway and web1 are
-// at the one, east and web2 at the other. It returns the gateway of east.
-func newSiteHosts(t *testing.T) (*hosts, *announcer) {
+// at the one, east and web2 at the other. It returns the gateway of east. prepare may set
+// edits of the examples.
+func newSiteHosts(t *testing.T, prepare func(*hosts)) (*hosts, *announcer) {
 	t.Helper()
-	h := &hosts{front: newFront(t, "cumulus-tor.conf"), pins: testhost.BPFFS(t)}
+	h := &hosts{front: newFront(t, "cumulus-tor.conf"), pins: testhost.BPFFS(t), edit: map[string][]string{}}
+	prepare(h)
 	h.client.Run("ethtool", "-K", "eth0", "tx", "off")
 	h.tor.Sysctl("net.ipv4.fib_multipath_hash_policy", "1") // ports as well
 	h.tor.Sysctl("net.ipv6.fib_multipath_hash_policy", "1")
 	const (
 		web1 = "        - {name: web1, locator: \"2001:db8:5e:2::/64\"}\n"
 		web2 = "        - {name: web2, locator: \"2001:db8:5e:3::/64\"}\n"
-		site = "  sites:\n    - {name: %s, locators: \"%s\", gateways: [\"%s\"]}\n"
+		site = "      slow_start: 1ms\n  site: %s\n  sites:\n    - {name: %s, locators: \"%s\", gateways: [\"%s\"]}\n"
 	)
-	h.edit = map[string][]string{
-		"gateway": {web2, fmt.Sprintf(site, "east", "2001:db8:5e:100::/56", nodePrefix(101))},
+	for name, edit := range map[string][]string{
+		"gateway": {web2, fmt.Sprintf(site, "west", "east", "2001:db8:5e:100::/56", nodePrefix(101))},
 		"east": {
 			web1, "", web2, strings.ReplaceAll(web2, ":3::", ":102::") +
-				fmt.Sprintf(site, "west", "2001:db8:5e::/56", nodePrefix(1)),
+				fmt.Sprintf(site, "east", "west", "2001:db8:5e::/56", nodePrefix(1)),
 		},
+	} {
+		h.edit[name] = append(h.edit[name], edit...)
 	}
 	h.gateway = h.process(h.host("gateway", 1, 1), "gateway", "gateway.yaml")
 	h.backend(h.host("web1", 2, 2))
@@ -72,7 +76,7 @@ func (a *announcer) replace(from, to string) {
 // has its new flows at the other one.
 func TestSitesOfProcesses(t *testing.T) {
 	t.Parallel()
-	h, east := newSiteHosts(t)
+	h, east := newSiteHosts(t, func(*hosts) {})
 	h.ready(h.agents[0], 2)
 	h.ready(h.agents[1], 102)
 	h.until([]string{"swp1", "swp3"}, vip4, vip6)

@@ -1,0 +1,197 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/razor-steering/razor/gateway"
+	"github.com/razor-steering/razor/integration/testhost"
+)
+
+// deciders are two sites whose gateways decide, with a backend each that reports. Clients'
+// packets come in at west.
+type deciders struct {
+	*hosts
+
+	east *announcer
+	dir  string // of files that say which backends are well, by their names
+}
+
+const announced = `    - {set: web, prefixes: [198.51.100.1, "2001:db8:ffff::1"]}` + "\n"
+
+func newDeciders(t *testing.T) *deciders {
+	t.Helper()
+	d := &deciders{dir: t.TempDir()}
+	for _, name := range []string{"web1", "web2"} {
+		d.say(t, name, true)
+	}
+	d.hosts, d.east = newSiteHosts(t, func(h *hosts) {
+		h.edit["east"] = []string{announced, ""}
+		for name, gateway := range map[string]int{"web1": 1, "web2": 101} {
+			h.edit[name] = []string{"interfaces: [eth0]\n  sr_block:", fmt.Sprintf(`interfaces: [eth0]
+  gateways: ["%v"]
+  load: {measure: connections, capacity: %d}
+  probes:
+    - probe: {name: web, kind: exec, command: [/usr/bin/test, -e, %s], interval: 100ms, timeout: 10s, lease: 30s, rise: 1, fall: 1, hold_down: 1ms}
+  sr_block:`, nodePrefix(gateway), map[string]int{"web1": 100, "web2": 1000}[name], filepath.Join(d.dir, name))}
+		}
+	})
+	d.ready(d.agents[0], 2)
+	d.ready(d.agents[1], 102)
+	d.until([]string{"swp1"}, vip4, vip6)
+	for port, number := range map[string]int{"swp1": 1, "swp2": 2, "swp3": 101, "swp4": 102} {
+		d.until([]string{port}, nodePrefix(number).String())
+	}
+	d.shares("at first", atHome)
+	for _, g := range []*announcer{d.gateway, d.east} {
+		d.lab.Eventually(g.node.Name+" hears the other site", func() bool {
+			return strings.Contains(g.metrics(), "razor_gateway_site_age_seconds{")
+		})
+	}
+	return d
+}
+
+// say has the probe of a backend pass, or fail.
+func (d *deciders) say(t *testing.T, name string, well bool) {
+	t.Helper()
+	file := filepath.Join(d.dir, name)
+	err := os.Remove(file)
+	if well {
+		err = os.WriteFile(file, nil, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// decided is what west decided last, as far as it did.
+func (d *deciders) decided() gateway.DecidedService {
+	if s := d.gateway.status().Decision; s != nil && len(s.Services) == 1 && len(s.Services[0].Sites) == 1 {
+		return s.Services[0]
+	}
+	return gateway.DecidedService{}
+}
+
+// shares waits until those of west's clients are as they should be.
+func (d *deciders) shares(when string, ok func(here, there float64) bool) {
+	d.t.Helper()
+	var s gateway.DecidedService
+	d.lab.Eventually("shares "+when, func() bool {
+		s = d.decided()
+		return s.Service != "" && ok(s.Here.Share, s.Sites[0].Share)
+	})
+	d.t.Logf("%s: west %v, east %v: %s", when, s.Here.Share, s.Sites[0].Share, s.Reason)
+}
+
+func atHome(here, there float64) bool    { return here == 1 && there == 0 }
+func elsewhere(here, there float64) bool { return here == 0 && there == 1 }
+
+// All backends of a site go down: new flows are at the other one, old ones stay, and all
+// live on when new ones are at home again. So it is with a drain, over a restart.
+func TestSitesDecide(t *testing.T) {
+	t.Parallel()
+	d := newDeciders(t)
+	d.begin(40, "web1")
+
+	d.say(t, "web1", false)
+	d.shares("web1 is down", elsewhere)
+	d.begin(20, "web2")
+	d.goOn("web1 is down")
+	d.gateway.Kill()
+	d.gateway.start()
+	d.gateway.awaitUp(1)
+	d.shares("west's gateway runs again", elsewhere)
+	d.begin(20, "web2")
+	d.goOn("west's gateway runs again")
+	d.say(t, "web1", true)
+	d.shares("web1 is up", atHome)
+	d.begin(20, "web1")
+	d.goOn("web1 is up")
+
+	said, err := d.gateway.razor("drain", "site", "--reason", "power")
+	if err != nil || !strings.Contains(said, "site west is drained\nservice web: east 100.0 %: drained: all new flows go elsewhere\n") {
+		t.Errorf("drain: %s, %v", said, err)
+	}
+	d.begin(20, "web2")
+	d.goOn("west is drained")
+	said, err = d.gateway.razor("plan")
+	if err != nil || !strings.Contains(said, "of site west, ") || !strings.Contains(said, "web: drained: all new flows go elsewhere") {
+		t.Errorf("plan: %s, %v", said, err)
+	}
+	if said, err := d.gateway.razor("what-if", "--fail", "east"); err != nil || !strings.Contains(said, "nowhere") {
+		t.Errorf("what-if: %s, %v", said, err)
+	}
+	if said, err := d.gateway.razor("status"); err != nil || !strings.Contains(said, "site west is drained: power\n") {
+		t.Errorf("status: %s, %v", said, err)
+	}
+	d.lab.Eventually("east knows that west is drained", func() bool {
+		s := d.east.status().Decision
+		return s != nil && strings.Contains(fmt.Sprint(s.Services), "drained")
+	})
+	if said, err := d.gateway.razor("undrain", "site"); err != nil || !strings.Contains(said, "site west takes new flows again\n") {
+		t.Errorf("undrain: %s, %v", said, err)
+	}
+	d.shares("undrained", atHome)
+	d.begin(20, "web1")
+	d.goOn(atTheEnd)
+	if n := d.gateway.counter("razor_gateway_decisions_total"); n < 5 {
+		t.Errorf("%d decisions", n)
+	}
+	d.east.Terminate()
+	d.stop()
+}
+
+// More flows than a site has room for: it keeps as many as its limit allows, the others are
+// elsewhere, and come back when they are fewer.
+func TestSitesDecideByLoad(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	d := newDeciders(t)
+	var open []*liveFlow
+	atWest := func() (n int) {
+		for _, f := range open {
+			if f.by == "web1\n" {
+				n++
+			}
+		}
+		return n
+	}
+	// keep has so many flows open, the oldest ends when a new one begins, until it is ok.
+	keep := func(flows int, what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(4 * time.Minute); !ok(); {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d of %d flows at west, %+v", what, atWest(), len(open), d.decided())
+			}
+			for range 10 {
+				open = append(open, beginFlow(t, d.client, len(open)))
+				for len(open) > flows {
+					_ = open[0].conn.Close()
+					open = open[1:]
+				}
+			}
+		}
+	}
+	keep(60, "below the limit", func() bool { return len(open) == 60 && atWest() == 60 })
+	const flows = 150 // of 100 that west has room for, of which it may use 90
+	keep(flows, "spill", func() bool {
+		share := d.decided().Here.Share
+		return len(open) == flows && share > 0.4 && share < 0.8 && atWest() <= 100 && atWest() >= 75
+	})
+	sum, n := 0, 0
+	keep(flows, "it stays so", func() bool {
+		sum, n = sum+atWest(), n+1
+		return n == 60
+	})
+	if mean := float64(sum) / float64(n); mean < 70 || mean > 105 {
+		t.Errorf("%v flows at west, of 90 that it may have", mean)
+	}
+	keep(40, "at home again", func() bool { return d.decided().Here.Share == 1 && atWest() == len(open) })
+	if !strings.Contains(d.gateway.Log(), `msg="shares of new flows" service=web`) {
+		t.Error("the log has no word of it")
+	}
+}
