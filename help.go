@@ -168,10 +168,10 @@ edge of that name by its STATE in Redis.`
 	undrainGatewayExample = `  razor undrain gateway
   razor undrain gateway east`
 
-	drainSiteLong = `Have the gateway on this host, which decides for its site (gateway.site), send the
-new flows of the site's clients to other sites, by the policy of each service. Flows
-that are here stay, and other sites send no more. The site stays drained over
-restarts of the gateway until it is undrained.`
+	drainSiteLong = `Have the gateway on this host, which decides for its site (gateway.site), send
+the new flows of the site's clients to other sites, by the policy of each
+service. Flows that are here stay, and other sites send no more. The site stays
+drained over restarts of the gateway until it is undrained.`
 
 	drainSiteExample = `  razor drain site
   razor drain site --reason "power"`
@@ -247,8 +247,8 @@ keeps answering from what it had. This ends that hold. Edits never need it.`
 	planLong = `Show who gets the new flows of a site's clients: a line for every site and
 backend, with the reason. Flows that are open already stay where they are. It is
 the plan in force of the gateway on this host, found by gateway.state_dir of the
-configuration; or, with --snapshot, what would be decided by a snapshot, which is
-what one site has measured and heard.
+configuration; with --snapshot it is what would be decided by a snapshot, which
+is what one site has measured and heard.
 
 A service keeps its new flows while the load of its backends is not above the
 limit (settings.limit, 90 % of the capacity). Above it the excess goes to other
@@ -272,10 +272,10 @@ What cannot be is left out and named, and the exit status is 1 then.`
   razor plan --snapshot site.json
   razor plan --snapshot site.json --json | jq .services[].here`
 
-	whatIfLong = `Show what would change in the plan (razor plan), of the gateway on this host or
-of a snapshot, if something failed, was drained, or had another capacity or load. A name is that of a site,
-or SITE/BACKEND for a backend of the site whose snapshot it is. All flags may be
-repeated.
+	whatIfLong = `Show what would change in the plan (razor plan) of the gateway on this host, or
+of a snapshot, if something failed, was drained, or had another capacity or
+load. A name is that of a site, or SITE/BACKEND for a backend of the site whose
+snapshot it is. All flags may be repeated.
 
 It is the next plan: by load, shares move at most 25 points of 100 in it, and go
 on moving in the plans behind it. What fails or is drained counts at once.`

@@ -299,6 +299,7 @@ type dataplane struct {
 	followed   string              // the mate that decides; "" decides here
 	copied     steering.PlanNumber // of the mate's tables, at the start
 	asked      []string            // mates that have tables which are wanted at the start
+	site       string              // this one
 	pins       *Pins               // nil without keys
 	reports    *reports
 	summaries  *summaries // of other sites; nil without gateway.site

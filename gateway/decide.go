@@ -120,27 +120,25 @@ func healthOf(s steering.Standing) steering.Health {
 	return steering.HealthDown
 }
 
-// load adds what backends carry and can. As loads are added up, nothing is known of them
-// where some backend does not measure its own.
+// load adds what backends carry and can. Who does not measure its load is taken for one
+// like the others, by its weight.
 func (in *input) load(s *steering.ServiceSnapshot) {
 	reports := map[netip.Addr]*told{}
 	for i, b := range in.service.Backends {
-		reports[b.SID] = in.told[i]
+		if t := in.told[i]; t != nil && t.Report.Capacity > 0 {
+			reports[b.SID] = t
+		}
 	}
-	measured := len(s.Backends) > 0
-	for i := range s.Backends {
-		t := reports[s.Backends[i].SID]
-		measured = measured && t != nil && t.Report.Capacity > 0
-	}
-	accepted := 0.0
+	var weight, capacity, load, accepted float64
 	for i := range s.Backends {
 		b := &s.Backends[i]
-		if !measured {
-			b.Capacity = steering.Unmeasured * float64(max(1, b.Weight))
+		t := reports[b.SID]
+		if t == nil {
 			continue
 		}
-		r := &reports[b.SID].Report
+		r := &t.Report
 		b.Capacity, b.Load, b.Level = r.Capacity, r.Load, uint8(r.Level)
+		weight, capacity, load = weight+weighs(b), capacity+r.Capacity, load+r.Load
 		each := r.FlowLoad
 		if each == 0 {
 			each = 1
@@ -151,7 +149,20 @@ func (in *input) load(s *steering.ServiceSnapshot) {
 	if accepted > 0 {
 		s.FlowLoad = s.Arriving / accepted
 	}
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		switch {
+		case reports[b.SID] != nil:
+		case weight > 0:
+			b.Capacity, b.Load = weighs(b)*capacity/weight, weighs(b)*load/weight
+		default:
+			b.Capacity = weighs(b) * steering.Unmeasured
+		}
+	}
 }
+
+// weighs is the weight of a backend, of one without as if it had one.
+func weighs(b *steering.BackendSnapshot) float64 { return float64(max(1, b.Weight)) }
 
 // obey is what becomes of the backends of a service by the plan for it.
 func (d *decisions) obey(in *input, p *steering.ServicePlan) judgedService {

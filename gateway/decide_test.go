@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -39,7 +40,7 @@ func (r *reporting) again() *reporting {
 	return startReporting(r.t, r.decider.dir, r.config)
 }
 
-var sitesOf = map[string]string{"east": "2001:db8:5e:e001::", "north": "2001:db8:5e:e101::", "south": "2001:db8:5e:f001::"}
+var sitesOf = map[string]string{"east": "2001:db8:5e:e001::", "north": "2001:db8:5e:e101::", "south": "2001:db8:5e:f001::", "an agent of east": "2001:db8:5e:e0b1::"}
 
 // hear has a site say something of the service.
 func (r *reporting) hear(site string, plan uint64, s wire.Summary) {
@@ -229,6 +230,44 @@ func TestDecideSpill(t *testing.T) {
 	})
 }
 
+// A backend that does not measure its load is taken for one like the others; where none
+// does, there is room for all.
+func TestDecideMeasured(t *testing.T) {
+	deciding(t, nil, func(t *testing.T, r *reporting) {
+		backends := func() (out []steering.BackendSnapshot) {
+			synctest.Wait()
+			s, _ := r.decider.state()
+			for _, b := range s.Services[0].Backends {
+				out = append(out, steering.BackendSnapshot{Capacity: b.Capacity, Load: b.Load})
+			}
+			return out
+		}
+		want := func(when string, want ...steering.BackendSnapshot) {
+			t.Helper()
+			r.round()
+			if got := backends(); !slices.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", when, got, want)
+			}
+		}
+		none := steering.BackendSnapshot{Capacity: steering.Unmeasured}
+		r.tell("b1", nil)
+		want("none", none, none, none)
+		r.tell("b1", loaded(80))
+		r.tell("c", loaded(40))
+		want("two", steering.BackendSnapshot{Capacity: 100, Load: 80}, steering.BackendSnapshot{Capacity: 100, Load: 60}, steering.BackendSnapshot{Capacity: 100, Load: 40})
+		s, _ := r.decider.state()
+		if v := s.Services[0]; v.Arriving != 2 || v.FlowLoad != 1 {
+			t.Errorf("arriving %v of %v each", v.Arriving, v.FlowLoad)
+		}
+		r.tell("c", func(r *wire.Report) { loaded(40)(r); r.FlowLoad = 0.5 })
+		r.round()
+		s, _ = r.decider.state()
+		if v := s.Services[0]; math.Abs(v.Arriving-5./3) > 1e-9 || math.Abs(v.FlowLoad-5./6) > 1e-9 {
+			t.Errorf("arriving %v of %v each", v.Arriving, v.FlowLoad)
+		}
+	})
+}
+
 // An operator's drain sends new flows elsewhere, outlives the process, and ends.
 func TestDecideDrain(t *testing.T) {
 	deciding(t, nil, func(t *testing.T, r *reporting) {
@@ -300,6 +339,7 @@ func TestSummariesRefused(t *testing.T) {
 		heard := r.pins.heard
 		r.hear("east", 7, wire.Summary{Capacity: 10, Healthy: true})
 		r.hear("east", 6, wire.Summary{Capacity: 20, Healthy: true})
+		r.hear("an agent of east", 9, wire.Summary{Capacity: 20, Healthy: true})
 		r.hear("south", 7, wire.Summary{Capacity: 20, Healthy: true})
 		r.hear("east", 8, wire.Summary{Service: wire.ServiceID{1}, Capacity: 20})
 		s := wire.NewSealer(parseKeys(t, "2: "+strings.Repeat("b6", 32)), wire.LocatorOf(netip.MustParseAddr(sitesOf["east"])), wire.LocatorOf(netip.MustParseAddr("2001:db8:5e:1::")), time.Now())
@@ -308,7 +348,7 @@ func TestSummariesRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.pins.take(nil, d, netip.MustParseAddr(sitesOf["east"]), time.Now())
-		for reason, want := range map[string]float64{refusedOvertaken: 1, refusedSite: 1, refusedService: 1, wire.UnknownKey.Label(): 1, wire.Forged.Label(): 0} {
+		for reason, want := range map[string]float64{refusedOvertaken: 1, refusedSite: 2, refusedService: 1, wire.UnknownKey.Label(): 1, wire.Forged.Label(): 0} {
 			if got := testutil.ToFloat64(heard.refused.WithLabelValues(reason)); got != want {
 				t.Errorf("%s: %v refused, want %v", reason, got, want)
 			}

@@ -140,7 +140,7 @@ func inWords(shares map[string]float64) string {
 	return strings.Join(words, ", ")
 }
 
-// begin takes the plan of who decided before, if it is not too old.
+// begin goes on with the plan of who decided before, if it is not too old.
 func (d *decider) begin(p *steering.Plan, site string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

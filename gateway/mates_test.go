@@ -199,12 +199,17 @@ func TestMostCopied(t *testing.T) {
 	t.Parallel()
 	mate := aMate(t, "a flow key", slog.New(slog.DiscardHandler))
 	s := balancer.ServiceCopy{Name: strings.Repeat("\x01", balancer.MaxServiceName), Table: make([]byte, steering.TableCopySize), Backends: map[uint16]netip.Addr{}}
+	made := steering.ServicePlan{Name: s.Name}
 	for i := range uint16(balancer.MaxBackends) {
 		a := netip.MustParseAddr("2001:db8:1111:1111:1111:1111:1111:1111").As16()
 		a[14], a[15] = byte(i>>8)|0x10, byte(i)|0x10
 		s.Backends[i+1] = netip.AddrFrom16(a)
+		made.Backends = append(made.Backends, steering.BackendPlan{
+			Name: strings.Repeat("n", 60), SID: netip.AddrFrom16(a), Weight: 4_000_000, Since: time.Now(), Reason: "unknown, not believed, slow start at 1/4, critical: counts as full",
+		})
 	}
-	body, err := json.Marshal(balancer.Copy{Plan: steering.PlanNumber{Term: math.MaxUint64, Sequence: math.MaxUint64}, Services: []balancer.ServiceCopy{s}})
+	number := steering.PlanNumber{Term: math.MaxUint64, Sequence: math.MaxUint64}
+	body, err := json.Marshal(balancer.Copy{Plan: number, Services: []balancer.ServiceCopy{s}, Decision: &steering.Plan{Number: number, Services: []steering.ServicePlan{made}}})
 	if err != nil {
 		t.Fatal(err)
 	}

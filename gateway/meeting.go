@@ -21,6 +21,7 @@ const aloneAfter = 15 * time.Second
 // not met a mate, it has no VIP announced. Then it opens the listener for mates.
 func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 	alone := !p.HasTables()
+	p.site = c.Site
 	if p.asked = c.Dataplane.Mates; p.followed != "" {
 		p.asked = []string{p.followed}
 	} else if !alone {
@@ -54,6 +55,9 @@ func (p *dataplane) firstCopy(ctx context.Context, mate string) (err error) {
 	defer cancel()
 	if p.copied, err = p.mates.copyOnce(ctx, mate, steering.PlanNumber{}); err != nil || p.followed != "" {
 		return err
+	}
+	if p.decider != nil {
+		p.decider.begin(p.Decision(), p.site, time.Now())
 	}
 	return p.reports.again(time.Now())
 }

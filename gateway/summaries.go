@@ -3,7 +3,6 @@ package gateway
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -18,7 +17,7 @@ var summaryLimits = wire.Limits{Senders: 512, Sender: 200, Total: 4000}
 
 // Reasons of refusals beside those of wire and of reports.
 const (
-	refusedSite    = "site"    // the sender is of no site that is configured
+	refusedSite    = "site"    // the sender is no gateway of a site that is configured
 	refusedService = "service" // none that is here, or another flow key
 )
 
@@ -28,7 +27,7 @@ type summaries struct {
 	refused *prometheus.CounterVec
 
 	mu       sync.Mutex
-	locators map[netip.Prefix]string // sites
+	gateways map[wire.Locator]string // sites
 	services map[wire.ServiceID]string
 	heard    map[string]*heardSite
 }
@@ -47,7 +46,7 @@ type heardService struct {
 
 func newSummaries(changed func()) *summaries {
 	s := &summaries{
-		changed: changed, locators: map[netip.Prefix]string{}, services: map[wire.ServiceID]string{}, heard: map[string]*heardSite{},
+		changed: changed, gateways: map[wire.Locator]string{}, services: map[wire.ServiceID]string{}, heard: map[string]*heardSite{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "razor_gateway_site_refusals_total",
 			Help: "Summaries of other sites, and services in them, that were not believed, by reason.",
@@ -76,11 +75,13 @@ func serviceID(flowKey []byte, service string) (id wire.ServiceID) {
 func (s *summaries) configure(c *Config, flowKey []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.locators, s.services = map[netip.Prefix]string{}, map[wire.ServiceID]string{}
+	s.gateways, s.services = map[wire.Locator]string{}, map[wire.ServiceID]string{}
 	heard := map[string]*heardSite{}
 	for i := range c.Sites {
 		p := c.Sites[i].plan()
-		s.locators[p.Locators] = p.Name
+		for _, a := range p.Gateways {
+			s.gateways[wire.LocatorOf(a)] = p.Name
+		}
 		if was := s.heard[p.Name]; was != nil {
 			heard[p.Name] = was
 		}
@@ -99,7 +100,7 @@ func (s *summaries) take(m wire.Message, now time.Time) error {
 		return err
 	}
 	s.mu.Lock()
-	site, known := s.siteOf(m.Sender.Address())
+	site, known := s.gateways[m.Sender] // agents there, which have the key too, are not
 	if !known {
 		s.mu.Unlock()
 		s.refuse(refusedSite)
@@ -132,16 +133,6 @@ func (s *summaries) take(m wire.Message, now time.Time) error {
 		s.changed()
 	}
 	return nil
-}
-
-// siteOf is the site that a locator is one of.
-func (s *summaries) siteOf(a netip.Addr) (string, bool) {
-	for p, name := range s.locators {
-		if p.Contains(a) {
-			return name, true
-		}
-	}
-	return "", false
 }
 
 // of is what is known of a service at other sites, by their names.

@@ -35,7 +35,7 @@ type ServiceCopy struct {
 func (k *Keeper) MostCopied() int64 {
 	const (
 		table   = (steering.TableCopySize + 2) / 3 * 4                            // in base64
-		backend = len(`"32767":"2001:0db8:0000:0000:0000:0000:0000:0001",`) + 500 // in the decision
+		backend = len(`"32767":"2001:0db8:0000:0000:0000:0000:0000:0001",`) + 400 // in the decision
 		names   = 6*MaxServiceName + 1000                                         // of the service, escaped, and of all else
 	)
 	return int64(k.balancer.services) * int64(table+MaxBackends*backend+names)
