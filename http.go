@@ -96,6 +96,7 @@ const (
 type web struct {
 	listener net.Listener
 	server   *http.Server
+	mux      *http.ServeMux // what it answers
 }
 
 // listenHTTP opens the listener; serve answers on it. A port that cannot be had
@@ -105,8 +106,9 @@ func listenHTTP(ctx context.Context, e endpoint, p process) (*web, error) {
 	if err != nil {
 		return nil, upstreams.BindDefect(e.key, e.address, err)
 	}
-	return &web{listener: ln, server: &http.Server{
-		Handler:           newHandler(p),
+	mux := newHandler(p)
+	return &web{listener: ln, mux: mux, server: &http.Server{
+		Handler:           mux,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       headerTimeout,
 		WriteTimeout:      writeTimeout,
@@ -117,7 +119,7 @@ func listenHTTP(ctx context.Context, e endpoint, p process) (*web, error) {
 }
 
 // newHandler is what the HTTP server answers.
-func newHandler(p process) http.Handler {
+func newHandler(p process) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{
 		Registry:            p.registry,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,6 +58,8 @@ type process struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	ready    *readiness
+	// handle has the HTTP server answer more than it does for all roles.
+	handle func(pattern string, h http.Handler)
 }
 
 // serve runs one role, with the HTTP server and systemd's notices beside it,
@@ -67,6 +70,7 @@ func serve(ctx context.Context, e endpoint, log *slog.Logger, role func(context.
 	if err != nil {
 		return err
 	}
+	p.handle = web.mux.Handle
 	g, ctx := errgroup.WithContext(ctx)
 	// Those who watch see the role to its end, which may take it a while.
 	watch, stop := context.WithCancelCause(context.WithoutCancel(ctx))

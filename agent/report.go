@@ -13,7 +13,6 @@ import (
 
 	"github.com/razor-steering/razor/agent/probe"
 	"github.com/razor-steering/razor/agent/segment"
-	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/steering/wire"
 )
 
@@ -113,13 +112,10 @@ func (a *agent) reports() []wire.Report {
 }
 
 func (a *agent) reportOf(target uint16, draining bool) wire.Report {
-	r := wire.Report{Target: target, Draining: draining, Level: steering.LevelNormal}
+	r := wire.Report{Target: target, Draining: draining, Level: a.levelNow(target)}
 	if m := a.monitors[target]; m != nil {
-		now := m.Leveled()
-		r.Level, r.Capacity = now.Level, m.Capacity()
-		r.Load, r.FlowLoad = now.Load*r.Capacity, m.FlowLoad()
-	} else if m := a.monitors[segment.Host]; m != nil {
-		r.Level = m.Leveled().Level
+		r.Capacity = m.Capacity()
+		r.Load, r.FlowLoad = m.Leveled().Load*r.Capacity, m.FlowLoad()
 	}
 	for _, p := range a.probes {
 		if p.target != target {
