@@ -112,12 +112,12 @@ func TestBadConfig(t *testing.T) {
 		{"bad sync.lists", "sync:\n  lists:\n  - app: a..b\n    service: x\n  - service: y/z\n    tag: 'a\"b'\n    datacenters: ['']\n    floor: 200%\n  - {app: web, service: web}\n  - {app: WEB., churn: 0}\n", []string{
 			`f:3: sync.lists[0].app: "a..b": empty label (a final dot, or two dots in a row); want the name of a list, such as "web.example.org"`,
 			`f:5: sync.lists[1].app: missing; want the name of a list, such as "web.example.org"`,
-			`f:5: sync.lists[1].service: "y/z": not the name of a service; want a name without slashes`,
-			`f:6: sync.lists[1].tag: "a"b": has quotes; want a tag without them`,
+			`f:5: sync.lists[1].service: "y/z": not the name of a service; want the name of a service in Consul, without slashes`,
+			`f:6: sync.lists[1].tag: "a"b": has quotes; want a tag without quotes`,
 			`f:7: sync.lists[1].datacenters[0]: empty; want the name of a datacenter in Consul`,
 			`f:8: sync.lists[1].floor: "200%": not a share; want a share such as "50%" or a number of endpoints such as 20`,
 			`f:10: sync.lists[3].app: "WEB.": listed twice; want each list once`,
-			`f:10: sync.lists[3].service: missing; want the name of a service in Consul`,
+			`f:10: sync.lists[3].service: missing; want the name of a service in Consul, without slashes`,
 			`f:10: sync.lists[3].churn: "0": not a number or share; want a share such as "50%" or a number of endpoints such as 20`,
 		}},
 

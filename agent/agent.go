@@ -22,6 +22,7 @@ import (
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/steering/wire"
 	"github.com/razor-steering/razor/upstreams"
+	"github.com/razor-steering/razor/upstreams/consul"
 )
 
 // ErrRestart is that the agent is to be started again, by the same process with the
@@ -41,22 +42,23 @@ type Options struct {
 
 // agent is the endpoint on the interfaces of a host.
 type agent struct {
-	config   Config
-	log      *slog.Logger
-	ready    func(ok bool, text string)
-	domain   segment.Domain
-	endpoint *segment.Endpoint
-	replies  *reply.Replies
-	sends    int                  // the largest packet that targets may send; 0 is any
-	by       []netip.Prefix       // gateways that answers go by
-	on       map[string]*attached // by interface
-	wrong    []string             // now
-	trouble  string               // that was said last
-	pinner   *Pinner              // nil without keys
-	reporter *Reporter            // nil where no gateway is told
-	probes   []probing
-	admin    admin
-	accepted accepted
+	config    Config
+	log       *slog.Logger
+	ready     func(ok bool, text string)
+	domain    segment.Domain
+	endpoint  *segment.Endpoint
+	replies   *reply.Replies
+	sends     int                  // the largest packet that targets may send; 0 is any
+	by        []netip.Prefix       // gateways that answers go by
+	on        map[string]*attached // by interface
+	wrong     []string             // now
+	trouble   string               // that was said last
+	pinner    *Pinner              // nil without keys
+	reporter  *Reporter            // nil where no gateway is told
+	registrar *consul.Registrar    // nil where nothing is registered
+	probes    []probing
+	admin     admin
+	accepted  accepted
 
 	containers map[uint16]container // by target, as they were set
 	monitors   map[uint16]*load.Monitor
@@ -94,12 +96,14 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 	if err := a.report(inner, group, reg); err != nil {
 		group.Go(func() error { return err })
 	}
+	a.register(inner, group, reg)
 	group.Go(func() error { return upstreams.ServeControl(inner, control, a.verbs()) })
 	group.Go(func() error { return a.loop(inner, opt, changes) })
 	group.Go(func() error { a.untilDrained(ctx, inner); stop(); return nil })
 	err = group.Wait()
 	switch {
 	case err == nil:
+		a.deregister()
 		a.leave(3 * wire.MinInterval)
 		err = a.remove()
 	case errors.Is(err, ErrRestart):
@@ -116,7 +120,7 @@ func (a *agent) untilDrained(ctx, inner context.Context) {
 	case <-inner.Done():
 		return
 	}
-	if a.reporter == nil || a.config.DrainOnStop == 0 {
+	if !a.heeded() || a.config.DrainOnStop == 0 {
 		return
 	}
 	a.log.Info("drain", "why", "the agent stops", "for", a.config.DrainOnStop)
@@ -127,6 +131,9 @@ func (a *agent) untilDrained(ctx, inner context.Context) {
 	case <-inner.Done():
 	}
 }
+
+// heeded tells whether somebody learns that this host is drained.
+func (a *agent) heeded() bool { return a.reporter != nil || a.registrar != nil }
 
 // leave tells gateways for how long this agent may be silent.
 func (a *agent) leave(silence time.Duration) {
@@ -183,6 +190,9 @@ func (a *agent) open() error {
 		return defect("state_dir", a.config.StateDir, err.Error(), "a directory that can be read")
 	}
 	if a.reporter, err = a.newReporter(); err != nil {
+		return err
+	}
+	if a.registrar, err = a.newRegistrar(); err != nil {
 		return err
 	}
 	trouble := append(a.bind(), a.contain()...)

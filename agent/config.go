@@ -45,6 +45,8 @@ type Config struct {
 	// endpoint is taken off.
 	DrainOnStop time.Duration `yaml:"drain_on_stop"`
 	StateDir    string        `yaml:"state_dir"` // of the control socket, and of what was drained
+	// Consul is where gateways may learn of the backends here; without it nowhere.
+	Consul *ConsulConfig `yaml:"consul"`
 }
 
 // ProbeConfig is one of `agent.probes:`, a probe of what a target has at VIPs.
@@ -112,6 +114,9 @@ func (c *Config) Defaults() {
 	for i := range c.Probes {
 		c.Probes[i].Probe.Defaults()
 	}
+	if c.Consul != nil {
+		c.Consul.defaults()
+	}
 }
 
 // Used tells whether there is anything in the section: the file of a host that is no
@@ -137,6 +142,7 @@ func (c *Config) Check() []upstreams.Defect {
 	}
 	d.containers(c.Containers, block)
 	d.reporting(c)
+	d.consul(c)
 	if !filepath.IsAbs(c.StateDir) {
 		d.add("state_dir", c.StateDir, "not an absolute path", "a directory such as "+defaultStateDir)
 	}
@@ -277,6 +283,9 @@ func parseVIP(text string) (netip.Addr, error) {
 	}
 	return p.Addr(), nil
 }
+
+// serviceWant is what parseService reads.
+const serviceWant = "such as 198.51.100.1, 198.51.100.1:443/tcp or [2001:db8::1]:443/udp"
 
 // parseService reads a VIP of a probe, with port and protocol or without.
 func parseService(text string) (s wire.ServiceHealth, err error) {

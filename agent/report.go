@@ -75,10 +75,13 @@ func (a *agent) watchProbe(ctx context.Context, p *probe.Prober) {
 	}
 }
 
-// poke has gateways told at once.
+// poke has gateways and Consul told at once.
 func (a *agent) poke() {
 	if a.reporter != nil {
 		a.reporter.Poke()
+	}
+	if a.registrar != nil {
+		a.registrar.Poke()
 	}
 }
 
@@ -158,10 +161,7 @@ func (d *defects) reporting(c *Config) {
 }
 
 func (d *defects) probes(c *Config) {
-	vips := map[int][]netip.Addr{0: c.parsedVIPs()}
-	for i := range c.Containers {
-		vips[c.Containers[i].Target] = parsed(c.Containers[i].VIPs)
-	}
+	vips := c.targets()
 	names, services := map[string]bool{}, map[int]int{}
 	for i := range c.Probes {
 		p, key := &c.Probes[i], "probes["+strconv.Itoa(i)+"]"
@@ -181,7 +181,7 @@ func (d *defects) probes(c *Config) {
 			s, err := parseService(text)
 			switch key := key + ".vips[" + strconv.Itoa(j) + "]"; {
 			case err != nil:
-				d.add(key, text, err.Error(), "such as 198.51.100.1, 198.51.100.1:443/tcp or [2001:db8::1]:443/udp")
+				d.add(key, text, err.Error(), serviceWant)
 			case !slices.Contains(of, s.VIP):
 				d.add(key, text, "not a VIP of that target", "one of its vips")
 			}

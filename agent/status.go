@@ -36,6 +36,9 @@ type Status struct {
 	Failed   string         `json:"failed,omitempty"`  // why the last report was not sent
 	Targets  []TargetStatus `json:"targets"`
 	Probes   []ProbeStatus  `json:"probes"`
+
+	Consul       []InstanceStatus `json:"consul,omitempty"`        // what is registered there
+	ConsulFailed string           `json:"consul_failed,omitempty"` // why it does not have all that as it is
 }
 
 // TargetStatus is the load of the host, 0, or of a container.
@@ -99,8 +102,8 @@ func (a *agent) verbs() *http.ServeMux {
 		_ = json.NewEncoder(w).Encode(a.status()) // a client that went away is not our trouble
 	})
 	mux.HandleFunc("POST "+drainPath, func(w http.ResponseWriter, r *http.Request) {
-		if a.reporter == nil {
-			http.Error(w, "no gateway would be told: agent.gateways is empty", http.StatusConflict)
+		if !a.heeded() {
+			http.Error(w, "nobody would be told: agent.gateways is empty, and there is no agent.consul", http.StatusConflict)
 			return
 		}
 		why := upstreams.Printable(r.URL.Query().Get("why"))
@@ -133,6 +136,9 @@ func (a *agent) status() Status {
 	}
 	if a.reporter != nil {
 		s.Failed = a.reporter.Failed()
+	}
+	if s.Consul = a.instances(); a.registrar != nil {
+		s.ConsulFailed = a.registrar.Failed()
 	}
 	for _, r := range a.reports() {
 		s.Targets = append(s.Targets, TargetStatus{r.Target, r.Level.String(), r.Load, r.Capacity})
@@ -175,6 +181,15 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 	}
 	for _, p := range s.Probes {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%v\t%s\n", p.Name, targetWords(p.Target), cmp.Or(strings.Join(p.VIPs, " "), "all"), p.Health, now.Sub(p.Since).Round(100*time.Millisecond), p.why(now))
+	}
+	if len(s.Consul) > 0 {
+		fmt.Fprintln(t, "\nCONSUL\tTARGET\tREGISTERED\tHEALTH\tWHY")
+	}
+	for _, r := range s.Consul {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", r.Service, targetWords(r.Target), map[bool]string{true: "yes", false: "no"}[r.Registered], r.Health, r.Why)
+	}
+	if s.ConsulFailed != "" {
+		fmt.Fprintf(t, "\nconsul does not take it: %s\n", s.ConsulFailed)
 	}
 	return t.Flush()
 }

@@ -2,7 +2,8 @@ package consul
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/razor-steering/razor/upstreams"
 )
 
 const (
@@ -19,10 +22,11 @@ const (
 	answerTimeout  = time.Minute     // of an answer for a large service, from a Consul that is busy
 )
 
-// newClient is a client of the agent, and the way to ask it for health. Every list
+// newClient is a client of the agent, whose section has a key, and the way to ask it for
+// health. Every list
 // has a query waiting: none of their connections is to be closed and opened again
 // between two answers.
-func newClient(cfg AgentConfig) (*api.Client, *agent, error) {
+func newClient(cfg AgentConfig, key string) (*api.Client, *agent, error) {
 	u, err := url.Parse(cfg.Address)
 	if err != nil {
 		return nil, nil, err
@@ -50,10 +54,18 @@ func newClient(cfg AgentConfig) (*api.Client, *agent, error) {
 	if out.Token = cfg.Token; cfg.TokenFile != "" {
 		data, err := os.ReadFile(cfg.TokenFile)
 		if err != nil {
-			return nil, nil, fmt.Errorf("sync.consul.token_file: %w", err)
+			return nil, nil, unreadable(key+".token_file", cfg.TokenFile, err)
 		}
 		out.Token = strings.TrimSpace(string(data))
 	}
 	client, err := api.NewClient(out)
 	return client, &agent{http: out.HttpClient, base: out.Scheme + "://" + out.Address, token: out.Token}, err
+}
+
+// unreadable is the defect of a setting that names a file.
+func unreadable(key, file string, err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err
+	}
+	return upstreams.Defect{Key: key, Member: file, Reason: err.Error(), Want: "a file that can be read"}
 }

@@ -45,9 +45,7 @@ type ListConfig struct {
 
 // Defaults fills what the operator left out.
 func (c *Config) Defaults() {
-	if c.Consul.Address == "" {
-		c.Consul.Address = "http://127.0.0.1:8500"
-	}
+	c.Consul.Defaults()
 	if c.Lock == "" {
 		c.Lock = "razor/sync"
 	}
@@ -70,8 +68,7 @@ func (c *Config) Defaults() {
 
 // Check lists what is wrong with the section; keys are paths below "sync".
 func (c *Config) Check() []upstreams.Defect {
-	var out defects
-	out.consul(c.Consul)
+	out := defects(c.Consul.Check("sync.consul"))
 	if c.Lock != strings.Trim(c.Lock, "/") {
 		out.add("lock", c.Lock, "begins or ends with a slash", `"razor/sync"`)
 	}
@@ -90,14 +87,11 @@ func (c *Config) Check() []upstreams.Defect {
 			out.add(key+".app", l.App, "listed twice", "each list once")
 		}
 		apps[wire] = true
-		switch {
-		case l.Service == "":
-			out.add(key+".service", "", "missing", "the name of a service in Consul")
-		case strings.ContainsAny(l.Service, "/?#"):
-			out.add(key+".service", l.Service, "not the name of a service", "a name without slashes")
+		if why := ServiceReason(l.Service); why != "" {
+			out.add(key+".service", l.Service, why, ServiceWant)
 		}
-		if strings.ContainsAny(l.Tag, "\"`\\") {
-			out.add(key+".tag", l.Tag, "has quotes", "a tag without them")
+		if why := TagReason(l.Tag); why != "" {
+			out.add(key+".tag", l.Tag, why, TagWant)
 		}
 		for j, dc := range l.Datacenters {
 			if dc == "" {
@@ -127,29 +121,66 @@ func (d *defects) limit(key, text string) {
 	}
 }
 
-func (d *defects) consul(c AgentConfig) {
+// Defaults fills what the operator left out.
+func (c *AgentConfig) Defaults() {
+	if c.Address == "" {
+		c.Address = "http://127.0.0.1:8500"
+	}
+}
+
+// Check lists what is wrong with the section; keys are paths below prefix.
+func (c *AgentConfig) Check(prefix string) (out []upstreams.Defect) {
 	const want = `"http://127.0.0.1:8500", "https://consul.example.net:8501" or "unix:///run/consul/http.sock"`
+	bad := func(key, member, reason, want string) {
+		out = append(out, upstreams.Defect{Key: prefix + "." + key, Member: member, Reason: reason, Want: want})
+	}
 	u, err := url.Parse(c.Address)
 	switch {
 	case err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		d.add("consul.address", c.Address, "not an address of Consul", want)
+		bad("address", c.Address, "not an address of Consul", want)
 	case u.Scheme == "unix":
 		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
-			d.add("consul.address", c.Address, "not an absolute path", want)
+			bad("address", c.Address, "not an absolute path", want)
 		}
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/":
-		d.add("consul.address", c.Address, "not an address of Consul", want)
+		bad("address", c.Address, "not an address of Consul", want)
 	case c.TLS != nil && u.Scheme != "https":
-		d.add("consul.tls", "", "given, and the address is not https", want)
+		bad("tls", "", "given, and the address is not https", want)
 	}
 	if c.Token != "" && c.TokenFile != "" {
-		d.add("consul.token_file", c.TokenFile, "beside a token", "one of the two")
+		bad("token_file", c.TokenFile, "beside a token", "one of the two")
 	}
 	if c.TLS != nil {
 		if _, err := c.TLS.Config(""); err != nil {
-			d.add("consul.tls", "", err.Error(), "readable PEM files: ca, and cert with its key")
+			bad("tls", "", err.Error(), "readable PEM files: ca, and cert with its key")
 		}
 	}
+	return out
+}
+
+// What is wanted where [ServiceReason] and [TagReason] find something.
+const (
+	ServiceWant = "the name of a service in Consul, without slashes"
+	TagWant     = "a tag without quotes"
+)
+
+// ServiceReason says why a text cannot be the name of a service in Consul; "" if it can.
+func ServiceReason(name string) string {
+	switch {
+	case name == "":
+		return "missing"
+	case strings.ContainsAny(name, "/?#"):
+		return "not the name of a service"
+	}
+	return ""
+}
+
+// TagReason says why a text cannot be a tag that instances are chosen by; "" if it can.
+func TagReason(tag string) string {
+	if strings.ContainsAny(tag, "\"`\\") {
+		return "has quotes"
+	}
+	return ""
 }
 
 // hostPort is where the agent of an http or https address listens.

@@ -33,7 +33,7 @@ type Sync struct {
 
 // New makes a sync. Nothing is connected to before it is used. reg may be nil.
 func New(cfg Config, redis upstreams.Config, log *slog.Logger, reg prometheus.Registerer) (*Sync, error) {
-	client, agent, err := newClient(cfg.Consul)
+	client, agent, err := newClient(cfg.Consul, "sync.consul")
 	if err != nil {
 		return nil, err
 	}
