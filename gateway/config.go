@@ -16,6 +16,7 @@ import (
 	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
+	"github.com/razor-steering/razor/upstreams/consul"
 )
 
 // Config is the `gateway:` section. The zero value is filled by Defaults.
@@ -45,6 +46,8 @@ type Config struct {
 	Blackhole BlackholeConfig `yaml:"blackhole"`
 	// Dataplane is where packets come in and how they leave.
 	Dataplane DataplaneConfig `yaml:"dataplane"`
+	// Consul is the agent of Consul that services may have their backends from.
+	Consul consul.AgentConfig `yaml:"consul"`
 	// Services are what the balancer spreads packets of VIPs for.
 	Services []ServiceConfig `yaml:"services"`
 	// Sites are others that packets of the services may go to, the nearest first.
@@ -138,6 +141,7 @@ func (c *Config) Defaults() {
 	or(&c.Blackhole.Limit, 50)
 	or(&c.Blackhole.Longest, 24*time.Hour)
 	c.Dataplane.defaults()
+	c.Consul.Defaults()
 	for i := range c.Services {
 		c.Services[i].defaults()
 	}
@@ -197,6 +201,7 @@ func (c *Config) Check() []upstreams.Defect {
 	d.sets(c, probes)
 	d.dataplane(c)
 	d.decisions(c)
+	d.list = append(d.list, c.Consul.Check("gateway.consul")...)
 	if c.Lists && len(c.Allowed) == 0 {
 		d.add("allowed", "", "missing", "the prefixes that lists in Redis may have announced")
 	}
@@ -413,5 +418,6 @@ func (s *SetConfig) route() bgp.Route {
 // gateway runs.
 func (c *Config) needsRestart(next *Config) bool {
 	return c.Name != next.Name || c.Site != next.Site || c.StateDir != next.StateDir || c.Lists != next.Lists || !reflect.DeepEqual(c.BGP, next.BGP) ||
-		!reflect.DeepEqual(c.Dataplane, next.Dataplane)
+		!reflect.DeepEqual(c.Dataplane, next.Dataplane) || !reflect.DeepEqual(c.Consul, next.Consul) ||
+		!reflect.DeepEqual(c.memberships(), next.memberships())
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,6 +52,8 @@ type ServiceConfig struct {
 	Fragments bool            `yaml:"fragments"`
 	QUIC      *QUICConfig     `yaml:"quic"` // nil: connection IDs are not looked at
 	Backends  []BackendConfig `yaml:"backends"`
+	// Consul is where backends are that are not Backends; nil for none.
+	Consul *ConsulServiceConfig `yaml:"consul"`
 	// Spill is what other sites get of new flows, whatever their load and that here; without
 	// it that is decided.
 	Spill []SpillConfig `yaml:"spill"`
@@ -98,6 +101,9 @@ func (c *DataplaneConfig) defaults() {
 func (c *ServiceConfig) defaults() {
 	if c.QUIC != nil {
 		or(&c.QUIC.ServerIDLength, defaultServerIDLength)
+	}
+	if c.Consul != nil {
+		c.Consul.defaults()
 	}
 	for i := range c.Backends {
 		b := &c.Backends[i]
@@ -199,6 +205,7 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
 			vips[v] = s.Name
 		}
 		d.backends(key, s.Backends, block)
+		d.membership(key, s)
 		if share := s.MinHealthy; share != nil && !(*share >= 0 && *share <= 1) {
 			d.add(key+".min_healthy", number64(*share), "not a share", "a number from 0 to 1, such as 0.5")
 		}
@@ -302,9 +309,13 @@ type dataplane struct {
 	site       string              // this one
 	pins       *Pins               // nil without keys
 	reports    *reports
-	summaries  *summaries // of other sites; nil without gateway.site
-	decider    *decider   // nil where this gateway does not decide
-	teller     *teller    // likewise, and without keys
+	summaries  *summaries  // of other sites; nil without gateway.site
+	decider    *decider    // nil where this gateway does not decide
+	teller     *teller     // likewise, and without keys
+	members    *membership // nil where no service has backends from Consul
+
+	configuring sync.Mutex // held while a plan becomes that of config
+	config      *Config
 }
 
 // openDataplane puts the balancer on the interfaces, with the plan of the
@@ -329,7 +340,10 @@ func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func(
 	if err := c.elsewhere(locator); err != nil {
 		return nil, err
 	}
-	p := &dataplane{flowKey: flowKey, locator: locator}
+	p := &dataplane{flowKey: flowKey, locator: locator, config: c}
+	if p.members, err = newMembership(c, log); err != nil {
+		return nil, err
+	}
 	p.balancer, err = balancer.Load(balancer.Options{Services: c.Dataplane.MaxServices, Pins: c.Dataplane.Pins})
 	if errors.Is(err, balancer.ErrRunning) {
 		return nil, upstreams.Defect{
@@ -356,6 +370,9 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if err := p.prepareDecisions(c, log); err != nil {
 		return err
 	}
+	if p.members != nil {
+		p.members.word, p.members.configure = p.reports.word, func() error { return p.configure(nil, time.Now()) }
+	}
 	if c.Dataplane.KeyFile != "" {
 		p.reports.load(filepath.Join(c.StateDir, reportsFile), time.Now())
 	}
@@ -369,7 +386,7 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if err := c.elsewhere(p.locator); err != nil {
 		return err
 	}
-	if err := p.reports.configure(c.configured(p.flowKey), time.Now()); err != nil {
+	if err := p.configure(nil, time.Now()); err != nil {
 		return err
 	}
 	if err := p.meet(c, log); err != nil {
@@ -434,6 +451,9 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	if p.followed != "" {
 		group.Go(func() error { p.mates.follow(ctx, p.followed, p.copied); return nil })
 	}
+	if p.members != nil {
+		group.Go(func() error { return p.members.run(ctx) })
+	}
 	if p.pins != nil {
 		group.Go(func() error { return p.pins.Run(ctx) })
 	}
@@ -445,6 +465,21 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	}
 }
 
+// configure makes the plan that of a configuration, nil is the same as before, with the
+// backends that Consul has. Where that cannot be, all is as before.
+func (p *dataplane) configure(c *Config, now time.Time) error {
+	p.configuring.Lock()
+	defer p.configuring.Unlock()
+	if c == nil {
+		c = p.config
+	}
+	if err := p.reports.configure(p.members.in(c).configured(p.flowKey), now); err != nil {
+		return err
+	}
+	p.config = c
+	return nil
+}
+
 // reload makes the plan of a configuration the balancer's, and the keys in its file
 // those of the agents: nothing of it where the keys cannot be read or the plan cannot be.
 func (p *dataplane) reload(c *Config, now time.Time) error {
@@ -452,7 +487,7 @@ func (p *dataplane) reload(c *Config, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := p.reports.configure(c.configured(p.flowKey), now); err != nil {
+	if err := p.configure(c, now); err != nil {
 		return err
 	}
 	if p.summaries != nil {
@@ -479,6 +514,9 @@ func (p *dataplane) collectors() []prometheus.Collector {
 	out := []prometheus.Collector{p.Keeper}
 	if p.pins != nil {
 		out = append(out, p.pins, p.reports)
+	}
+	if p.members != nil {
+		out = append(out, p.members)
 	}
 	if p.summaries != nil {
 		out = append(out, p.summaries)

@@ -59,7 +59,7 @@ func (p *dataplane) firstCopy(ctx context.Context, mate string) (err error) {
 	if p.decider != nil {
 		p.decider.begin(p.Decision(), p.site, time.Now())
 	}
-	return p.reports.again(time.Now())
+	return p.configure(nil, time.Now())
 }
 
 // await ends the wait for mates: when one has answered, or none has for long enough. The

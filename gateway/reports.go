@@ -123,11 +123,6 @@ func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, ch
 func (r *reports) configure(next configured, now time.Time) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
-	return r.adopt(next, now)
-}
-
-// adopt is configure, with applying held.
-func (r *reports) adopt(next configured, now time.Time) error {
 	r.mu.Lock()
 	findings, made := r.judge(&next, now)
 	r.mu.Unlock()
@@ -142,16 +137,6 @@ func (r *reports) adopt(next configured, now time.Time) error {
 	r.decided(made)
 	r.poke()
 	return nil
-}
-
-// again applies what is configured once more, as the tables are others.
-func (r *reports) again(now time.Time) error {
-	r.applying.Lock()
-	defer r.applying.Unlock()
-	r.mu.Lock()
-	plan := r.plan
-	r.mu.Unlock()
-	return r.adopt(plan, now)
 }
 
 // take has the reports of a message believed, and tells the reasons why others are not.

@@ -30,6 +30,7 @@ type Status struct {
 	Blackholes    []HoleStatus          `json:"blackholes"`
 	Probes        []ProbeStatus         `json:"probes"`
 	Backends      []BackendStatus       `json:"backends,omitempty"`    // of the services that are balanced
+	Membership    []MembershipStatus    `json:"membership,omitempty"`  // of services whose backends are from Consul
 	Disbelieved   []string              `json:"disbelieved,omitempty"` // services whose agents are not believed everything, and why
 	Sites         []balancer.SiteStatus `json:"sites,omitempty"`       // others
 	Decision      *DecisionStatus       `json:"decision,omitempty"`    // nil where nothing was decided
@@ -76,6 +77,7 @@ func (g *Gateway) Status() Status {
 	if g.dataplane != nil {
 		s.Backends, s.Sites = g.dataplane.reports.status(g.dataplane.Status(), time.Now()), g.dataplane.Sites()
 		s.Disbelieved, s.Decision = g.dataplane.reports.disbelieved(), g.dataplane.decisionStatus()
+		s.Membership = g.dataplane.members.status(time.Now())
 	}
 	if g.lists != nil {
 		h := g.lists.Health()
@@ -159,6 +161,11 @@ func (s *Status) remarks() string {
 	}
 	for _, r := range s.Disbelieved {
 		fmt.Fprintf(&b, "agents: %s\n", r)
+	}
+	for i := range s.Membership {
+		if of := &s.Membership[i]; of.wrong() {
+			fmt.Fprintf(&b, "consul: %s\n", of)
+		}
 	}
 	for _, r := range s.Refused {
 		fmt.Fprintf(&b, "not announced: %s\n", r)

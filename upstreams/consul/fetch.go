@@ -74,9 +74,9 @@ func indexOf(h http.Header) (uint64, error) {
 	return index, nil
 }
 
-// parse reads the entries of an answer. Those that are as in the last one, by
+// parse reads the entries of an answer by read. Those that are as in the last one, by
 // their hash, are taken from there; the new memory is returned.
-func parse(body []byte, last map[uint64]parsed, tagged string) (out answer, seen map[uint64]parsed, err error) {
+func parse(body []byte, last map[uint64]parsed, read func(*entry) parsed) (out answer, seen map[uint64]parsed, err error) {
 	seen = make(map[uint64]parsed, len(last))
 	out.instances = make([]instance, 0, len(last))
 	err = elements(body, func(text []byte) error {
@@ -87,7 +87,7 @@ func parse(body []byte, last map[uint64]parsed, tagged string) (out answer, seen
 			if err := json.Unmarshal(text, &e); err != nil {
 				return fmt.Errorf("instance %d of the answer: %w", len(seen)+1, err)
 			}
-			p = e.parse(tagged)
+			p = read(&e)
 		}
 		seen[hash] = p
 		out.left = append(out.left, p.left...)
@@ -97,6 +97,11 @@ func parse(body []byte, last map[uint64]parsed, tagged string) (out answer, seen
 		return nil
 	})
 	return out, seen, err
+}
+
+// endpoints reads entries as endpoints, with the tagged address to take.
+func endpoints(tagged string) func(*entry) parsed {
+	return func(e *entry) parsed { return e.parse(tagged) }
 }
 
 // parse is the entry as it is kept.

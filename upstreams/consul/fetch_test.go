@@ -39,7 +39,7 @@ func answerText(n int, edit func(i int, e map[string]any)) []byte {
 
 func TestParse(t *testing.T) {
 	t.Parallel()
-	first, seen, err := parse(answerText(100, nil), nil, "")
+	first, seen, err := parse(answerText(100, nil), nil, endpoints(""))
 	if err != nil || len(first.instances) != 100 || len(seen) != 100 {
 		t.Fatal(len(first.instances), len(seen), err)
 	}
@@ -52,7 +52,7 @@ func TestParse(t *testing.T) {
 			e["Service"].(map[string]any)["TaggedAddresses"] = map[string]any{"lan_ipv6": map[string]any{"Address": "web.example", "Port": 80}}
 		}
 	})
-	second, seen, err := parse(text, seen, "")
+	second, seen, err := parse(text, seen, endpoints(""))
 	if err != nil || len(second.instances) != 98 || len(seen) != 99 {
 		t.Fatal(len(second.instances), len(seen), err)
 	}
@@ -74,7 +74,7 @@ func TestParse(t *testing.T) {
 	// Indented, as a development server writes it.
 	var indented bytes.Buffer
 	_ = json.Indent(&indented, text, "", "    ")
-	third, _, err := parse(indented.Bytes(), nil, "")
+	third, _, err := parse(indented.Bytes(), nil, endpoints(""))
 	if err != nil || len(third.instances) != 98 {
 		t.Fatal(len(third.instances), err)
 	}
@@ -85,12 +85,12 @@ func TestParseBad(t *testing.T) {
 	for _, text := range []string{
 		"", "{}", "rpc error: No cluster leader", "[", "]", "[}]", "[{]", `[{"Node":1}]`, `[{"a":"b]`, `[{},]`, `[,]`, `[{}}]`, `[{} {}]`, `["x"]`, `[[]`,
 	} {
-		if out, _, err := parse([]byte(text), nil, ""); err == nil {
+		if out, _, err := parse([]byte(text), nil, endpoints("")); err == nil {
 			t.Errorf("%q: taken as %+v", text, out)
 		}
 	}
 	for _, text := range []string{"[]", "null", " [ ] \n"} {
-		if out, _, err := parse([]byte(text), nil, ""); err != nil || len(out.instances) != 0 {
+		if out, _, err := parse([]byte(text), nil, endpoints("")); err != nil || len(out.instances) != 0 {
 			t.Errorf("%q: %+v, %v", text, out, err)
 		}
 	}
@@ -137,14 +137,14 @@ func BenchmarkParse(b *testing.B) {
 			e["Checks"] = []any{map[string]any{"Name": "http", "Status": "critical"}}
 		}
 	})}
-	_, seen, err := parse(texts[0], nil, "")
+	_, seen, err := parse(texts[0], nil, endpoints(""))
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.SetBytes(int64(len(texts[0])))
 	b.ReportAllocs()
 	for i := 1; b.Loop(); i++ {
-		if _, seen, err = parse(texts[i%2], seen, ""); err != nil {
+		if _, seen, err = parse(texts[i%2], seen, endpoints("")); err != nil {
 			b.Fatal(err)
 		}
 	}

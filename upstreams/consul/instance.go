@@ -55,8 +55,9 @@ func (s status) String() string { return statusWords[s] }
 type instance struct {
 	upstreams.Endpoint
 	status status
-	why    string // the status in words, with the check that says so
-	id     string // node and service ID
+	why    string  // the status in words, with the check that says so
+	id     string  // node and service ID
+	member *Member // where that is asked for, and not an endpoint
 }
 
 // in tells whether the instance belongs into the list.

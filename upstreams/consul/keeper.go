@@ -75,7 +75,7 @@ func newKeeper(cfg ListConfig, s *Sync) *keeper {
 		if s.asking[dc] == nil {
 			s.asking[dc] = make(chan struct{}, askAtOnce)
 		}
-		k.sources = append(k.sources, &source{agent: s.agent, service: cfg.Service, tag: cfg.Tag, datacenter: dc, address: cfg.Address, asking: s.asking[dc]})
+		k.sources = append(k.sources, &source{agent: s.agent, service: cfg.Service, tag: cfg.Tag, datacenter: dc, read: endpoints(cfg.Address), asking: s.asking[dc]})
 	}
 	k.answers, k.failing = make([]answer, len(k.sources)), make([]error, len(k.sources))
 	k.asked = make([]time.Time, len(k.sources))

@@ -33,8 +33,8 @@ type source struct {
 	agent      *agent
 	service    string
 	tag        string
-	datacenter string        // the agent's own when empty
-	address    string        // name of the tagged address to take
+	datacenter string // the agent's own when empty
+	read       func(*entry) parsed
 	asking     chan struct{} // has an element for each query to the datacenter that does not wait
 
 	seen map[uint64]parsed // entries of the last answer, by hash
@@ -111,7 +111,7 @@ func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
 	if header.Get("X-Consul-Results-Filtered-By-ACLs") == "true" { // looks like fewer instances
 		return answer{}, errors.New("the ACL token hides a part of the instances; want service:read and node:read")
 	}
-	out, seen, err := parse(body.Bytes(), s.seen, s.address)
+	out, seen, err := parse(body.Bytes(), s.seen, s.read)
 	if err != nil {
 		return answer{}, err
 	}
