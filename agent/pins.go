@@ -62,20 +62,25 @@ func NewPinner(locator netip.Prefix, keys wire.Keys) (*Pinner, error) {
 	p := &Pinner{
 		self: wire.LocatorOf(locator.Addr()), keys: keys, gateways: map[wire.Locator]*pinned{},
 		queue: make(chan segment.Event, pinQueue),
-		told:  prometheus.NewCounter(prometheus.CounterOpts{Name: metricPinsTold, Help: "Flows that gateways were told of."}),
-		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: metricPinsLost, Help: "Flows that gateways were not told of, by reason.",
-		}, []string{"reason"}),
 	}
-	for _, reason := range []string{lostQueue, lostGateway, lostSeal, lostSend} {
-		p.lost.WithLabelValues(reason)
-	}
+	p.told, p.lost = newPinCounters()
 	conn, err := listenAt(p.self)
 	if err != nil {
 		return nil, fmt.Errorf("pins: %w", err)
 	}
 	p.conn = conn
 	return p, nil
+}
+
+func newPinCounters() (told prometheus.Counter, lost *prometheus.CounterVec) {
+	told = prometheus.NewCounter(prometheus.CounterOpts{Name: metricPinsTold, Help: "Flows that gateways were told of."})
+	lost = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: metricPinsLost, Help: "Flows that gateways were not told of, by reason.",
+	}, []string{"reason"})
+	for _, reason := range []string{lostQueue, lostGateway, lostSeal, lostSend} {
+		lost.WithLabelValues(reason)
+	}
+	return told, lost
 }
 
 // listenAt is a socket at the address of a locator, which it makes one of the host's.

@@ -50,14 +50,7 @@ func (a *agent) report(ctx context.Context, group *errgroup.Group, reg prometheu
 	if a.reporter == nil {
 		return nil
 	}
-	reg.MustRegister(a.reporter, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "razor_agent_drained", Help: "Whether gateways are told that this host is drained.",
-	}, func() float64 {
-		if a.admin.why() != "" {
-			return 1
-		}
-		return 0
-	}))
+	reg.MustRegister(a.reporter, drainedGauge(&a.admin))
 	group.Go(func() error { a.reporter.Run(ctx); return nil })
 	return nil
 }

@@ -45,14 +45,8 @@ type Reporter struct {
 func NewReporter(locator netip.Prefix, gateways []netip.Prefix, keys wire.Keys, interval time.Duration, say func() []wire.Report) (*Reporter, error) {
 	r := &Reporter{
 		self: wire.LocatorOf(locator.Addr()), interval: interval, say: say, wake: make(chan struct{}, 1), sealers: map[wire.Locator]*wire.Sealer{},
-		told: prometheus.NewCounter(prometheus.CounterOpts{Name: metricReportsTold, Help: "Datagrams with reports that gateways were sent."}),
-		lost: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: metricReportsLost, Help: "Datagrams with reports that gateways were not sent, by reason.",
-		}, []string{"reason"}),
 	}
-	for _, reason := range []string{lostSeal, lostSend} {
-		r.lost.WithLabelValues(reason)
-	}
+	r.told, r.lost = newReportCounters()
 	now := time.Now()
 	for _, g := range gateways {
 		to := wire.LocatorOf(g.Addr())
@@ -65,6 +59,17 @@ func NewReporter(locator netip.Prefix, gateways []netip.Prefix, keys wire.Keys, 
 	}
 	r.conn = conn
 	return r, nil
+}
+
+func newReportCounters() (told prometheus.Counter, lost *prometheus.CounterVec) {
+	told = prometheus.NewCounter(prometheus.CounterOpts{Name: metricReportsTold, Help: "Datagrams with reports that gateways were sent."})
+	lost = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: metricReportsLost, Help: "Datagrams with reports that gateways were not sent, by reason.",
+	}, []string{"reason"})
+	for _, reason := range []string{lostSeal, lostSend} {
+		lost.WithLabelValues(reason)
+	}
+	return told, lost
 }
 
 // Poke has a report sent at once. It does not wait.

@@ -3,6 +3,10 @@ package gateway
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/razor-steering/razor/agent/probe"
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/gateway/bfd"
+	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/steering"
 )
 
@@ -13,6 +17,18 @@ type metrics struct {
 
 	prefixes, stage, holes, beyond, refused *prometheus.Desc
 	withdrawals                             *prometheus.CounterVec
+}
+
+// Metrics registers all metrics of a gateway with a dataplane, for those who only want
+// to know what there is: nothing can be collected of it. Those of the lists are in
+// upstreams.
+func Metrics(reg prometheus.Registerer) {
+	bgp.Metrics(reg)
+	bfd.Metrics(reg)
+	probe.Metrics(reg)
+	reg.MustRegister(newMetrics(nil), &dataplane{
+		Keeper: &balancer.Keeper{}, pins: &Pins{refused: newPinRefusals()}, reports: newReports(nil, nil, nil),
+	})
 }
 
 func newMetrics(g *Gateway) *metrics {

@@ -48,21 +48,25 @@ type Pins struct {
 // newPins is Pins that do not listen.
 func newPins(locator netip.Prefix, keys wire.Keys, pin func(f balancer.Flow, owner netip.Addr) error, now time.Time) *Pins {
 	p := &Pins{
-		locator: wire.LocatorOf(locator.Addr()), pin: pin,
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "razor_gateway_pin_refusals_total",
-			Help: "Datagrams of agents, and flows in them, that were not believed, by reason.",
-		}, []string{"reason"}),
+		locator: wire.LocatorOf(locator.Addr()), pin: pin, refused: newPinRefusals(),
 	}
-	for r := range wire.Refusals {
-		p.refused.WithLabelValues(r.Label())
-	}
-	for _, r := range balancer.PinRefusals {
-		p.refused.WithLabelValues(string(r))
-	}
-	p.refused.WithLabelValues(unexpected)
 	p.opener = wire.NewOpener(p.locator, keys, pinLimits, now)
 	return p
+}
+
+func newPinRefusals() *prometheus.CounterVec {
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "razor_gateway_pin_refusals_total",
+		Help: "Datagrams of agents, and flows in them, that were not believed, by reason.",
+	}, []string{"reason"})
+	for r := range wire.Refusals {
+		refused.WithLabelValues(r.Label())
+	}
+	for _, r := range balancer.PinRefusals {
+		refused.WithLabelValues(string(r))
+	}
+	refused.WithLabelValues(unexpected)
+	return refused
 }
 
 // ListenPins listens at the address of a gateway's locator (wire.Locator.Address), which

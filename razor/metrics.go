@@ -32,6 +32,10 @@ type metrics struct {
 	panics    prometheus.Counter
 }
 
+// Metrics registers all metrics of the nameserver, for those who only want to know
+// what there is. Those of the lists are in upstreams.
+func Metrics(reg prometheus.Registerer) { newMetrics(reg) }
+
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		queries: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -31,6 +31,10 @@ type metrics struct {
 	results  map[string]prometheus.Counter
 }
 
+// Metrics registers all metrics of a probe, for those who only want to know what there
+// is: nothing can be collected of it.
+func Metrics(reg prometheus.Registerer) { reg.MustRegister(newMetrics(&Prober{})) }
+
 func newMetrics(p *Prober) *metrics {
 	probe := prometheus.Labels{"probe": p.cfg.Name}
 	m := &metrics{

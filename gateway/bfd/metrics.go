@@ -34,6 +34,10 @@ type metrics struct {
 	received, sent, sendErrors *prometheus.Desc
 }
 
+// Metrics registers all metrics of a speaker, for those who only want to know what
+// there is: nothing can be collected of it.
+func Metrics(reg prometheus.Registerer) { register(reg, &Speaker{}) }
+
 func register(reg prometheus.Registerer, s *Speaker) {
 	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: metricDropped, Help: "BFD packets that were of no use: from beyond the link, malformed, or of no session.",

@@ -12,6 +12,10 @@ type metrics struct {
 	strangers                                      prometheus.Counter
 }
 
+// Metrics registers all metrics of an announcer, for those who only want to know what
+// there is: nothing can be collected of it.
+func Metrics(reg prometheus.Registerer) { reg.MustRegister(newMetrics()) }
+
 func newMetrics() *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "razor_gateway_" + name, Help: help}, labels)

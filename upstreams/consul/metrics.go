@@ -38,6 +38,10 @@ type metrics struct {
 	consulErrors, writeErrors prometheus.Counter
 }
 
+// Metrics registers all metrics of a sync, for those who only want to know what there
+// is: nothing can be collected of it.
+func Metrics(reg prometheus.Registerer) { newMetrics(reg, nil) }
+
 func newMetrics(reg prometheus.Registerer, s *Sync) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)

@@ -1,0 +1,93 @@
+package watch
+
+func dataplane() *Dashboard {
+	return &Dashboard{
+		Name: "dataplane", Title: "Dataplane", Description: "Packets of VIPs: at the gateways, and at the backends. razor gateway trace shows single ones.",
+		Rows: []Row{
+			{"Gateways", []Panel{
+				lines("Packets", "Packets that were the balancer's, by what became of them.", "pps",
+					Query{`sum by (result) (rate(razor_gateway_packets_total{dropped="false"}[$__rate_interval]))`, "{{result}}"}),
+				lines("Drops", "Packets dropped, by reason: razor gateway trace --reason shows them.", "pps",
+					Query{`sum by (result) (rate(razor_gateway_packets_total{dropped="true"}[$__rate_interval]))`, "{{result}}"}),
+				lines("Gateways", "Packets of VIPs at each gateway.", "pps", Query{`sum by (instance) (rate(razor_gateway_vip_packets_total[$__rate_interval]))`, "{{instance}}"}),
+				lines("VIPs, packets", "Packets to each VIP.", "pps", Query{`sum by (service, vip) (rate(razor_gateway_vip_packets_total[$__rate_interval]))`, "{{service}} {{vip}}"}),
+				lines("VIPs, bits", "Bits to each VIP, as they came in.", "bps", Query{`8 * sum by (service, vip) (rate(razor_gateway_vip_bytes_total[$__rate_interval]))`, "{{service}} {{vip}}"}),
+				lines("Backends", "Packets for which a backend, or the entry of another site, was the first choice.", "pps",
+					Query{`sum by (backend) (rate(razor_gateway_backend_packets_total[$__rate_interval]))`, "{{backend}}"}),
+				lines("Pins", "Flows that are pinned to another backend than their row's.", "short", Query{`razor_gateway_pins`, "{{instance}}"}),
+				lines("Pins made and ended", "Flows that agents told of, and pins that ended.", "short",
+					Query{`sum by (result) (rate(razor_gateway_pins_told_total[$__rate_interval]))`, "{{result}}"},
+					Query{`sum by (reason) (rate(razor_gateway_pins_ended_total[$__rate_interval]))`, "{{reason}}"}),
+				lines("Not believed", "Datagrams and reports of agents that were refused, by reason.", "short",
+					Query{`sum by (reason) (rate(razor_gateway_pin_refusals_total[$__rate_interval]))`, "pins {{reason}}"},
+					Query{`sum by (reason) (rate(razor_gateway_report_refusals_total[$__rate_interval]))`, "reports {{reason}}"}),
+				lines("Path MTU", "Of the way to each backend, for encapsulated packets: 1,644 is enough for all packets of 1,500.", "bytes",
+					Query{`min by (backend) (razor_gateway_backend_path_mtu_bytes)`, "{{backend}}"}),
+				lines("Smaller paths", "Packets Too Big of routers on the way to backends.", "short",
+					Query{`sum by (result) (rate(razor_gateway_smaller_paths_total[$__rate_interval]))`, "{{result}}"}),
+				lines("Reachable", "Backends and entries that the kernel has a way to.", "short", Query{`min by (backend) (razor_gateway_backend_reachable)`, "{{backend}}"}).states(),
+			}},
+			{"Backends", []Panel{
+				lines("Taken", "Packets with a SID of the host that were taken, by what said so.", "pps",
+					Query{`sum by (reason) (rate(razor_agent_segment_packets_total{reason=~"taken_.*"}[$__rate_interval]))`, "{{reason}}"}),
+				lines("Handed on and bounced", "Packets of flows that the host does not have.", "pps",
+					Query{`sum by (instance, reason) (rate(razor_agent_segment_packets_total{reason=~"handed_on|bounced"}[$__rate_interval]))`, "{{instance}} {{reason}}"}),
+				lines("Dropped", "Packets that were dropped, by reason.", "pps",
+					Query{`sum by (reason) (rate(razor_agent_segment_packets_total{reason=~"dropped_.*"}[$__rate_interval]))`, "{{reason}}"}),
+				lines("Targets", "Packets taken into each host and container; 0 is the host.", "pps",
+					Query{`sum by (instance, target) (rate(razor_agent_segment_target_packets_total{result="taken"}[$__rate_interval]))`, "{{instance}} {{target}}"}),
+				lines("Answers", "Packets from VIPs that something was done to on their way out.", "pps",
+					Query{`sum by (reason) (rate(razor_agent_reply_packets_total[$__rate_interval]))`, "{{reason}}"}),
+				lines("Answers by gateways", "Gateways that answers go by; 0 where they go straight to clients.", "short", Query{`razor_agent_reply_gateways`, "{{instance}}"}),
+				lines("Load", "Share of the capacity that is used.", "percentunit", Query{`razor_agent_load_ratio`, "{{instance}} {{target}}"}).
+					mayBeEmpty("agents that measure no load"),
+				lines("Level", "1 normal, 2 warning, 3 critical.", "short", Query{`razor_agent_load_level`, "{{instance}} {{target}}"}).
+					mayBeEmpty("agents that measure no load"),
+				lines("Told and not told", "Flows and reports that gateways were told of, and those that were lost.", "short",
+					Query{`sum(rate(razor_agent_pins_told_total[$__rate_interval]))`, "pins"}, Query{`sum(rate(razor_agent_reports_told_total[$__rate_interval]))`, "reports"},
+					Query{`sum by (reason) (rate(razor_agent_pins_lost_total[$__rate_interval]))`, "pins lost: {{reason}}"},
+					Query{`sum by (reason) (rate(razor_agent_reports_lost_total[$__rate_interval]))`, "reports lost: {{reason}}"}),
+			}},
+		},
+	}
+}
+
+func sites() *Dashboard {
+	return &Dashboard{
+		Name: "sites", Title: "Sites", Description: "Which site carries what. The label site comes from the scrape configuration.",
+		Rows: []Row{
+			{"Traffic", []Panel{
+				lines("VIPs of each site", "Packets of VIPs that came in at a site.", "pps",
+					Query{`sum by (site, service) (rate(razor_gateway_vip_packets_total[$__rate_interval]))`, "{{site}} {{service}}"}).stacked(),
+				lines("New flows to other sites", "Packets of slots that spill, and packets that no gateway of the site has a backend for.", "pps",
+					Query{`sum by (site) (rate(razor_gateway_packets_total{result="spilled"}[$__rate_interval]))`, "from {{site}}"}),
+				lines("From other sites", "Packets that came in at the entry of a site, and those that it gave back.", "pps",
+					Query{`sum by (site) (rate(razor_gateway_packets_total{result="entered"}[$__rate_interval]))`, "to {{site}}"},
+					Query{`sum by (site) (rate(razor_gateway_packets_total{result="given_back"}[$__rate_interval]))`, "given back by {{site}}"}),
+				lines("Misses", "Packets whose flow the first choice did not have: asked for here, and at other sites.", "pps",
+					Query{`sum by (site) (rate(razor_gateway_packets_total{result="miss"}[$__rate_interval]))`, "{{site}}"},
+					Query{`sum by (site) (rate(razor_gateway_packets_total{result="away"}[$__rate_interval]))`, "{{site}}, at others"}),
+				lines("Over the budget of misses", "Packets that no other site was asked about, as too many were.", "pps",
+					Query{`sum by (site) (rate(razor_gateway_packets_total{result="budget"}[$__rate_interval]))`, "{{site}}"}),
+				lines("DNS", "Queries answered at each site.", "reqps", Query{`sum by (site) (rate(razor_dns_queries_total[$__rate_interval]))`, "{{site}}"}).stacked(),
+			}},
+			{"Backends", []Panel{
+				lines("With new flows", "Share of the backends of a service at a site that are to have new flows.", "percentunit",
+					Query{`sum by (site, service) (razor_gateway_backend_active) / count by (site, service) (razor_gateway_backend_active)`, "{{site}} {{service}}"}),
+				lines("Down, silent, drained", "Backends by what their agents say, as a gateway of the site has it.", "short",
+					Query{`count by (site) (max by (site, backend) (razor_gateway_backend_health == bool 0) == 1) or 0 * count by (site) (razor_gateway_backend_health)`, "{{site}} down"},
+					Query{`sum by (site) (max by (site, backend) (razor_gateway_backend_silent))`, "{{site}} silent"},
+					Query{`sum by (site) (max by (site, backend) (razor_gateway_backend_drained))`, "{{site}} drained"}),
+				lines("Agents not believed", "Services at a site of which so few backends would be left that agents are not believed.", "short",
+					Query{`sum by (site) (max by (site, service) (razor_gateway_service_agents_disbelieved))`, "{{site}}"}),
+				lines("Load", "Load of the backends of a site, as a share of what they can take together.", "percentunit",
+					Query{`sum by (site) (max by (site, backend) (razor_gateway_backend_load)) / sum by (site) (max by (site, backend) (razor_gateway_backend_capacity))`, "{{site}}"}).
+					mayBeEmpty("agents that measure no load"),
+				lines("Loaded backends", "Backends of a site whose level is warning or critical.", "short",
+					Query{`sum by (site) (max by (site, backend) (razor_gateway_backend_load_level) >= bool 2)`, "{{site}}"}),
+				lines("Gateways in service", "Gateways of a site that are not draining or drained.", "short",
+					Query{`count by (site) (razor_gateway_drain_stage) - sum by (site) (razor_gateway_drain_stage > bool 0)`, "{{site}}"}),
+			}},
+		},
+	}
+}
