@@ -24,7 +24,8 @@ type reporters struct {
 	dir string // of the files, by the names of backends
 }
 
-func newReporters(t *testing.T) *reporters {
+// newReporters starts them; prepare may change what they have before.
+func newReporters(t *testing.T, prepare ...func(*hosts)) *reporters {
 	t.Helper()
 	dir := t.TempDir()
 	r := &reporters{newHosts(t, func(h *hosts) {
@@ -42,6 +43,9 @@ func newReporters(t *testing.T) *reporters {
     - vips: ["198.51.100.1:443/tcp", "2001:db8:ffff::1"]
       probe: {name: web, kind: exec, command: [/usr/bin/test, -e, %s], interval: 100ms, timeout: 10s, lease: 30s, rise: 1, fall: 1, hold_down: 1ms}
   sr_block:`, file)}
+		}
+		for _, do := range prepare {
+			do(h)
 		}
 	}), dir}
 	r.await()

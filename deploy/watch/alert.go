@@ -21,6 +21,8 @@ type Alert struct {
 	// alert that fires, beside its severity.
 	Fires, Quiet map[string]string
 	Labels       map[string]string
+	// Unseen is why there may be no such series while all is well; "" where there are.
+	Unseen string
 }
 
 // Severity says who is to be told.

@@ -27,7 +27,7 @@ func processAlerts() []Alert {
 			Labels: map[string]string{"job": "razor-agent", "instance": "a:8056"},
 		},
 		{
-			Name: "RazorDNSFailures", For: "5m", Severity: Critical,
+			Name: "RazorDNSFailures", Unseen: "no query failed", For: "5m", Severity: Critical,
 			Expr:        `sum by (site, instance) (rate(razor_dns_queries_total{rcode="SERVFAIL"}[5m])) / sum by (site, instance) (rate(razor_dns_queries_total[5m])) > 0.01`,
 			Summary:     "{{ $labels.instance }} answers more than 1 % of the queries with SERVFAIL",
 			Description: "razor upstreams check names what cannot be used; /readyz of the nameserver and its log say what it lacks.",
@@ -57,7 +57,7 @@ func processAlerts() []Alert {
 			Labels: map[string]string{"instance": "a:8053", "site": "west"},
 		},
 		{
-			Name: "RazorDNSConnectionsRefused", Expr: `rate(razor_dns_tcp_refused_total[5m]) > 0`, For: "10m", Severity: Warning,
+			Name: "RazorDNSConnectionsRefused", Unseen: "no connection was refused", Expr: `rate(razor_dns_tcp_refused_total[5m]) > 0`, For: "10m", Severity: Warning,
 			Summary:     "{{ $labels.instance }} refuses TCP connections: too many for the limit {{ $labels.limit }}",
 			Description: "An attack, or proxies that poll often: see dns.tcp in the configuration for the limits.",
 			Fires:       one(`razor_dns_tcp_refused_total{instance="a:8053",limit="total"}`, "0+1x30"), Quiet: one(`razor_dns_tcp_refused_total{instance="a:8053",limit="total"}`, "3x30"),
@@ -127,7 +127,7 @@ func syncAlerts() []Alert {
 			Labels:      map[string]string{"job": "razor-sync"},
 		},
 		{
-			Name: "RazorSyncHeld", Expr: `razor_sync_held == 1`, For: "5m", Severity: Warning,
+			Name: "RazorSyncHeld", Unseen: "nothing is held", Expr: `razor_sync_held == 1`, For: "5m", Severity: Warning,
 			Summary:     "The list {{ $labels.app }} is held, as Consul takes out more than its guard lets through ({{ $labels.reason }})",
 			Description: "razor sync --dry-run shows what would go. If Consul is right: razor sync --accept {{ $labels.app }}.",
 			Fires:       one(`razor_sync_held{app="web",reason="floor"}`, "1x30"), Quiet: one(`razor_sync_held{app="web",reason="floor"}`, "1x2 _x30"),

@@ -58,14 +58,14 @@ func gatewayAlerts() []Alert {
 			Labels:      at("set", "dns", "state", "lowered"),
 		},
 		{
-			Name: "RazorSpeakerDied", Expr: `increase(razor_gateway_speaker_crashes_total[15m]) > 0`, For: "0m", Severity: Warning,
+			Name: "RazorSpeakerDied", Unseen: "none died", Expr: `increase(razor_gateway_speaker_crashes_total[15m]) > 0`, For: "0m", Severity: Warning,
 			Summary:     "A BGP speaker of {{ $labels.instance }} died, of the peer {{ $labels.peer }}",
 			Description: "The next one keeps the routes. The log has its last words; if it goes on, look at what the peer sends.",
 			Fires:       one(`razor_gateway_speaker_crashes_total{instance="a:8055",site="west",peer="tor1"}`, "0+1x30"), Quiet: one(`razor_gateway_speaker_crashes_total{instance="a:8055",site="west",peer="tor1"}`, "2x30"),
 			Labels: at("peer", "tor1"),
 		},
 		{
-			Name: "RazorMalformedUpdates", Expr: `increase(razor_gateway_peer_malformed_updates_total[15m]) > 0`, For: "0m", Severity: Info,
+			Name: "RazorMalformedUpdates", Unseen: "the peers break no rules", Expr: `increase(razor_gateway_peer_malformed_updates_total[15m]) > 0`, For: "0m", Severity: Info,
 			Summary:     "{{ $labels.peer }} sends {{ $labels.instance }} updates that break RFC 7606",
 			Description: "They are ignored, and nothing that a peer announces is imported. The log names the attribute: tell who runs the router.",
 			Fires:       one(`razor_gateway_peer_malformed_updates_total{instance="a:8055",site="west",peer="tor1"}`, "0+1x30"), Quiet: one(`razor_gateway_peer_malformed_updates_total{instance="a:8055",site="west",peer="tor1"}`, "2x30"),
