@@ -30,7 +30,7 @@ func (c *cli) agent(cmd *cobra.Command, _ []string) error {
 		return err
 	}}
 	err = cfg.file.explain(serve(cmd.Context(), cfg.HTTP.agent(), log, func(ctx context.Context, p process) error {
-		opt.Handle = p.handle
+		opt.Handle = p.pages.Handle
 		return agent.Run(ctx, cfg.Agent, opt, p.log, p.registry, p.ready.set)
 	}))
 	if errors.Is(err, agent.ErrRestart) {

@@ -51,6 +51,7 @@ func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
 		},
 	}
 	err = cfg.file.explain(serve(cmd.Context(), cfg.HTTP.gateway(), log, func(ctx context.Context, p process) error {
+		opt.Handle = p.pages.Handle
 		return gateway.Run(ctx, cfg.Gateway, opt, p.log, p.registry, p.ready.set)
 	}))
 	if errors.Is(err, gateway.ErrRestart) {

@@ -96,7 +96,6 @@ const (
 type web struct {
 	listener net.Listener
 	server   *http.Server
-	mux      *http.ServeMux // what it answers
 }
 
 // listenHTTP opens the listener; serve answers on it. A port that cannot be had
@@ -106,9 +105,8 @@ func listenHTTP(ctx context.Context, e endpoint, p process) (*web, error) {
 	if err != nil {
 		return nil, upstreams.BindDefect(e.key, e.address, err)
 	}
-	mux := newHandler(p)
-	return &web{listener: ln, mux: mux, server: &http.Server{
-		Handler:           mux,
+	return &web{listener: ln, server: &http.Server{
+		Handler:           newHandler(p),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       headerTimeout,
 		WriteTimeout:      writeTimeout,
@@ -118,9 +116,9 @@ func listenHTTP(ctx context.Context, e endpoint, p process) (*web, error) {
 	}}, nil
 }
 
-// newHandler is what the HTTP server answers.
-func newHandler(p process) *http.ServeMux {
-	mux := http.NewServeMux()
+// newHandler is what the HTTP server answers, beside the pages of the role.
+func newHandler(p process) http.Handler {
+	mux := p.pages
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{
 		Registry:            p.registry,
 		ErrorLog:            slog.NewLogLogger(p.log.Handler(), slog.LevelError),

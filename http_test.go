@@ -16,7 +16,7 @@ import (
 )
 
 func testProcess() process {
-	return process{log: slog.New(slog.DiscardHandler), registry: newRegistry(), ready: newReadiness()}
+	return process{log: slog.New(slog.DiscardHandler), registry: newRegistry(), ready: newReadiness(), pages: http.NewServeMux()}
 }
 
 func TestHandler(t *testing.T) {

@@ -58,19 +58,17 @@ type process struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
 	ready    *readiness
-	// handle has the HTTP server answer more than it does for all roles.
-	handle func(pattern string, h http.Handler)
+	pages    *http.ServeMux // what the HTTP server answers; a role may have pages of its own
 }
 
 // serve runs one role, with the HTTP server and systemd's notices beside it,
 // until ctx ends or one of them fails.
 func serve(ctx context.Context, e endpoint, log *slog.Logger, role func(context.Context, process) error) error {
-	p := process{log: log, registry: newRegistry(), ready: newReadiness()}
+	p := process{log: log, registry: newRegistry(), ready: newReadiness(), pages: http.NewServeMux()}
 	web, err := listenHTTP(ctx, e, p)
 	if err != nil {
 		return err
 	}
-	p.handle = web.mux.Handle
 	g, ctx := errgroup.WithContext(ctx)
 	// Those who watch see the role to its end, which may take it a while.
 	watch, stop := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/razor-steering/razor/gateway/bgp"
+	"github.com/razor-steering/razor/gateway/live"
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
 )
@@ -48,6 +49,8 @@ type Options struct {
 	Signals <-chan os.Signal // SIGHUP is a wish to reload, SIGUSR2 one to restart
 	Sites   Sites            // may be nil
 	Changed <-chan struct{}  // each is that they say something else
+	// Handle has a page served for those who watch; nil where there are none.
+	Handle func(pattern string, h http.Handler)
 }
 
 // Gateway announces what the configuration says, as long as it may be announced.
@@ -63,8 +66,9 @@ type Gateway struct {
 	paths     *paths
 	lists     *upstreams.Follower // nil without
 	dataplane *dataplane          // nil without
-	wake      chan struct{}       // something that plan depends on has changed
-	away      atomic.Bool         // what is announced is withdrawn, by a drain
+	page      *live.Page
+	wake      chan struct{} // something that plan depends on has changed
+	away      atomic.Bool   // what is announced is withdrawn, by a drain
 	started   time.Time
 
 	mu             sync.Mutex // of what verbs and the loop share
@@ -92,6 +96,8 @@ type Gateway struct {
 // waits for the network, withdraws, waits, and closes the sessions. ready is told
 // the state as it changes.
 func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg prometheus.Registerer, ready func(bool, string)) error {
+	events := &live.Events{}
+	log = slog.New(events.Handler(log.Handler()))
 	g, err := newGateway(cfg, opt, log, reg, ready)
 	if err != nil {
 		return err
@@ -100,6 +106,7 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 	if err != nil {
 		return controlDefect(cfg.StateDir, err)
 	}
+	g.page = live.New(events, (&view{gateway: g}).document)
 	return g.run(ctx, control)
 }
 
@@ -173,6 +180,10 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 		g.dataplane.run(inner, group)
 	}
 	group.Go(func() error { return upstreams.ServeControl(inner, control, g.verbs()) })
+	if g.opt.Handle != nil {
+		g.page.Register(g.opt.Handle)
+		group.Go(func() error { g.page.Run(inner); return nil })
+	}
 	if g.lists != nil {
 		group.Go(func() error { return g.lists.Run(inner) })
 		group.Go(func() error { g.watchLists(inner); return nil })

@@ -13,13 +13,13 @@ import (
 	"github.com/razor-steering/razor/integration/testhost"
 )
 
-// live is a site with two gateways, of which the second copies the tables of the first,
+// liveSite is a site with two gateways, of which the second copies the tables of the first,
 // and three backends that probe themselves, of which the gateways know two at first:
 //
 //	client eth0 ── swp9 tor ┬─ swp1 ── eth0 gateway
 //	                        ├─ swp2, swp3, swp4 ── eth0 web1, web2, web3
 //	                        └─ swp5 ── eth0 mate
-type live struct {
+type liveSite struct {
 	*hosts
 
 	mate    *announcer
@@ -31,10 +31,10 @@ const (
 	liveWeb3 = `        - {name: web3, locator: "2001:db8:5e:4::/64"}` + "\n"
 )
 
-func newLive(t *testing.T) *live {
+func newLive(t *testing.T) *liveSite {
 	t.Helper()
 	port := "neighbor swp4 interface peer-group gateways\n"
-	l := &live{hosts: &hosts{front: newFront(t, "cumulus-tor.conf", port, port+" neighbor swp5 interface peer-group gateways\n"), pins: testhost.BPFFS(t)}}
+	l := &liveSite{hosts: &hosts{front: newFront(t, "cumulus-tor.conf", port, port+" neighbor swp5 interface peer-group gateways\n"), pins: testhost.BPFFS(t)}}
 	l.client.Run("ethtool", "-K", "eth0", "tx", "off")
 	l.tor.Sysctl("net.ipv4.fib_multipath_hash_policy", "1") // ports as well
 	l.tor.Sysctl("net.ipv6.fib_multipath_hash_policy", "1")
@@ -69,10 +69,10 @@ func newLive(t *testing.T) *live {
 }
 
 // file is what the probe of a backend looks for.
-func (l *live) file(n *netlab.Node) string { return filepath.Join(n.Dir, "well") }
+func (l *liveSite) file(n *netlab.Node) string { return filepath.Join(n.Dir, "well") }
 
 // well has the probe of a backend pass, or fail.
-func (l *live) well(n *netlab.Node, pass bool) {
+func (l *liveSite) well(n *netlab.Node, pass bool) {
 	l.t.Helper()
 	err := os.Remove(l.file(n))
 	if pass {
@@ -84,7 +84,7 @@ func (l *live) well(n *netlab.Node, pass bool) {
 }
 
 // standing waits until both gateways know of a health, or silence, and obey it.
-func (l *live) standing(backend, health, state string) {
+func (l *liveSite) standing(backend, health, state string) {
 	l.t.Helper()
 	for _, g := range []*announcer{l.gateway, l.mate} {
 		l.lab.Eventually(fmt.Sprintf("%s: %s is %s and %s", g.node.Name, backend, health, state), func() bool {
@@ -99,7 +99,7 @@ func (l *live) standing(backend, health, state string) {
 }
 
 // decided waits until the mate has what the first gateway makes of a change.
-func (l *live) decided(change func()) {
+func (l *liveSite) decided(change func()) {
 	l.t.Helper()
 	copies := func() int { return strings.Count(l.mate.Log(), `msg="tables copied"`) }
 	before := copies()
@@ -109,7 +109,7 @@ func (l *live) decided(change func()) {
 
 // beginOn opens flows, once new ones go to these backends alone: the mate copies tables a
 // moment later.
-func (l *live) beginOn(backends ...string) {
+func (l *liveSite) beginOn(backends ...string) {
 	l.t.Helper()
 	l.lab.Eventually(fmt.Sprint("new flows go to ", backends), func() bool {
 		for i := range 100 {
@@ -126,7 +126,7 @@ func (l *live) beginOn(backends ...string) {
 
 // check asks on half of the flows whether they are as they were, but for those of a
 // backend; at the end on all of them.
-func (l *live) check(when, but string) {
+func (l *liveSite) check(when, but string) {
 	l.t.Helper()
 	broken := 0
 	for i, f := range l.flows {
@@ -240,7 +240,7 @@ func TestLiveFlows(t *testing.T) {
 }
 
 // rewrite edits the configuration of a process that does not run.
-func (l *live) rewrite(a *announcer, from, to string) {
+func (l *liveSite) rewrite(a *announcer, from, to string) {
 	l.t.Helper()
 	text, err := os.ReadFile(a.config)
 	if err == nil {

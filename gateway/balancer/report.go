@@ -17,6 +17,7 @@ type BackendStatus struct {
 	SID     string  `json:"sid"`
 	Server  string  `json:"server_id,omitempty"` // in connection IDs, in hexadecimal
 	State   State   `json:"state"`
+	Weight  uint32  `json:"weight"`             // as configured
 	Share   float64 `json:"share"`              // of the service's new flows
 	Path    int     `json:"path_mtu,omitempty"` // of encapsulated packets, while there is a way
 	Why     string  `json:"why,omitempty"`      // it cannot be reached
@@ -32,7 +33,7 @@ func (k *Keeper) Status() []BackendStatus {
 		for _, b := range s.Backends {
 			r := k.backends[b.SID]
 			status := BackendStatus{
-				Service: s.Name, Backend: b.Name, SID: b.SID.String(), State: b.State,
+				Service: s.Name, Backend: b.Name, SID: b.SID.String(), State: b.State, Weight: b.Weight,
 				Share: float64(slots[r.index]) / steering.TableSlots, Path: int(r.way().MTU),
 			}
 			if s.QUIC.ServerID > 0 {

@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/gateway/bgp"
+	"github.com/razor-steering/razor/gateway/live"
+)
+
+// view is what the live page shows of a gateway. Its rates are of the time since it was
+// asked before.
+type view struct {
+	gateway *Gateway
+	at      time.Time
+	was     balancer.Counted
+}
+
+// document is the gateway now. It is for one goroutine at a time.
+func (v *view) document(now time.Time) live.Document {
+	g := v.gateway
+	s := g.Status()
+	d := live.Document{
+		Name: s.Name, Identity: s.Identity, Started: s.Started, Stage: s.Stage, Why: s.Drained,
+		Services: []live.Service{}, Sites: []live.Site{}, Peers: []live.Peer{}, Announcements: []live.Announcement{}, Probes: []live.Probe{},
+	}
+	beside := s
+	beside.Disbelieved = nil // which is said of each service
+	if text := strings.TrimSpace(beside.remarks()); text != "" {
+		d.Remarks = strings.Split(text, "\n")
+	}
+	for _, p := range s.Peers {
+		d.Peers = append(d.Peers, p.live())
+	}
+	for _, a := range s.Announcements {
+		d.Announcements = append(d.Announcements, live.Announcement{Prefix: a.Prefix.String(), Set: a.Set, Presence: a.Presence, Reason: a.Reason, Since: a.Since})
+	}
+	for _, b := range s.Blackholes {
+		d.Announcements = append(d.Announcements, live.Announcement{
+			Prefix: b.Prefix, Set: "blackhole", Presence: "announced", Reason: "until " + b.Until.UTC().Format(time.RFC3339), Since: b.Since,
+		})
+	}
+	for _, p := range s.Probes {
+		d.Probes = append(d.Probes, live.Probe{Name: p.Name, Health: p.Health, Since: p.Since, Reason: p.why(now)})
+	}
+	if g.dataplane != nil {
+		v.traffic(&d, &s, now)
+	}
+	return d
+}
+
+func (p *PeerStatus) live() live.Peer {
+	out := live.Peer{
+		Name: p.Name, Address: p.Address, AS: p.AS, State: p.state(), Up: p.State == bgp.Established, Since: p.Since, Announced: p.Announced,
+		LastError: p.LastError, ErrorAt: p.ErrorAt,
+	}
+	if p.BFD != nil {
+		out.BFD = p.BFD.String()
+	}
+	return out
+}
+
+// traffic adds what is of the dataplane.
+func (v *view) traffic(d *live.Document, s *Status, now time.Time) {
+	p := v.gateway.dataplane
+	v.gateway.mu.Lock()
+	d.Follows, d.Mates = v.gateway.config.Dataplane.Follow, v.gateway.config.Dataplane.Mates
+	v.gateway.mu.Unlock()
+	counted := p.Counted()
+	rates := rates{now: counted, was: v.was, seconds: now.Sub(v.at).Seconds()}
+	v.was, v.at = counted, now
+	number, _ := p.Number()
+	d.Plan = fmt.Sprintf("%d.%d", number.Term, number.Sequence)
+	for _, b := range s.Backends {
+		i := slices.IndexFunc(d.Services, func(s live.Service) bool { return s.Name == b.Service })
+		if i < 0 {
+			i = len(d.Services)
+			d.Services = append(d.Services, live.Service{Name: b.Service, VIPs: rates.vips(b.Service)})
+		}
+		d.Services[i].Backends = append(d.Services[i].Backends, b.live(&rates))
+	}
+	for i := range d.Services {
+		for _, why := range s.Disbelieved {
+			if of, found := strings.CutPrefix(why, "service "+d.Services[i].Name+": "); found {
+				d.Services[i].Doubt = of
+			}
+		}
+	}
+	for _, site := range s.Sites {
+		out := live.Site{Name: site.Site}
+		for _, g := range site.Gateways {
+			sid, _ := netip.ParseAddr(g.SID)
+			out.Entries = append(out.Entries, live.Entry{SID: g.SID, Packets: rates.backend(sid), Why: g.Why})
+		}
+		d.Sites = append(d.Sites, out)
+	}
+	d.Figures = rates.figures(d)
+}
+
+// live is a backend, or another site.
+func (b *BackendStatus) live(r *rates) live.Backend {
+	out := live.Backend{Name: b.Backend, SID: b.SID, Site: b.SID == "", State: string(b.State), Weight: b.Weight, Share: b.Share, Load: -1, Why: b.why()}
+	if sid, err := netip.ParseAddr(b.SID); err == nil {
+		out.Packets = r.backend(sid)
+	}
+	if b.Agent == nil {
+		return out
+	}
+	out.Health, out.Level = b.agent(), b.Agent.Level
+	if out.Health == out.State {
+		out.Health = "" // said already
+	}
+	if b.Agent.Capacity > 0 {
+		out.Load = b.Agent.Load / b.Agent.Capacity
+	}
+	return out
+}
+
+// rates are the differences of two counts.
+type rates struct {
+	now, was balancer.Counted
+	seconds  float64
+}
+
+// per is how fast a counter counts. One that was not there before, or began anew, is not
+// known.
+func (r *rates) per(now, was uint64) float64 {
+	if r.was.Reasons == nil || now < was || r.seconds <= 0 {
+		return 0
+	}
+	return float64(now-was) / r.seconds
+}
+
+func (r *rates) reason(name string) float64 {
+	return r.per(r.now.Reasons[name].Packets, r.was.Reasons[name].Packets)
+}
+
+func (r *rates) backend(sid netip.Addr) float64 {
+	was, known := r.was.Backends[sid]
+	if !known {
+		return 0
+	}
+	return r.per(r.now.Backends[sid].Packets, was.Packets)
+}
+
+func (r *rates) vips(service string) []live.VIP {
+	var out []live.VIP
+	for _, v := range r.now.VIPs[service] {
+		i := slices.IndexFunc(r.was.VIPs[service], func(was balancer.VIPCount) bool { return was.VIP == v.VIP })
+		of := live.VIP{VIP: v.VIP.String()}
+		if i >= 0 {
+			was := r.was.VIPs[service][i]
+			of.Packets, of.Bits = r.per(v.Packets, was.Packets), 8*r.per(v.Bytes, was.Bytes)
+		}
+		out = append(out, of)
+	}
+	return out
+}
+
+// dropped is how many packets are dropped, and the reason that most of them have.
+func (r *rates) dropped() (all float64, most string) {
+	var top float64
+	for name, c := range r.now.Reasons {
+		if !c.Dropped {
+			continue
+		}
+		rate := r.reason(name)
+		if all += rate; rate > top {
+			top, most = rate, name
+		}
+	}
+	return all, most
+}
+
+// figures are where packets go.
+func (r *rates) figures(d *live.Document) []live.Figure {
+	var packets, bits float64
+	for _, s := range d.Services {
+		for _, v := range s.VIPs {
+			packets, bits = packets+v.Packets, bits+v.Bits
+		}
+	}
+	dropped, most := r.dropped()
+	out := []live.Figure{
+		{Key: "packets", Title: "Packets to VIPs", Value: packets, Unit: "/s"},
+		{Key: "bits", Title: "Bits to VIPs", Value: bits, Unit: "bit/s"},
+		{Key: "sent", Title: "To backends here", Value: r.reason("sent") + r.reason("icmp_error"), Unit: "/s"},
+		{Key: "misses", Title: "Misses", Value: r.reason("miss"), Unit: "/s", Note: "first backend had it not"},
+		{Key: "pins", Title: "Pinned flows", Value: float64(r.now.Pins), Note: fmt.Sprintf("%.0f told in a second", r.per(r.now.Pinned, r.was.Pinned))},
+	}
+	if len(d.Sites) > 0 {
+		out = append(out, live.Figure{Key: "spilled", Title: "Spilled", Note: "new flows to other sites", Value: r.reason("spilled"), Unit: "/s"},
+			live.Figure{Key: "away", Title: "Away", Note: "misses to other sites", Value: r.reason("away"), Unit: "/s"},
+			live.Figure{Key: "entered", Title: "Entered", Value: r.reason("entered"), Unit: "/s", Note: "from other sites"})
+	}
+	return append(out, live.Figure{Key: "dropped", Title: "Dropped", Value: dropped, Unit: "/s", Note: most})
+}

@@ -1,0 +1,108 @@
+package live
+
+import "time"
+
+// Document is a gateway at a moment. Rates are per second since the document before.
+type Document struct {
+	Name          string         `json:"name"`
+	Identity      string         `json:"identity"`
+	Time          time.Time      `json:"time"`
+	Started       time.Time      `json:"started"`
+	Stage         string         `json:"stage"`             // in service, leaving, drained
+	Why           string         `json:"why,omitempty"`     // of another stage than in service
+	Plan          string         `json:"plan,omitempty"`    // number of what the tables are
+	Follows       string         `json:"follows,omitempty"` // the mate that decides; "" decides here
+	Mates         []string       `json:"mates,omitempty"`
+	Remarks       []string       `json:"remarks,omitempty"` // what is wrong beside
+	Figures       []Figure       `json:"figures,omitempty"` // of the dataplane
+	Services      []Service      `json:"services"`
+	Sites         []Site         `json:"sites"` // others
+	Peers         []Peer         `json:"peers"`
+	Announcements []Announcement `json:"announcements"`
+	Probes        []Probe        `json:"probes"`
+	Events        []Event        `json:"events"` // in a stream only those since the document before
+}
+
+// Figure is a number and what it is of.
+type Figure struct {
+	Key   string  `json:"key"`
+	Title string  `json:"title"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`           // "/s", "bit/s" or nothing
+	Note  string  `json:"note,omitempty"` // what it is made of
+	Bad   bool    `json:"bad,omitempty"`  // it should be 0 and is not
+}
+
+// Service is one that is balanced.
+type Service struct {
+	Name     string    `json:"name"`
+	VIPs     []VIP     `json:"vips"`
+	Backends []Backend `json:"backends"`
+	Doubt    string    `json:"doubt,omitempty"` // why its agents are not believed everything
+}
+
+// VIP is an address of a service, and what comes in for it.
+type VIP struct {
+	VIP     string  `json:"vip"`
+	Packets float64 `json:"packets"` // per second
+	Bits    float64 `json:"bits"`    // per second
+}
+
+// Backend is who gets new flows of a service: a backend, or another site.
+type Backend struct {
+	Name    string  `json:"name"`
+	SID     string  `json:"sid,omitempty"`
+	Site    bool    `json:"site,omitempty"` // another site
+	State   string  `json:"state"`          // active, draining, dead
+	Health  string  `json:"health,omitempty"`
+	Level   string  `json:"level,omitempty"`
+	Load    float64 `json:"load"`    // share of the capacity; below 0 it is not known
+	Weight  uint32  `json:"weight"`  // its share of the configuration
+	Share   float64 `json:"share"`   // of new flows
+	Packets float64 `json:"packets"` // per second, for which it was the first choice
+	Why     string  `json:"why,omitempty"`
+}
+
+// Site is another site.
+type Site struct {
+	Name    string  `json:"name"`
+	Entries []Entry `json:"entries"`
+}
+
+// Entry is a gateway of another site.
+type Entry struct {
+	SID     string  `json:"sid"`
+	Packets float64 `json:"packets"`       // per second
+	Why     string  `json:"why,omitempty"` // it cannot be reached
+}
+
+// Peer is a BGP neighbour.
+type Peer struct {
+	Name      string         `json:"name"`
+	Address   string         `json:"address,omitempty"`
+	AS        uint32         `json:"as,omitempty"`
+	State     string         `json:"state"`
+	Up        bool           `json:"up"`
+	Since     time.Time      `json:"since"`
+	Announced map[string]int `json:"announced"` // prefixes by family
+	BFD       string         `json:"bfd,omitempty"`
+	LastError string         `json:"last_error,omitempty"`
+	ErrorAt   time.Time      `json:"last_error_at,omitzero"`
+}
+
+// Announcement is a prefix, and what becomes of it.
+type Announcement struct {
+	Prefix   string    `json:"prefix"`
+	Set      string    `json:"set"`
+	Presence string    `json:"presence"` // announced, lowered, withdrawn
+	Reason   string    `json:"reason"`
+	Since    time.Time `json:"since"`
+}
+
+// Probe is the damped result of one.
+type Probe struct {
+	Name   string    `json:"name"`
+	Health string    `json:"health"`
+	Since  time.Time `json:"since"`
+	Reason string    `json:"reason,omitempty"`
+}
