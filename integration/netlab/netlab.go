@@ -11,6 +11,8 @@
 package netlab
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,9 +23,26 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// T is what a lab needs of who has it: every [testing.TB] does, and the program in
+// integration/lab.
+type T interface {
+	Helper()
+	Log(args ...any)
+	Logf(format string, args ...any)
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+	Failed() bool
+	Cleanup(f func())
+	Context() context.Context
+}
 
 // Lab is a network of its own: no packet leaves it, and it has no way to the
 // network of the machine. Its methods, and those of what is in it, are for the
@@ -31,7 +50,7 @@ import (
 type Lab struct {
 	Dir string // files of what runs in it; everybody may read them
 
-	tb    testing.TB
+	tb    T
 	name  string // of the lab; its namespaces begin with it
 	nodes []*Node
 	links int
@@ -44,7 +63,7 @@ var (
 
 // New is an empty lab. The test is skipped without root or ip, unless
 // RAZOR_TEST_REQUIRE is set.
-func New(tb testing.TB) *Lab {
+func New(tb T) *Lab {
 	tb.Helper()
 	if os.Geteuid() != 0 {
 		missing(tb, "root, for network namespaces")
@@ -71,6 +90,7 @@ for ns in /run/netns/"$1"-*; do
 	kill -9 $(ip netns pids "$ns")
 	ip netns del "$ns"
 done
+! mountpoint -q "/run/$1/bpf" || umount -l "/run/$1/bpf"
 rm -rf "/run/$1"
 `
 
@@ -106,9 +126,29 @@ func ending(lab string) *exec.Cmd {
 	return cmd
 }
 
+// BPFFS is a directory, not made yet, on a BPF file system of the lab's own.
+func (l *Lab) BPFFS() string {
+	l.tb.Helper()
+	dir := filepath.Join(l.Dir, "bpf")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		l.tb.Fatal(err)
+	}
+	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		l.tb.Fatalf("mount bpf at %s: %v", dir, err)
+	}
+	return filepath.Join(dir, "razor")
+}
+
 // sweep removes the labs of processes that are no more.
-func sweep(tb testing.TB) {
+func sweep(tb T) {
 	tb.Helper()
+	if _, err := Sweep(); err != nil {
+		tb.Log(err)
+	}
+}
+
+// Sweep removes the labs of processes that are no more, and returns their names.
+func Sweep() (removed []string, err error) {
 	spaces, _ := filepath.Glob("/run/netns/rz*-*-*")
 	dirs, _ := filepath.Glob("/run/rz*-*")
 	labOf := regexp.MustCompile(`^(rz(\d+)-\d+)(-|$)`)
@@ -117,10 +157,13 @@ func sweep(tb testing.TB) {
 		if m == nil || exists("/proc/"+m[2]) || !exists(f) {
 			continue
 		}
-		if err := ending(m[1]).Run(); err != nil {
-			tb.Logf("removing %s, which is left over: %v", m[1], err)
+		if e := ending(m[1]).Run(); e != nil {
+			err = errors.Join(err, fmt.Errorf("remove %s, which is left over: %w", m[1], e))
+			continue
 		}
+		removed = append(removed, m[1])
 	}
+	return removed, err
 }
 
 func exists(file string) bool {
@@ -130,7 +173,7 @@ func exists(file string) bool {
 
 // program is the path of a program, also where the PATH lacks the folders of
 // administrators. The test is skipped without it, unless RAZOR_TEST_REQUIRE is set.
-func program(tb testing.TB, name, debian string) string {
+func program(tb T, name, debian string) string {
 	tb.Helper()
 	if file, err := exec.LookPath(name); err == nil {
 		return file
@@ -144,7 +187,7 @@ func program(tb testing.TB, name, debian string) string {
 	return ""
 }
 
-func missing(tb testing.TB, what string) {
+func missing(tb T, what string) {
 	tb.Helper()
 	if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
 		tb.Fatal("required here: " + what)

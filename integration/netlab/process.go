@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -15,7 +14,7 @@ type Process struct {
 	PID   int
 	Ended <-chan struct{} // closed when the process is no more
 
-	tb      testing.TB
+	tb      T
 	cmd     *exec.Cmd
 	logName string
 }
@@ -37,7 +36,7 @@ func (n *Node) start(as, name string, args ...string) *Process {
 	}
 	defer log.Close()
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // not ended by a Control-C
 	tb.Log(quoted(p.cmd.Args))
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatal(err)

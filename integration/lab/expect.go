@@ -1,0 +1,303 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// expectation is a sentence such as: at least 30% new flows of client-1 at east.
+type expectation struct {
+	least, most float64 // a number, or a share where percent is
+	percent     bool
+	what        string
+	of          string // a client; "" is all
+	at          string // a site or backend; "" is anywhere
+}
+
+// things are what can be expected. What only grows is looked at once where it is not to
+// be more than that; anything else has a minute to become so.
+var things = map[string]struct {
+	see   func(l *lab, e *expectation) (n, of int, saw string)
+	grows bool
+	of    bool // clients have it
+	site  bool // gateways have it
+}{
+	"new flows":           {see: (*lab).seeNew, of: true},
+	"connections":         {see: (*lab).seeKept, of: true},
+	"broken connections":  {see: (*lab).seeBroken, of: true, grows: true},
+	"failed flows":        {see: (*lab).seeFailed, of: true, grows: true},
+	"active backends":     {see: (*lab).seeBackends, site: true},
+	"draining backends":   {see: (*lab).seeBackends, site: true},
+	"dead backends":       {see: (*lab).seeBackends, site: true},
+	"announcing gateways": {see: (*lab).seeGateways, site: true},
+	"pins":                {see: (*lab).seeCounter, site: true},
+	"packets":             {see: (*lab).seeCounter, site: true, grows: true},
+}
+
+// tried is how many flows are opened to see where new ones go.
+const tried = 40
+
+// thing is what the words name in [things]; that of "away packets" is packets.
+func (e *expectation) thing() string {
+	if strings.HasSuffix(e.what, " packets") {
+		return "packets"
+	}
+	return e.what
+}
+
+// parseExpectation reads the words behind expect.
+func parseExpectation(words []string) (e expectation, err error) {
+	rest, err := e.amount(words)
+	if err != nil {
+		return e, err
+	}
+	var what []string
+	for len(rest) > 0 && rest[0] != "of" && rest[0] != "at" {
+		what, rest = append(what, rest[0]), rest[1:]
+	}
+	e.what = strings.Join(what, " ")
+	for len(rest) > 0 {
+		if len(rest) < 2 || rest[0] != "of" && rest[0] != "at" {
+			return e, fmt.Errorf("%q: want of CLIENT or at PLACE", strings.Join(rest, " "))
+		}
+		place := &e.at
+		if rest[0] == "of" {
+			place = &e.of
+		}
+		if *place != "" {
+			return e, fmt.Errorf("%q is there twice", rest[0])
+		}
+		*place, rest = rest[1], rest[2:]
+	}
+	thing, ok := things[e.thing()]
+	switch {
+	case !ok || e.what == "packets":
+		known := strings.Join(slices.Sorted(maps.Keys(things)), ", ")
+		return e, fmt.Errorf("%q: want one of %s, with a word before packets", e.what, known)
+	case e.of != "" && !thing.of:
+		return e, fmt.Errorf("%s are of no client", e.what)
+	case e.at == "" && thing.site:
+		return e, fmt.Errorf("%s: want at SITE", e.what)
+	case e.percent && thing.grows:
+		return e, fmt.Errorf("%s: want a number, not a share", e.what)
+	}
+	return e, nil
+}
+
+// amount reads how many there are to be, and returns the words behind it.
+func (e *expectation) amount(words []string) (rest []string, err error) {
+	const most = 1e12
+	if len(words) < 2 {
+		return nil, errors.New("want how many, and of what")
+	}
+	e.most = most
+	switch words[0] {
+	case "no":
+		e.most = 0
+		return words[1:], nil
+	case "some":
+		e.least = 1
+		return words[1:], nil
+	case "all":
+		e.least, e.percent = 100, true
+		return words[1:], nil
+	}
+	bound := ""
+	if words[0] == "at" && (words[1] == "least" || words[1] == "most") {
+		bound, words = words[1], words[2:]
+	}
+	if len(words) == 0 {
+		return nil, errors.New("want a number")
+	}
+	text, percent := strings.CutSuffix(words[0], "%")
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(n >= 0 && n < most) || percent && n > 100 {
+		return nil, fmt.Errorf("%q: want no, some, all, a number or a share, perhaps behind at least or at most", words[0])
+	}
+	e.percent = percent
+	if bound != "most" {
+		e.least = n
+	}
+	if bound != "least" {
+		e.most = n
+	}
+	return words[1:], nil
+}
+
+// expect waits until it is so.
+func (l *lab) expect(words []string) {
+	e, err := parseExpectation(words)
+	must(err)
+	thing := things[e.thing()]
+	l.placed(&e, thing.site)
+	see := func() (bool, string) {
+		n, of, saw := thing.see(l, &e)
+		value := float64(n)
+		if e.percent {
+			value = 100 * value / max(1, float64(of))
+		}
+		return value >= e.least && value <= e.most, saw
+	}
+	if !thing.grows || e.least > 0 {
+		l.eventually("expect "+strings.Join(words, " "), see)
+		return
+	}
+	if ok, saw := see(); !ok {
+		must(fmt.Errorf("expect %s: %s", strings.Join(words, " "), saw))
+	}
+}
+
+// placed leaves if client or place are not of the lab.
+func (l *lab) placed(e *expectation, site bool) {
+	if e.of != "" {
+		l.client(e.of)
+	}
+	switch {
+	case e.at == "":
+	case site:
+		l.site(e.at)
+	case !slices.ContainsFunc(l.hosts(), func(h *host) bool { return h.name == e.at && h.role == roleBackend }):
+		l.site(e.at)
+	}
+}
+
+// is tells whether who answered is at the place.
+func (l *lab) is(by string, e *expectation) bool {
+	return e.at == "" || by == e.at || l.siteOf(by) == e.at
+}
+
+// of are the clients that are spoken of.
+func (l *lab) of(e *expectation) []*client {
+	if e.of == "" {
+		return l.clients
+	}
+	return []*client{l.client(e.of)}
+}
+
+// where counts those that are at the place, and says where all are.
+func (l *lab) where(all []string, e *expectation) (n, of int, saw string) {
+	by := map[string]int{}
+	for _, b := range all {
+		by[b]++
+		if l.is(b, e) {
+			n++
+		}
+	}
+	return n, len(all), "they are at " + tally(by)
+}
+
+func (l *lab) seeNew(e *expectation) (n, of int, saw string) {
+	var all []string
+	for _, c := range l.of(e) {
+		by, err := c.tries(tried)
+		if err != nil {
+			return 0, tried, fmt.Sprintf("a new flow of %s: %v", c.Name, err)
+		}
+		all = append(all, by...)
+	}
+	return l.where(all, e)
+}
+
+func (l *lab) seeKept(e *expectation) (n, of int, saw string) {
+	var all []string
+	for _, c := range l.of(e) {
+		for _, k := range c.connections() {
+			all = append(all, k.by)
+		}
+	}
+	return l.where(all, e)
+}
+
+func (l *lab) seeBroken(e *expectation) (n, of int, saw string) {
+	var first string
+	for _, c := range l.of(e) {
+		c.askAll()
+		c.mu.Lock()
+		for _, b := range c.broke {
+			if !l.is(b.by, e) {
+				continue
+			}
+			if n++; first == "" {
+				first = fmt.Sprintf(", the first of %s with %s: %v", c.Name, b.by, b.why)
+			}
+		}
+		c.mu.Unlock()
+	}
+	return n, n, fmt.Sprint(n, " broke", first)
+}
+
+func (l *lab) seeFailed(e *expectation) (n, of int, saw string) {
+	var first string
+	for _, c := range l.of(e) {
+		c.mu.Lock()
+		for _, err := range c.failed {
+			if n++; first == "" {
+				first = fmt.Sprintf(", the first of %s: %v", c.Name, err)
+			}
+		}
+		c.mu.Unlock()
+	}
+	return n, n, fmt.Sprint(n, " failed", first)
+}
+
+// seeBackends is how many are of a state to the gateways of the site, of which all that
+// run have to agree.
+func (l *lab) seeBackends(e *expectation) (n, of int, saw string) {
+	s := l.site(e.at)
+	state, _, _ := strings.Cut(e.what, " ")
+	var seen []string
+	agreed := true
+	for _, g := range s.gateways {
+		if g.lost {
+			continue
+		}
+		status, err := l.status(g)
+		if err != nil {
+			return -1, 0, err.Error()
+		}
+		count, said := 0, []string{}
+		for _, b := range status.Backends {
+			if !s.has(b.Backend) {
+				continue
+			}
+			if string(b.State) == state {
+				count++
+			}
+			said = append(said, strings.TrimSpace(fmt.Sprintf("%s %s %s", b.Backend, b.State, b.Reason)))
+		}
+		agreed = agreed && (seen == nil || count == n)
+		n = count
+		seen = append(seen, g.name+" has "+strings.Join(said, ", "))
+	}
+	if !agreed || seen == nil {
+		n = -1
+	}
+	return n, len(s.backends), strings.Join(seen, "; ")
+}
+
+func (l *lab) seeGateways(e *expectation) (n, of int, saw string) {
+	s := l.site(e.at)
+	var not []string
+	for _, g := range s.gateways {
+		status, err := l.status(g)
+		if !g.lost && err == nil && announces(status) {
+			n++
+			continue
+		}
+		not = append(not, g.name)
+	}
+	return n, len(s.gateways), "all do but: " + strings.Join(not, ", ")
+}
+
+func (l *lab) seeCounter(e *expectation) (n, of int, saw string) {
+	key := strings.TrimSuffix(e.what, " packets")
+	n, err := l.counted(l.site(e.at), key)
+	if err != nil {
+		return -1, 0, err.Error()
+	}
+	return n, n, fmt.Sprint(n, " ", e.what)
+}

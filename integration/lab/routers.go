@@ -1,0 +1,208 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/razor-steering/razor/integration/netlab"
+)
+
+// router is one of FRR. Its peers are at interfaces, by their link-local addresses.
+type router struct {
+	name  string
+	as    uint32
+	id    netip.Addr
+	node  *netlab.Node
+	ports []*port
+	own   []netip.Prefix // that it announces
+	frr   *netlab.FRR
+}
+
+// port is an interface of a router.
+type port struct {
+	device string
+	kind   kind
+	link   *netlab.Link
+	far    *netlab.End
+	prefix netip.Prefix // of the host that it leads to
+	from   string       // route map for what comes in; "" is that of its kind
+}
+
+// kind is who a port leads to.
+type kind string
+
+const (
+	toGateway kind = "gateways"
+	toHost    kind = "hosts" // by a static route
+	toRouter  kind = "fabric"
+	toClient  kind = "people"
+	toSite    kind = "sites" // of a client
+)
+
+// layRouters makes the router of a site, or its leaves and spines.
+func (l *lab) layRouters(s *site) {
+	add := func(name string) *router {
+		r := l.router(name, s.AS+uint32(len(s.routers)), netip.AddrFrom4([4]byte{10, 0, byte(s.number), byte(1 + len(s.routers))}))
+		s.routers = append(s.routers, r)
+		return r
+	}
+	if s.Leaves == 0 {
+		add(s.Name)
+		return
+	}
+	for i := range s.Spines {
+		add(fmt.Sprintf("%s-s%d", s.Name, i+1))
+	}
+	for i := range s.Leaves {
+		leaf := add(fmt.Sprintf("%s-l%d", s.Name, i+1))
+		for _, spine := range s.routers[:s.Spines] {
+			l.join(spine, leaf, toRouter)
+		}
+	}
+}
+
+func (l *lab) router(name string, as uint32, id netip.Addr) *router {
+	r := &router{name: name, as: as, id: id, node: l.net.Node(name)}
+	r.node.Run("ip", "addr", "add", id.String()+"/32", "dev", "lo") // of its ICMP
+	return r
+}
+
+// racks are the routers that hosts are at.
+func (s *site) racks() []*router { return s.routers[s.Spines:] }
+
+// border is the router that leads to other sites and clients.
+func (s *site) border() *router { return s.routers[0] }
+
+// plug lays a cable from a new port of the router to a device of a node.
+func (r *router) plug(l *lab, to *netlab.Node, device string, k kind) *port {
+	p := &port{device: fmt.Sprintf("swp%d", len(r.ports)+1), kind: k}
+	p.link = l.net.Link(r.node, p.device, to, device)
+	p.far = &p.link.B
+	r.ports = append(r.ports, p)
+	return p
+}
+
+// join lays a cable between two routers.
+func (l *lab) join(a, b *router, k kind) *netlab.Link {
+	device := fmt.Sprintf("swp%d", len(b.ports)+1)
+	p := a.plug(l, b.node, device, k)
+	b.ports = append(b.ports, &port{device: device, kind: k, link: p.link, far: &p.link.A})
+	return p.link
+}
+
+// routers are all that run FRR.
+func (l *lab) routers() (out []*router) {
+	for _, s := range l.sites {
+		out = append(out, s.routers...)
+	}
+	for _, c := range l.clients {
+		out = append(out, c.router)
+	}
+	return out
+}
+
+func (l *lab) startRouters() {
+	var starts []func()
+	for _, r := range l.routers() {
+		starts = append(starts, func() { r.frr = r.node.StartFRR(r.configuration()) })
+	}
+	parallel(starts...)
+}
+
+// policies are what routers take from whom: VIPs and locators from gateways, addresses of
+// people from people, who hear of VIPs and nameservers alone.
+const policies = `
+ip prefix-list VIP4 seq 10 permit 198.51.100.0/24 ge 32
+ip prefix-list PEOPLE4 seq 10 permit 203.0.113.0/24 ge 32
+ipv6 prefix-list VIP6 seq 10 permit 2001:db8:ffff::/48 ge 128
+ipv6 prefix-list LOCATOR6 seq 10 permit 2001:db8:5e::/48 ge 64 le 64
+ipv6 prefix-list PEOPLE6 seq 10 permit 2001:db8:c::/48 ge 128
+route-map GATEWAYS4 permit 10
+ match ip address prefix-list VIP4
+route-map GATEWAYS6 permit 10
+ match ipv6 address prefix-list VIP6
+route-map GATEWAYS6 permit 20
+ match ipv6 address prefix-list LOCATOR6
+route-map PEOPLE4 permit 10
+ match ip address prefix-list PEOPLE4
+route-map PEOPLE6 permit 10
+ match ipv6 address prefix-list PEOPLE6
+route-map WORLD4 permit 10
+ match ip address prefix-list VIP4
+route-map WORLD6 permit 10
+ match ipv6 address prefix-list VIP6
+route-map NOTHING deny 10
+`
+
+// filters are the route maps of a kind of port, before the digit of the family: what is
+// taken, and what is told. "" is everything.
+var filters = map[kind][2]string{
+	toGateway: {"GATEWAYS", "NOTHING"},
+	toRouter:  {"", ""},
+	toClient:  {"PEOPLE", "WORLD"},
+	toSite:    {"", "PEOPLE"},
+}
+
+// configuration is the router's frr.conf.
+func (r *router) configuration() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "frr defaults datacenter\nhostname %s\n!", r.name)
+	for _, p := range r.ports {
+		if p.kind == toHost {
+			fmt.Fprintf(&b, "\nipv6 route %s %s %s", p.prefix, p.far.Local.WithZone(""), p.device)
+		}
+		if p.from != "" {
+			fmt.Fprintf(&b, "\nroute-map %s permit 10\n set local-preference 100", p.from)
+		}
+	}
+	b.WriteString(policies)
+	fmt.Fprintf(&b, `!
+router bgp %d
+ bgp router-id %s
+ no bgp default ipv4-unicast
+ bgp disable-ebgp-connected-route-check
+ bgp bestpath as-path multipath-relax
+ bgp graceful-restart stalepath-time 120
+`, r.as, r.id)
+	for _, p := range r.ports {
+		if p.kind != toHost {
+			fmt.Fprintf(&b, " neighbor %s interface remote-as external\n neighbor %[1]s timers connect 1\n", p.device)
+		}
+	}
+	for _, family := range []string{"4", "6"} {
+		r.family(&b, family)
+	}
+	return b.String()
+}
+
+func (r *router) family(b *strings.Builder, family string) {
+	fmt.Fprintf(b, " !\n address-family ipv%s unicast\n  maximum-paths 64\n", family)
+	if family == "6" {
+		fmt.Fprintln(b, "  redistribute static")
+	}
+	for _, own := range r.own {
+		if own.Addr().Is4() == (family == "4") {
+			fmt.Fprintf(b, "  network %s\n", own)
+		}
+	}
+	for _, p := range r.ports {
+		if p.kind == toHost {
+			continue
+		}
+		fmt.Fprintf(b, "  neighbor %s activate\n", p.device)
+		for i, direction := range []string{"in", "out"} {
+			policy := filters[p.kind][i]
+			switch {
+			case direction == "in" && p.from != "":
+				policy = p.from
+			case policy != "" && policy != "NOTHING":
+				policy += family
+			}
+			if policy != "" {
+				fmt.Fprintf(b, "  neighbor %s route-map %s %s\n", p.device, policy, direction)
+			}
+		}
+	}
+	fmt.Fprintln(b, " exit-address-family")
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const redisPort = 6379
+
+// bootServices starts Redis, which copies from the primary where it is none, and the
+// nameserver that follows it.
+func (l *lab) bootServices(h *host) {
+	args := []string{
+		"--port", fmt.Sprint(redisPort), "--bind", h.address().String(), "--protected-mode", "no", "--dir", h.node.Dir, "--save", "",
+		"--repl-diskless-sync-delay", "0", "--repl-timeout", "10", "--loglevel", "warning",
+	}
+	if h.site.Redis == "replica" {
+		args = append(args, "--replicaof", l.primary().address().String(), fmt.Sprint(redisPort), "--replica-announce-ip", h.address().String())
+	}
+	h.run("redis-server", args...)
+	r := l.redis(h)
+	defer r.Close()
+	l.eventually("redis on "+h.name, func() (bool, string) {
+		text, err := r.Info(l.ctx, "replication").Result()
+		copied := h.site.Redis == "primary" || strings.Contains(text, "master_link_status:up")
+		return err == nil && copied, fmt.Sprintf("%v\n%s", err, h.logs())
+	})
+	if h.site.DNS {
+		h.put("dns.yaml", fmt.Sprintf(`dns:
+  listen: ["[%s]:53"]
+  zones: [lab]
+  state_dir: %s
+redis: {address: "[%[1]s]:%[3]d"}
+`, h.address(), h.file("dns"), redisPort))
+		h.run(l.razor, "dns", "--config", h.file("dns.yaml"))
+	}
+}
+
+// primary is the host with the Redis that all others copy.
+func (l *lab) primary() *host {
+	for _, s := range l.sites {
+		if s.Redis == "primary" {
+			return s.services
+		}
+	}
+	return nil
+}
+
+// redis is a client of a host's Redis.
+func (l *lab) redis(h *host) *redis.Client {
+	return redis.NewClient(&redis.Options{
+		Addr: fmt.Sprintf("[%s]:%d", h.address(), redisPort), Dialer: h.node.Dial, MaxRetries: -1, DialTimeout: 5 * time.Second,
+	})
+}
+
+// fill has the lists be there: the name www.lab with the VIPs.
+func (l *lab) fill(h *host) {
+	r := l.redis(h)
+	defer r.Close()
+	p := r.TxPipeline()
+	p.HSet(l.ctx, "lab:CONFIG", "SOA", "ns.lab. hostmaster.lab. 1 3600 600 86400 60", "NS", "ns.lab.", "TTL", "5")
+	p.SAdd(l.ctx, "www.lab:A", vip4)
+	p.SAdd(l.ctx, "www.lab:AAAA", vip6)
+	_, err := p.Exec(l.ctx)
+	must(err)
+}

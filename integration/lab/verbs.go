@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/razor-steering/razor/agent"
+	"github.com/razor-steering/razor/gateway"
+	"github.com/razor-steering/razor/integration/netlab"
+)
+
+// verb is a command of the prompt and of stories.
+type verb struct {
+	name string
+	args string // as help shows them
+	does string
+	do   func(l *lab, args []string)
+}
+
+// verbs is the table of them, but for help and quit, which are the prompt's.
+func verbs() []verb {
+	return []verb{
+		{"status", "", "how gateways, backends and clients are", func(l *lab, args []string) { none(args); l.show() }},
+		{"picture", "", "the topology", func(l *lab, args []string) { none(args); fmt.Fprint(l.out, l.topology.picture()) }},
+		{"fail", "backend|gateway|site NAME...", "hosts lose their power, or a site all of it", (*lab).fail},
+		{"drain", "backend|gateway|site NAME...", "no new flows; a site is all of its backends", func(l *lab, args []string) { l.drain(args, true) }},
+		{"undrain", "backend|gateway|site NAME...", "end that", func(l *lab, args []string) { l.drain(args, false) }},
+		{"cut", "SITE SITE", "the cable between two sites", (*lab).cut},
+		{"heal", "", "end all fail, drain and cut", func(l *lab, args []string) { none(args); l.heal() }},
+		{"shift", "CLIENT SITE", "its router prefers the way to another site", (*lab).shift},
+		{"load", "SITE N%", "its clients keep so many connections, of its capacity", (*lab).load},
+		{"mark", "", "count what breaks, and packets, from now on", func(l *lab, args []string) { none(args); l.mark() }},
+		{"wait", "TIME", "such as 2s", (*lab).wait},
+		{"logs", "HOST", "what its programs wrote last", (*lab).logs},
+		{"exec", "HOST COMMAND...", "run a command there", (*lab).exec},
+		{"expect", "HOW-MANY WHAT [of CLIENT] [at PLACE]", "see below", (*lab).expect},
+	}
+}
+
+const expectHelp = `
+HOW-MANY is no, some, all, 3, 40%, at least 3, at most 40%. WHAT and its PLACE:
+
+  new flows                     opened for this, at a site or backend
+  connections                   that are kept, at a site or backend
+  broken connections            since the last mark; all are asked first
+  failed flows                  new ones that came to nothing, since the last mark
+  active|draining|dead backends at a site, as its gateways see them
+  announcing gateways           at a site
+  pins                          at a site
+  away|entered|spilled packets  since the last mark, at a site: any result of
+                                razor_gateway_packets_total
+`
+
+// run does one command line.
+func (l *lab) run(words []string) error {
+	for _, v := range verbs() {
+		if v.name == words[0] {
+			return try(func() { v.do(l, words[1:]) })
+		}
+	}
+	return fmt.Errorf("no command %q: want one of %s", words[0], strings.Join(called(verbs(), func(v verb) string { return v.name }), ", "))
+}
+
+func none(args []string) {
+	if len(args) > 0 {
+		must(fmt.Errorf("%q is too much", strings.Join(args, " ")))
+	}
+}
+
+// want leaves unless there are so many arguments.
+func want(args []string, n int, usage string) {
+	if len(args) != n {
+		must(errors.New("want " + usage))
+	}
+}
+
+// chosen are the hosts that "backend west-1 west-2" names; sites are theirs if it names
+// some.
+func (l *lab) chosen(args []string) (hosts []*host, sites []*site) {
+	if len(args) < 2 {
+		must(errors.New("want backend, gateway or site, and a name"))
+	}
+	for _, name := range args[1:] {
+		switch args[0] {
+		case "backend", "gateway":
+			hosts = append(hosts, l.host(role(args[0]), name))
+		case "site":
+			sites = append(sites, l.site(name))
+		default:
+			must(fmt.Errorf("%q: want backend, gateway or site", args[0]))
+		}
+	}
+	return hosts, sites
+}
+
+func (l *lab) fail(args []string) {
+	hosts, sites := l.chosen(args)
+	for _, s := range sites {
+		s.lost = true
+		for _, k := range s.outside {
+			k.Down()
+		}
+		hosts = append(hosts, s.hosts()...)
+	}
+	var does []func()
+	for _, h := range hosts {
+		if !h.lost {
+			does = append(does, func() { l.lose(h) })
+		}
+	}
+	parallel(does...)
+}
+
+func (l *lab) drain(args []string, on bool) {
+	hosts, sites := l.chosen(args)
+	for _, s := range sites {
+		hosts = append(hosts, s.backends...)
+	}
+	var does []func()
+	for _, h := range hosts {
+		does = append(does, func() { l.drainHost(h, on) })
+	}
+	parallel(does...)
+}
+
+func (l *lab) drainHost(h *host, on bool) {
+	if h.lost {
+		must(fmt.Errorf("%s is lost", h.name))
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, 30*time.Second)
+	defer cancel()
+	var err error
+	switch {
+	case h.role == roleGateway && on:
+		_, err = gateway.DrainLive(ctx, h.file("state"), "drained in the lab")
+	case h.role == roleGateway:
+		_, err = gateway.UndrainLive(ctx, h.file("state"))
+	case on:
+		_, err = agent.DrainLive(ctx, h.file("state"), "drained in the lab")
+	default:
+		_, err = agent.UndrainLive(ctx, h.file("state"))
+	}
+	if err != nil {
+		must(fmt.Errorf("%s: %w", h.name, err))
+	}
+	h.drained = on
+}
+
+func (l *lab) cut(args []string) {
+	want(args, 2, "the names of two sites")
+	a, b := l.site(args[0]), l.site(args[1])
+	i := slices.IndexFunc(l.cables, func(k *cable) bool { return k.a == a && k.b == b || k.a == b && k.b == a })
+	if i < 0 {
+		must(fmt.Errorf("no cable between %s and %s", a.Name, b.Name))
+	}
+	l.cables[i].cut = true
+	l.cables[i].link.Down()
+}
+
+// heal mends all, cables first, as hosts ask others when they start.
+func (l *lab) heal() {
+	for _, k := range l.cables {
+		if k.cut || k.a.lost || k.b.lost {
+			k.link.Up()
+			k.cut = false
+		}
+	}
+	for _, s := range l.sites {
+		if !s.lost {
+			continue
+		}
+		for _, k := range s.outside {
+			k.Up()
+		}
+		s.lost = false
+	}
+	var first, then []func()
+	for _, h := range l.hosts() {
+		switch {
+		case h.lost && h.role == roleServices:
+			first = append(first, func() { l.mend(h) })
+		case h.lost:
+			then = append(then, func() { l.mend(h) })
+		}
+		if h.drained {
+			then = append(then, func() { l.drainHost(h, false) })
+		}
+	}
+	parallel(first...)
+	parallel(then...)
+	for _, c := range l.clients {
+		c.want(c.Keep)
+	}
+}
+
+func (l *lab) shift(args []string) {
+	want(args, 2, "the names of a client and a site")
+	c, s := l.client(args[0]), l.site(args[1])
+	c.shift(s.Name)
+	l.eventually(c.Name+" to enter "+s.Name, func() (bool, string) {
+		way := c.way()
+		return slices.Equal(way, []string{s.Name}), fmt.Sprint("its packets go to ", way)
+	})
+}
+
+func (l *lab) load(args []string) {
+	want(args, 2, "the name of a site, and a share such as 150%")
+	s := l.site(args[0])
+	share, err := strconv.ParseFloat(strings.TrimSuffix(args[1], "%"), 64)
+	if err != nil || !strings.HasSuffix(args[1], "%") || !(share >= 0 && share <= 1000) {
+		must(fmt.Errorf("%q: want 0%% to 1000%%", args[1]))
+	}
+	if s.Capacity == 0 {
+		must(fmt.Errorf("site %s has no capacity in the topology", s.Name))
+	}
+	near := slices.DeleteFunc(slices.Clone(l.clients), func(c *client) bool { return c.Site != s.Name })
+	if len(near) == 0 {
+		must(fmt.Errorf("no client is at %s", s.Name))
+	}
+	total := int(share / 100 * float64(s.Capacity*len(s.backends)))
+	for i, c := range near {
+		c.want(total*(i+1)/len(near) - total*i/len(near))
+	}
+}
+
+// want has the client keep so many connections.
+func (c *client) want(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keep = n
+}
+
+func (l *lab) wait(args []string) {
+	want(args, 1, "a time such as 2s")
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d < 0 {
+		must(fmt.Errorf("%q: want a time such as 2s", args[0]))
+	}
+	select {
+	case <-time.After(d):
+	case <-l.ctx.Done():
+		must(l.ctx.Err())
+	}
+}
+
+func (l *lab) logs(args []string) {
+	want(args, 1, "the name of a host")
+	i := slices.IndexFunc(l.hosts(), func(h *host) bool { return h.name == args[0] })
+	if i < 0 {
+		must(fmt.Errorf("no host %q", args[0]))
+	}
+	fmt.Fprint(l.out, l.hosts()[i].logs())
+}
+
+// exec runs a command on a host, router or client; vtysh finds the FRR of that router.
+func (l *lab) exec(args []string) {
+	if len(args) < 2 {
+		must(errors.New("want the name of a host, router or client, and a command"))
+	}
+	node := l.node(args[0])
+	command := args[1:]
+	if command[0] == "vtysh" {
+		dir := filepath.Join(node.Dir, "frr")
+		command = append([]string{"vtysh", "--vty_socket", dir, "--config_dir", dir}, command[1:]...)
+	}
+	said, err := node.Command(command[0], command[1:]...).CombinedOutput()
+	fmt.Fprintf(l.out, "%s", said)
+	must(err)
+}
+
+// node is that of a host, router or client.
+func (l *lab) node(name string) *netlab.Node {
+	for _, h := range l.hosts() {
+		if h.name == name {
+			return h.node
+		}
+	}
+	for _, r := range l.routers() {
+		if r.name == name {
+			return r.node
+		}
+	}
+	must(fmt.Errorf("no host, router or client %q", name))
+	return nil
+}

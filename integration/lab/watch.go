@@ -1,0 +1,298 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/razor-steering/razor/gateway"
+)
+
+// settle waits until gateways announce the VIPs and hear all backends, and have ways to
+// those of other sites.
+func (l *lab) settle() {
+	l.eventually("gateways and backends", func() (bool, string) {
+		var wrong []string
+		for _, s := range l.sites {
+			for _, g := range s.gateways {
+				if why := l.unsettled(g); why != "" {
+					wrong = append(wrong, g.name+": "+why)
+				}
+			}
+		}
+		if len(wrong) == 0 {
+			return true, ""
+		}
+		return false, strings.Join(wrong, "; ") + l.dead()
+	})
+}
+
+// dead is what programs said that have ended by themselves.
+func (l *lab) dead() (out string) {
+	for _, h := range l.hosts() {
+		for _, p := range h.running {
+			if !p.Alive() {
+				return fmt.Sprintf("\na program on %s has ended\n%s", h.name, h.logs())
+			}
+		}
+	}
+	return ""
+}
+
+// unsettled is what a gateway waits for; "" if nothing.
+func (l *lab) unsettled(g *host) string {
+	s, err := l.status(g)
+	if err != nil {
+		return err.Error()
+	}
+	for _, b := range s.Backends {
+		if (b.Agent == nil || b.Agent.Health != "up" || b.Why != "") && g.site.has(b.Backend) {
+			return fmt.Sprintf("backend %s is not up %s", b.Backend, b.Why)
+		}
+	}
+	for _, o := range s.Sites {
+		for _, e := range o.Gateways {
+			if e.Why != "" {
+				return "no way to " + e.SID + " of " + o.Site + ": " + e.Why
+			}
+		}
+	}
+	if !announces(s) {
+		return "does not announce the VIPs"
+	}
+	return ""
+}
+
+// status is what a gateway says of itself.
+func (l *lab) status(g *host) (gateway.Status, error) {
+	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Second)
+	defer cancel()
+	return gateway.StatusLive(ctx, g.file("state"))
+}
+
+// announces tells whether a gateway announces the VIPs, to a peer that hears it.
+func announces(s gateway.Status) bool {
+	n := 0
+	for _, a := range s.Announcements {
+		if a.Set == "web" && a.Presence == "announced" {
+			n++
+		}
+	}
+	return n == 2 && slices.ContainsFunc(s.Peers, func(p gateway.PeerStatus) bool { return p.State == "established" })
+}
+
+// has tells whether a host of that name is at the site.
+func (s *site) has(name string) bool {
+	return slices.ContainsFunc(s.hosts(), func(h *host) bool { return h.name == name })
+}
+
+// series is a line of /metrics with a number without a fraction.
+var series = regexp.MustCompile(`^(razor_gateway_pins|razor_gateway_packets_total\{dropped="(?:true|false)",result="([a-z_]+)"\}) ([0-9.e+]+)$`)
+
+// counters are those of a gateway: packets by what became of them, and "pins".
+func (l *lab) counters(g *host) (map[string]int, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: g.node.Dial, DisableKeepAlives: true}}
+	answer, err := client.Get("http://[::1]:8055/metrics")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", g.name, err)
+	}
+	defer answer.Body.Close()
+	return readCounters(answer.Body)
+}
+
+func readCounters(r io.Reader) (map[string]int, error) {
+	out := map[string]int{}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		m := series.FindStringSubmatch(lines.Text())
+		if m == nil {
+			continue
+		}
+		v, err := strconv.ParseFloat(m[3], 64)
+		if err != nil {
+			return nil, err
+		}
+		key := m[2]
+		if key == "" {
+			key = "pins"
+		}
+		out[key] += int(v)
+	}
+	return out, lines.Err()
+}
+
+// counted is the sum of a counter of the gateways of a site that run, since the last mark;
+// pins are those of now.
+func (l *lab) counted(s *site, key string) (int, error) {
+	sum := 0
+	for _, g := range s.gateways {
+		if g.lost {
+			continue
+		}
+		c, err := l.counters(g)
+		if err != nil {
+			return 0, err
+		}
+		n := c[key]
+		if was := l.marked[g.name+" "+key]; key != "pins" && n >= was { // else it began anew
+			n -= was
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// mark has what is counted count from now.
+func (l *lab) mark() {
+	l.marked = map[string]int{}
+	for _, s := range l.sites {
+		for _, g := range s.gateways {
+			if g.lost {
+				continue
+			}
+			c, err := l.counters(g)
+			must(err)
+			for key, n := range c {
+				l.marked[g.name+" "+key] = n
+			}
+		}
+	}
+	for _, c := range l.clients {
+		c.mu.Lock()
+		c.broke, c.failed = nil, nil
+		c.mu.Unlock()
+	}
+}
+
+// show writes how all is.
+func (l *lab) show() {
+	t := tabwriter.NewWriter(l.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "GATEWAY\tSTATE\tANNOUNCES\tBACKENDS\tPINS\tSENT\tSPILLED\tAWAY\tENTERED")
+	for _, s := range l.sites {
+		for _, g := range s.gateways {
+			l.showGateway(t, g)
+		}
+	}
+	fmt.Fprintln(t, "\nBACKEND\tSTATE\tAGENT\tLOAD\tNEW FLOWS\tWHY")
+	for _, s := range l.sites {
+		l.showBackends(t, s)
+	}
+	for _, k := range l.cables {
+		if k.cut {
+			fmt.Fprintf(t, "\ncut: %s %s", k.a.Name, k.b.Name)
+		}
+	}
+	fmt.Fprintln(t, "\nCLIENT\tENTERS\tKEPT\tWHERE\tBROKEN\tNEW/s\tWHERE\tFAILED")
+	for _, c := range l.clients {
+		c.show(t)
+	}
+	_ = t.Flush()
+}
+
+func (l *lab) showGateway(w io.Writer, g *host) {
+	if g.lost {
+		fmt.Fprintf(w, "%s\tlost\t-\t-\t-\t-\t-\t-\t-\n", g.name)
+		return
+	}
+	s, err := l.status(g)
+	if err != nil {
+		fmt.Fprintf(w, "%s\t%v\n", g.name, err)
+		return
+	}
+	active, announced := 0, "no"
+	for _, b := range s.Backends {
+		if b.State == "active" {
+			active++
+		}
+	}
+	if announces(s) {
+		announced = "yes"
+	}
+	c, _ := l.counters(g)
+	fmt.Fprintf(w, "%s\t%s\t%s\t%d of %d\t%d\t%d\t%d\t%d\t%d\n", g.name, s.Stage, announced, active, len(g.site.backends), c["pins"], c["sent"], c["spilled"], c["away"], c["entered"])
+}
+
+// showBackends writes the backends of a site, as its first gateway that runs sees them.
+func (l *lab) showBackends(w io.Writer, s *site) {
+	i := slices.IndexFunc(s.gateways, func(g *host) bool { return !g.lost })
+	if i < 0 {
+		fmt.Fprintf(w, "%s: no gateway runs\n", s.Name)
+		return
+	}
+	status, err := l.status(s.gateways[i])
+	if err != nil {
+		fmt.Fprintf(w, "%s: %v\n", s.Name, err)
+		return
+	}
+	for _, b := range status.Backends {
+		if !s.has(b.Backend) {
+			continue
+		}
+		agent, load := "-", "-"
+		if b.Agent != nil {
+			agent = b.Agent.Health
+			switch {
+			case b.Agent.Silent:
+				agent = "silent"
+			case b.Agent.Draining:
+				agent = "draining"
+			}
+			if b.Agent.Capacity > 0 {
+				load = fmt.Sprintf("%.0f %%", 100*b.Agent.Load/b.Agent.Capacity)
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.0f %%\t%s\n", b.Backend, b.State, agent, load, 100*b.Share, strings.Trim(b.Reason+"; "+b.Why, "; "))
+	}
+}
+
+func (c *client) show(w io.Writer) {
+	kept := map[string]int{}
+	for _, k := range c.connections() {
+		kept[c.lab.siteOf(k.by)]++
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	visits, total := map[string]int{}, 0
+	for _, f := range c.fresh {
+		if time.Since(f.at) < recently {
+			visits[c.lab.siteOf(f.by)]++
+			total++
+		}
+	}
+	all := 0
+	for _, n := range kept {
+		all += n
+	}
+	fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%.1f\t%s\t%d\n", c.Name, strings.Join(c.way(), ", "), all, tally(kept), len(c.broke), float64(total)/recently.Seconds(), tally(visits), len(c.failed))
+}
+
+// tally is how many of what there are: 3 west, 1 east.
+func tally(by map[string]int) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(by)) {
+		out = append(out, fmt.Sprint(by[k], " ", k))
+	}
+	if out == nil {
+		return "-"
+	}
+	return strings.Join(out, ", ")
+}
+
+// siteOf is the site of a host.
+func (l *lab) siteOf(name string) string {
+	for _, s := range l.sites {
+		if s.has(name) {
+			return s.Name
+		}
+	}
+	return name
+}
