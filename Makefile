@@ -14,6 +14,7 @@ GOLANGCI := bin/tools/golangci-lint-$(GOLANGCI_VERSION)
 ARGS     ?=
 BENCH    ?= .
 FUZZTIME ?= 30s
+TOPOLOGY ?= failover
 
 # Most tests wait for servers and routers rather than compute.
 PARALLEL ?= 4
@@ -33,6 +34,11 @@ help: ## List the targets
 .PHONY: run
 run: build ## Build and start the demonstration (ARGS="--dns-port 5301")
 	@bin/razor demo $(ARGS)
+
+# As root. TOPOLOGY is the name of one in integration/lab/topologies, or a file.
+.PHONY: lab
+lab: build ## Build a network of sites to break (TOPOLOGY=failover, ARGS=-story)
+	@$(GO) run ./integration/lab -razor bin/razor $(ARGS) $(TOPOLOGY)
 
 .PHONY: build
 build: ## Build bin/razor

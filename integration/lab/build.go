@@ -96,15 +96,12 @@ func (s *site) locators() netip.Prefix {
 // file is a path on the host's own part of the disk.
 func (h *host) file(name string) string { return filepath.Join(h.node.Dir, name) }
 
-// start builds the lab and starts all that is in it.
-func start(ctx context.Context, t *Topology, razor string, out, log io.Writer) (l *lab, err error) {
-	l = &lab{ground: &ground{ctx: ctx, log: log}, topology: t, out: out, razor: razor}
-	defer func() {
-		if p := recover(); p != nil {
-			l.stop()
-			panic(p)
-		}
-		if err != nil {
+// start builds the lab and starts all that is in it. Where it cannot, it leaves nothing.
+func start(ctx context.Context, t *Topology, razor string, out, log io.Writer) (*lab, error) {
+	l := &lab{ground: &ground{ctx: ctx, log: log}, topology: t, out: out, razor: razor}
+	ready := false
+	defer func() { // also where it panics
+		if !ready {
 			l.stop()
 		}
 	}()
@@ -115,12 +112,11 @@ func start(ctx context.Context, t *Topology, razor string, out, log io.Writer) (
 	}{
 		{"namespaces and cables", l.lay},
 		{"routers (FRR)", l.startRouters},
-		{"redis and dns", l.startServices},
-		{"nginx, agents and gateways", l.startHosts},
+		{"redis, dns, razor and nginx", l.startHosts},
 		{"routes and health", l.settle},
 		{"connections", l.connect},
 	} {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return nil, fmt.Errorf("interrupted before: %s", phase.what)
 		}
 		from := time.Now()
@@ -130,6 +126,7 @@ func start(ctx context.Context, t *Topology, razor string, out, log io.Writer) (
 		fmt.Fprintf(out, "%-28s %5.1f s\n", phase.what, time.Since(from).Seconds())
 	}
 	fmt.Fprintf(out, "%-28s %5.1f s\n\n", "ready after", time.Since(began).Seconds())
+	ready = true
 	return l, nil
 }
 
@@ -192,7 +189,7 @@ func (l *lab) layHost(s *site, of role, name string, number, turn int) *host {
 	if of == roleGateway {
 		kind = toGateway
 	}
-	p := r.plug(l, h.node, "eth0", kind)
+	p := r.plug(l, h.node, "eth0", kind, fmt.Sprintf("2001:db8:0:%x::1/64", h.number))
 	p.prefix = locator(h.number)
 	h.link = p.link
 	h.link.A.MeetXDP()

@@ -32,11 +32,11 @@ type client struct {
 	mu     sync.Mutex
 	keep   int // how many connections there are to be
 	kept   map[*connection]bool
-	coming int         // that are being opened
-	broke  []broken    // since the last mark
-	fresh  []fresh     // new flows of the last seconds
-	failed []error     // new flows since the last mark
-	serial int         // of all connections that were opened
+	coming int      // that are being opened
+	broke  []broken // since the last mark
+	fresh  []fresh  // new flows of the last seconds
+	failed []error  // new flows since the last mark
+	serial int      // of all connections that were opened
 }
 
 // connection is one that lives on.
@@ -107,9 +107,9 @@ func (c *client) shift(to string) {
 // way is the sites that the client's packets to the VIPs go to.
 func (c *client) way() (out []string) {
 	for _, vip := range []string{vip6, vip4} {
-		text := c.router.node.Run("ip", "route", "get", vip)
+		text, _ := c.router.node.Command("ip", "route", "get", vip).Output() // fails where there is none
 		for site, p := range c.ports {
-			if strings.Contains(text, " dev "+p.device+" ") && !slices.Contains(out, site) {
+			if strings.Contains(string(text), " dev "+p.device+" ") && !slices.Contains(out, site) {
 				out = append(out, site)
 			}
 		}

@@ -17,30 +17,13 @@ var (
 	keyFile = "1: " + strings.Repeat("a5", 32)
 )
 
-// startHosts starts backends and gateways, all at once.
+// startHosts starts what runs on all hosts, at once.
 func (l *lab) startHosts() {
 	var starts []func()
 	for _, h := range l.hosts() {
-		if h.role != roleServices {
-			starts = append(starts, func() { l.boot(h) })
-		}
+		starts = append(starts, func() { l.boot(h) })
 	}
 	parallel(starts...)
-}
-
-// startServices starts Redis, first where the others copy from, and DNS.
-func (l *lab) startServices() {
-	var replicas []func()
-	for _, s := range l.sites {
-		switch s.Redis {
-		case "primary":
-			l.boot(s.services)
-			l.fill(s.services)
-		case "replica":
-			replicas = append(replicas, func() { l.boot(s.services) })
-		}
-	}
-	parallel(replicas...)
 }
 
 // boot starts all that is to run on a host.
@@ -157,7 +140,10 @@ func (l *lab) gatewayConfig(h *host) string {
 	case len(mates) > 0:
 		line("    mates: [%s]", strings.Join(called(mates, func(h *host) string { return fmt.Sprintf("%q", tables(h)) }), ", "))
 	}
-	line("  services:\n    - name: web\n      vips: [\"%s:80/tcp\", \"[%s]:80/tcp\"]\n      min_healthy: 0.3", vip4, vip6)
+	line("  services:\n    - name: web\n      vips: [\"%s:80/tcp\", \"[%s]:80/tcp\"]", vip4, vip6)
+	if s.MinHealthy != nil {
+		line("      min_healthy: %v", *s.MinHealthy)
+	}
 	if len(s.backends) > 0 {
 		line("      backends:")
 	}
@@ -183,8 +169,9 @@ func (l *lab) gatewayConfig(h *host) string {
 	return b.String()
 }
 
-// tables is where a gateway's mates copy from.
-func tables(h *host) string { return fmt.Sprintf("[%s]:5206", h.address()) }
+// tables is where a gateway's mates copy from: on its link, which is there before a route
+// to its locator is.
+func tables(h *host) string { return fmt.Sprintf("[%s]:5206", h.link.B.Addrs[0]) }
 
 // nearest are the other sites with gateways: those that a cable leads to first, then as
 // they stand in the file.

@@ -123,7 +123,7 @@ func commands(o options, t *Topology, in io.Reader) (lines []line, err error) {
 	case o.story:
 		lines = t.story
 	case o.script != "":
-		text := []byte{}
+		var text []byte
 		if o.script == "-" {
 			text, err = io.ReadAll(in)
 		} else {

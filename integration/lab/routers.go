@@ -75,9 +75,9 @@ func (s *site) racks() []*router { return s.routers[s.Spines:] }
 func (s *site) border() *router { return s.routers[0] }
 
 // plug lays a cable from a new port of the router to a device of a node.
-func (r *router) plug(l *lab, to *netlab.Node, device string, k kind) *port {
+func (r *router) plug(l *lab, to *netlab.Node, device string, k kind, subnets ...string) *port {
 	p := &port{device: fmt.Sprintf("swp%d", len(r.ports)+1), kind: k}
-	p.link = l.net.Link(r.node, p.device, to, device)
+	p.link = l.net.Link(r.node, p.device, to, device, subnets...)
 	p.far = &p.link.B
 	r.ports = append(r.ports, p)
 	return p
@@ -118,6 +118,7 @@ ip prefix-list PEOPLE4 seq 10 permit 203.0.113.0/24 ge 32
 ipv6 prefix-list VIP6 seq 10 permit 2001:db8:ffff::/48 ge 128
 ipv6 prefix-list LOCATOR6 seq 10 permit 2001:db8:5e::/48 ge 64 le 64
 ipv6 prefix-list PEOPLE6 seq 10 permit 2001:db8:c::/48 ge 128
+ipv6 prefix-list LINKS6 seq 10 permit 2001:db8::/48 ge 64 le 64
 route-map GATEWAYS4 permit 10
  match ip address prefix-list VIP4
 route-map GATEWAYS6 permit 10
@@ -132,6 +133,8 @@ route-map WORLD4 permit 10
  match ip address prefix-list VIP4
 route-map WORLD6 permit 10
  match ipv6 address prefix-list VIP6
+route-map LINKS6 permit 10
+ match ipv6 address prefix-list LINKS6
 route-map NOTHING deny 10
 `
 
@@ -179,7 +182,7 @@ router bgp %d
 func (r *router) family(b *strings.Builder, family string) {
 	fmt.Fprintf(b, " !\n address-family ipv%s unicast\n  maximum-paths 64\n", family)
 	if family == "6" {
-		fmt.Fprintln(b, "  redistribute static")
+		fmt.Fprintln(b, "  redistribute static\n  redistribute connected route-map LINKS6")
 	}
 	for _, own := range r.own {
 		if own.Addr().Is4() == (family == "4") {

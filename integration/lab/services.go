@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,10 +23,12 @@ func (l *lab) bootServices(h *host) {
 	r := l.redis(h)
 	defer r.Close()
 	l.eventually("redis on "+h.name, func() (bool, string) {
-		text, err := r.Info(l.ctx, "replication").Result()
-		copied := h.site.Redis == "primary" || strings.Contains(text, "master_link_status:up")
-		return err == nil && copied, fmt.Sprintf("%v\n%s", err, h.logs())
+		err := r.Ping(l.ctx).Err()
+		return err == nil, fmt.Sprintf("%v\n%s", err, h.logs())
 	})
+	if h.site.Redis == "primary" {
+		l.fill(r)
+	}
 	if h.site.DNS {
 		h.put("dns.yaml", fmt.Sprintf(`dns:
   listen: ["[%s]:53"]
@@ -57,9 +58,7 @@ func (l *lab) redis(h *host) *redis.Client {
 }
 
 // fill has the lists be there: the name www.lab with the VIPs.
-func (l *lab) fill(h *host) {
-	r := l.redis(h)
-	defer r.Close()
+func (l *lab) fill(r *redis.Client) {
 	p := r.TxPipeline()
 	p.HSet(l.ctx, "lab:CONFIG", "SOA", "ns.lab. hostmaster.lab. 1 3600 600 86400 60", "NS", "ns.lab.", "TTL", "5")
 	p.SAdd(l.ctx, "www.lab:A", vip4)

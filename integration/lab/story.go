@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -88,6 +90,27 @@ func (l *lab) play(lines []line, out io.Writer) error {
 			return fmt.Errorf("%s:%d: %w", c.file, c.number, err)
 		}
 	}
+	if err := l.sound(); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "all as expected, after %.1f s\n", time.Since(began).Seconds())
 	return nil
+}
+
+// sound says which program gave up, or was not written well.
+func (l *lab) sound() error {
+	var all []error
+	for _, h := range l.hosts() {
+		files, _ := filepath.Glob(h.file("*.log"))
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			all = append(all, err)
+			for _, bad := range []string{"DATA RACE", "panic: ", "fatal error: "} {
+				if i := strings.Index(string(text), bad); i >= 0 {
+					all = append(all, fmt.Errorf("%s: %s", h.name, text[i:min(len(text), i+4000)]))
+				}
+			}
+		}
+	}
+	return errors.Join(all...)
 }

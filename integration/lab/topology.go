@@ -43,6 +43,8 @@ type Site struct {
 	Redis    string  `yaml:"redis"`    // primary, replica; "" is none
 	DNS      bool    `yaml:"dns"`      // with Redis
 	Spill    []Spill `yaml:"spill"`
+
+	MinHealthy *float64 `yaml:"min_healthy"` // of the service; nil is razor's default
 }
 
 // Spill is what another site gets of a site's new flows.
@@ -206,6 +208,9 @@ func (t *Topology) check(wrong func(key, format string, args ...any)) {
 		within(key+".spines", s.Spines, 0, mostRouters)
 		if (s.Leaves == 0) != (s.Spines == 0) {
 			wrong(key+".spines", "%d with %d leaves: want both, or none for one router", s.Spines, s.Leaves)
+		}
+		if m := s.MinHealthy; m != nil && !(*m >= 0 && *m <= 1) {
+			wrong(key+".min_healthy", "%v: want 0 to 1", *m)
 		}
 		switch s.Redis {
 		case "primary":

@@ -21,6 +21,7 @@ import (
 // those of other sites.
 func (l *lab) settle() {
 	l.eventually("gateways and backends", func() (bool, string) {
+		l.alive()
 		var wrong []string
 		for _, s := range l.sites {
 			for _, g := range s.gateways {
@@ -32,20 +33,19 @@ func (l *lab) settle() {
 		if len(wrong) == 0 {
 			return true, ""
 		}
-		return false, strings.Join(wrong, "; ") + l.dead()
+		return false, strings.Join(wrong, "; ")
 	})
 }
 
-// dead is what programs said that have ended by themselves.
-func (l *lab) dead() (out string) {
+// alive leaves with what a program said that has ended by itself.
+func (l *lab) alive() {
 	for _, h := range l.hosts() {
 		for _, p := range h.running {
 			if !p.Alive() {
-				return fmt.Sprintf("\na program on %s has ended\n%s", h.name, h.logs())
+				must(fmt.Errorf("a program on %s has ended\n%s", h.name, h.logs()))
 			}
 		}
 	}
-	return ""
 }
 
 // unsettled is what a gateway waits for; "" if nothing.
