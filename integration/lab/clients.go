@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -202,18 +203,32 @@ func (c *client) keepOne(ctx context.Context) {
 	}
 	c.kept[k] = true
 	c.mu.Unlock()
-	for tick := time.NewTicker(idle); ; {
+	tick := time.NewTicker(idle)
+	defer tick.Stop()
+	for end := c.span(); ; {
 		select {
 		case <-ctx.Done():
-			tick.Stop()
+			return
+		case <-end:
+			c.mu.Lock()
+			delete(c.kept, k)
+			c.mu.Unlock()
+			_ = k.conn.Close()
 			return
 		case <-tick.C:
 			if !c.alive(k) {
-				tick.Stop()
 				return
 			}
 		}
 	}
+}
+
+// span is when a connection ends that begins now; nil is never.
+func (c *client) span() <-chan time.Time {
+	if c.Life == 0 {
+		return nil
+	}
+	return time.After(c.Life/2 + rand.N(c.Life))
 }
 
 // fail notes that a new flow came to nothing. The lock is held.

@@ -33,6 +33,7 @@ var things = map[string]struct {
 	"active backends":     {see: (*lab).seeBackends, site: true},
 	"draining backends":   {see: (*lab).seeBackends, site: true},
 	"dead backends":       {see: (*lab).seeBackends, site: true},
+	"load":                {see: (*lab).seeLoad, site: true},
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
 	"pins":                {see: (*lab).seeCounter, site: true},
 	"packets":             {see: (*lab).seeCounter, site: true, grows: true},
@@ -277,6 +278,16 @@ func (l *lab) seeBackends(e *expectation) (n, of int, saw string) {
 		n = -1
 	}
 	return n, len(s.backends), strings.Join(seen, "; ")
+}
+
+// seeLoad is the load of the backends of a site, and their capacity, as its gateways hear.
+func (l *lab) seeLoad(e *expectation) (n, of int, saw string) {
+	s := l.site(e.at)
+	load, capacity, err := l.loaded(s)
+	if err != nil {
+		return -1, 0, err.Error()
+	}
+	return int(load), int(capacity), fmt.Sprintf("%.0f of %.0f", load, capacity)
 }
 
 func (l *lab) seeGateways(e *expectation) (n, of int, saw string) {

@@ -123,7 +123,7 @@ func (l *lab) gatewayConfig(h *host) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	s := h.site
-	line("gateway:\n  name: %s\n  state_dir: %s\n  drain: {converge: 500ms, settle: 200ms}", h.name, h.file("state"))
+	line("gateway:\n  name: %s\n  site: %s\n  state_dir: %s\n  drain: {converge: 500ms, settle: 200ms}", h.name, s.Name, h.file("state"))
 	line("  allowed: [198.51.100.0/24, \"2001:db8:ffff::/48\"]")
 	if s.services != nil {
 		line("  lists: true")
@@ -143,6 +143,9 @@ func (l *lab) gatewayConfig(h *host) string {
 	line("  services:\n    - name: web\n      vips: [\"%s:80/tcp\", \"[%s]:80/tcp\"]", vip4, vip6)
 	if s.MinHealthy != nil {
 		line("      min_healthy: %v", *s.MinHealthy)
+	}
+	if s.SlowStart > 0 {
+		line("      slow_start: %v", s.SlowStart)
 	}
 	if len(s.backends) > 0 {
 		line("      backends:")

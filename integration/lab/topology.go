@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -44,7 +45,9 @@ type Site struct {
 	DNS      bool    `yaml:"dns"`      // with Redis
 	Spill    []Spill `yaml:"spill"`
 
-	MinHealthy *float64 `yaml:"min_healthy"` // of the service; nil is razor's default
+	// Settings of the service; without them they are razor's defaults.
+	MinHealthy *float64      `yaml:"min_healthy"`
+	SlowStart  time.Duration `yaml:"slow_start"`
 }
 
 // Spill is what another site gets of a site's new flows.
@@ -59,6 +62,8 @@ type Client struct {
 	Site string `yaml:"site"` // its packets go there
 	Keep int    `yaml:"keep"` // connections that live on
 	Open int    `yaml:"open"` // new connections per second, which end after their answer
+
+	Life time.Duration `yaml:"life"` // of those that are kept, on average; 0 is for ever
 }
 
 // Bounds of what a topology may have. Numbers of hosts are in addresses.
@@ -212,6 +217,9 @@ func (t *Topology) check(wrong func(key, format string, args ...any)) {
 		if m := s.MinHealthy; m != nil && !(*m >= 0 && *m <= 1) {
 			wrong(key+".min_healthy", "%v: want 0 to 1", *m)
 		}
+		if s.SlowStart < 0 {
+			wrong(key+".slow_start", "%v: want a time such as 10s", s.SlowStart)
+		}
 		switch s.Redis {
 		case "primary":
 			primaries++
@@ -246,6 +254,9 @@ func (t *Topology) check(wrong func(key, format string, args ...any)) {
 		}
 		within(key+".keep", c.Keep, 0, mostKept)
 		within(key+".open", c.Open, 0, mostOpened)
+		if c.Life != 0 && c.Life < time.Second {
+			wrong(key+".life", "%v: want a second or more", c.Life)
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ HOW-MANY is no, some, all, 3, 40%, at least 3, at most 40%. WHAT and its PLACE:
   failed flows                  new ones that came to nothing, since the last mark
   active|draining|dead backends at a site, as its gateways see them
   announcing gateways           at a site
+  load                          at a site, of its capacity
   pins                          at a site
   away|entered|spilled packets  since the last mark, at a site: any result of
                                 razor_gateway_packets_total

@@ -59,6 +59,9 @@ func (l *lab) unsettled(g *host) string {
 			return fmt.Sprintf("backend %s is not up %s", b.Backend, b.Why)
 		}
 	}
+	if why := unheard(s); why != "" {
+		return why
+	}
 	for _, o := range s.Sites {
 		for _, e := range o.Gateways {
 			if e.Why != "" {
@@ -68,6 +71,21 @@ func (l *lab) unsettled(g *host) string {
 	}
 	if !announces(s) {
 		return "does not announce the VIPs"
+	}
+	return ""
+}
+
+// unheard is another site that a gateway knows nothing of yet; "" if there is none.
+func unheard(s gateway.Status) string {
+	if s.Decision == nil {
+		return "decided nothing"
+	}
+	for _, d := range s.Decision.Services {
+		for _, o := range d.Sites {
+			if strings.HasPrefix(o.Reason, "not believed") {
+				return o.Site + " is " + o.Reason
+			}
+		}
 	}
 	return ""
 }
@@ -151,6 +169,25 @@ func (l *lab) counted(s *site, key string) (int, error) {
 	return sum, nil
 }
 
+// loaded is the load of the backends of a site that are not dead, and their capacity, as
+// its first gateway that runs hears.
+func (l *lab) loaded(s *site) (load, capacity float64, err error) {
+	i := slices.IndexFunc(s.gateways, func(g *host) bool { return !g.lost })
+	if i < 0 {
+		return 0, 0, fmt.Errorf("no gateway of %s runs", s.Name)
+	}
+	status, err := l.status(s.gateways[i])
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, b := range status.Backends {
+		if b.Agent != nil && b.State != "dead" && s.has(b.Backend) {
+			load, capacity = load+b.Agent.Load, capacity+b.Agent.Capacity
+		}
+	}
+	return load, capacity, nil
+}
+
 // mark has what is counted count from now.
 func (l *lab) mark() {
 	l.marked = map[string]int{}
@@ -185,6 +222,10 @@ func (l *lab) show() {
 	fmt.Fprintln(t, "\nBACKEND\tSTATE\tAGENT\tLOAD\tNEW FLOWS\tWHY")
 	for _, s := range l.sites {
 		l.showBackends(t, s)
+	}
+	fmt.Fprintln(t, "\nCLIENTS OF\tGO TO\tSHARE\tWHY")
+	for _, s := range l.sites {
+		l.showDecision(t, s)
 	}
 	for _, k := range l.cables {
 		if k.cut {
@@ -251,6 +292,26 @@ func (l *lab) showBackends(w io.Writer, s *site) {
 			}
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.0f %%\t%s\n", b.Backend, b.State, agent, load, 100*b.Share, strings.Trim(b.Reason+"; "+b.Why, "; "))
+	}
+}
+
+// showDecision writes where a site's gateways send new flows.
+func (l *lab) showDecision(w io.Writer, s *site) {
+	for _, g := range s.gateways {
+		if g.lost {
+			continue
+		}
+		status, err := l.status(g)
+		if err != nil || status.Decision == nil {
+			continue
+		}
+		for _, d := range status.Decision.Services {
+			fmt.Fprintf(w, "%s\t%s\t%.0f %%\t%s\n", s.Name, d.Here.Site, 100*d.Here.Share, d.Reason)
+			for _, to := range d.Sites {
+				fmt.Fprintf(w, "%s\t%s\t%.0f %%\t%s\n", s.Name, to.Site, 100*to.Share, to.Reason)
+			}
+		}
+		return
 	}
 }
 
