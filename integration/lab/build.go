@@ -40,6 +40,7 @@ type site struct {
 	services *host // nil without
 	outside  []*netlab.Link
 	lost     bool // its links to the outside are down
+	drained  bool
 }
 
 // cable is a link between two sites.
@@ -257,16 +258,19 @@ func (s *site) hosts() []*host {
 	return out
 }
 
-// eventually asks until it is so, and leaves with what was seen if it is not within a
-// minute, or when the lab is interrupted.
+// soon is how long things have to become as they are to be: a loaded machine takes long.
+const soon = 2 * time.Minute
+
+// eventually asks until it is so, and leaves with what was seen if it does not come to be,
+// or when the lab is interrupted.
 func (l *lab) eventually(what string, seen func() (ok bool, saw string)) {
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(soon); ; {
 		ok, saw := seen()
 		if ok {
 			return
 		}
 		if time.Now().After(deadline) {
-			must(fmt.Errorf("%s: not within a minute: %s", what, saw))
+			must(fmt.Errorf("%s: not within %v: %s", what, soon, saw))
 		}
 		select {
 		case <-l.ctx.Done():

@@ -19,7 +19,7 @@ type expectation struct {
 }
 
 // things are what can be expected. What only grows is looked at once where it is not to
-// be more than that; anything else has a minute to become so.
+// be more than that; anything else has a while to become so.
 var things = map[string]struct {
 	see   func(l *lab, e *expectation) (n, of int, saw string)
 	grows bool

@@ -44,9 +44,16 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// needed is razor for a lab, which the test is skipped without what it needs.
+// running has a place for each lab that may run at once: many of them are too much for a
+// small machine.
+var running = make(chan struct{}, 2)
+
+// needed is razor for a lab. The test is skipped without what labs need, and waits until
+// there are few others.
 func needed(t *testing.T) string {
 	t.Helper()
+	running <- struct{}{}
+	t.Cleanup(func() { <-running })
 	testhost.NeedsRoot(t)
 	if err := prepared(&Topology{Sites: []Site{{Redis: "primary"}}}); err != nil {
 		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
@@ -146,7 +153,7 @@ never
 			t.Errorf("not said: %s", want)
 		}
 	}
-	for _, no := range []string{"not within a minute", `"never"`} {
+	for _, no := range []string{"not within", `"never"`} {
 		if strings.Contains(said, no) {
 			t.Errorf("said: %s", no)
 		}
@@ -258,7 +265,6 @@ func TestNothingIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("cannot start", func(t *testing.T) {
-		t.Parallel()
 		said, pid := aLab(t, "/bin/false", file, func(*exec.Cmd) {})
 		if !strings.Contains(said, "a program on west-") {
 			t.Errorf("said: %s", said)
@@ -266,7 +272,6 @@ func TestNothingIsLeft(t *testing.T) {
 		left(t, pid)
 	})
 	t.Run("interrupted", func(t *testing.T) {
-		t.Parallel()
 		said, pid := aLab(t, razor, file, func(c *exec.Cmd) { _ = c.Process.Signal(os.Interrupt) })
 		if !strings.Contains(said, "interrupted: the lab ends") {
 			t.Errorf("said: %s", said)
@@ -274,7 +279,6 @@ func TestNothingIsLeft(t *testing.T) {
 		left(t, pid)
 	})
 	t.Run("killed", func(t *testing.T) {
-		t.Parallel()
 		_, pid := aLab(t, razor, file, func(c *exec.Cmd) { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
 		// What removes it meanwhile may still be at it.
 		var out bytes.Buffer

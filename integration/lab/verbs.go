@@ -29,7 +29,7 @@ func verbs() []verb {
 		{"status", "", "how gateways, backends and clients are", func(l *lab, args []string) { none(args); l.show() }},
 		{"picture", "", "the topology", func(l *lab, args []string) { none(args); fmt.Fprint(l.out, l.topology.picture()) }},
 		{"fail", "backend|gateway|site NAME...", "hosts lose their power, or a site all of it", (*lab).fail},
-		{"drain", "backend|gateway|site NAME...", "no new flows; a site is all of its backends", func(l *lab, args []string) { l.drain(args, true) }},
+		{"drain", "backend|gateway|site NAME...", "no new flows, those that are there go on", func(l *lab, args []string) { l.drain(args, true) }},
 		{"undrain", "backend|gateway|site NAME...", "end that", func(l *lab, args []string) { l.drain(args, false) }},
 		{"cut", "SITE SITE", "the cable between two sites", (*lab).cut},
 		{"heal", "", "end all fail, drain and cut", func(l *lab, args []string) { none(args); l.heal() }},
@@ -120,14 +120,31 @@ func (l *lab) fail(args []string) {
 
 func (l *lab) drain(args []string, on bool) {
 	hosts, sites := l.chosen(args)
-	for _, s := range sites {
-		hosts = append(hosts, s.backends...)
-	}
 	var does []func()
+	for _, s := range sites {
+		does = append(does, func() { l.drainSite(s, on) })
+	}
 	for _, h := range hosts {
 		does = append(does, func() { l.drainHost(h, on) })
 	}
 	parallel(does...)
+}
+
+// drainSite tells the gateway that decides at a site.
+func (l *lab) drainSite(s *site, on bool) {
+	if len(s.gateways) == 0 || s.gateways[0].lost {
+		must(fmt.Errorf("the first gateway of %s is not there, which decides", s.Name))
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, 30*time.Second)
+	defer cancel()
+	var err error
+	if on {
+		_, err = gateway.DrainSiteLive(ctx, s.gateways[0].file("state"), "drained in the lab")
+	} else {
+		_, err = gateway.UndrainSiteLive(ctx, s.gateways[0].file("state"))
+	}
+	must(err)
+	s.drained = on
 }
 
 func (l *lab) drainHost(h *host, on bool) {
@@ -195,6 +212,14 @@ func (l *lab) heal() {
 	}
 	parallel(first...)
 	parallel(then...)
+	for _, s := range l.sites {
+		if s.drained {
+			l.eventually(s.Name+" to be undrained", func() (bool, string) { // its gateway may have just started
+				err := try(func() { l.drainSite(s, false) })
+				return err == nil, fmt.Sprint(err)
+			})
+		}
+	}
 	for _, c := range l.clients {
 		c.want(c.Keep)
 	}
