@@ -177,7 +177,7 @@ func (a *agent) deregister() {
 // is drained is sent nothing new, by whomever it is found.
 func (a *agent) registrations() []consul.Registration {
 	reports := map[int]wire.Report{}
-	for _, r := range a.reports() {
+	for _, r := range a.states() {
 		reports[int(r.Target)] = r
 	}
 	locator := wire.LocatorOf(a.domain.Locator.Addr())

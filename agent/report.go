@@ -96,13 +96,19 @@ func (a *agent) newReporter() (*Reporter, error) {
 
 // reports are of all targets, as they are now.
 func (a *agent) reports() []wire.Report {
-	draining, rates := a.admin.why() != "", a.accepted.rates(time.Now())
+	out, rates := a.states(), a.accepted.rates(time.Now())
+	for i := range out {
+		out[i].Accepted = rates[out[i].Target]
+	}
+	return out
+}
+
+// states are the reports, but for how many connections come.
+func (a *agent) states() []wire.Report {
+	draining := a.admin.why() != ""
 	out := []wire.Report{a.reportOf(segment.Host, draining)}
 	for i := range a.config.Containers {
 		out = append(out, a.reportOf(uint16(a.config.Containers[i].Target), draining))
-	}
-	for i := range out {
-		out[i].Accepted = rates[out[i].Target]
 	}
 	return out
 }
