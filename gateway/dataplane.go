@@ -19,7 +19,6 @@ import (
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/gateway/bpf/root"
 	"github.com/razor-steering/razor/steering"
-	"github.com/razor-steering/razor/steering/wire"
 	"github.com/razor-steering/razor/upstreams"
 )
 
@@ -395,45 +394,20 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if err := p.interfaces.attach(); err != nil {
 		return err
 	}
-	return p.listen(c, host.Locator, log)
-}
-
-// prepareDecisions has what this gateway needs to decide for its site, if it does, and to
-// hear of others.
-func (p *dataplane) prepareDecisions(c *Config, log *slog.Logger) error {
-	if c.Site == "" {
-		return nil
-	}
-	p.summaries = newSummaries(p.reports.poke)
-	p.summaries.configure(c, p.flowKey)
-	if !c.decides() {
-		return nil
-	}
-	p.decider = newDecider(log, p.summaries, p.Ways, time.Now())
-	p.reports.decider = p.decider
-	if err := p.decider.load(c.StateDir, c.Site, time.Now()); err != nil {
-		return upstreams.Defect{Key: "gateway.state_dir", Member: c.StateDir, Reason: err.Error(), Want: "a directory that can be read"}
-	}
-	return nil
+	return p.listen(c, log)
 }
 
 // listen begins to take pins and reports from agents, and summaries from other sites.
-func (p *dataplane) listen(c *Config, locator netip.Prefix, log *slog.Logger) error {
+func (p *dataplane) listen(c *Config, log *slog.Logger) error {
 	keys, err := c.Dataplane.keys()
 	if keys == nil || err != nil {
 		return err
 	}
-	if p.pins, err = ListenPins(locator, keys, p.Pin); err != nil {
+	if p.pins, err = ListenPins(p.locator, keys, p.Pin); err != nil {
 		return err
 	}
 	p.pins.takeReports(p.reports)
-	if p.summaries != nil {
-		p.pins.takeSummaries(p.summaries)
-	}
-	if p.decider != nil {
-		p.teller = newTeller(p.decider, wire.LocatorOf(locator.Addr()), p.flowKey, p.pins.conn, log)
-		p.teller.configure(c, keys)
-	}
+	p.exchange(c, keys, log)
 	return nil
 }
 
@@ -490,15 +464,10 @@ func (p *dataplane) reload(c *Config, now time.Time) error {
 	if err := p.configure(c, now); err != nil {
 		return err
 	}
-	if p.summaries != nil {
-		p.summaries.configure(c, p.flowKey)
-	}
 	if p.pins != nil {
 		p.pins.SetKeys(keys)
 	}
-	if p.teller != nil {
-		p.teller.configure(c, keys)
-	}
+	p.reconfigureDecisions(c, keys)
 	return nil
 }
 
@@ -507,27 +476,6 @@ func (p *dataplane) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range p.collectors() {
 		c.Describe(ch)
 	}
-}
-
-// collectors are the metrics of what there is.
-func (p *dataplane) collectors() []prometheus.Collector {
-	out := []prometheus.Collector{p.Keeper}
-	if p.pins != nil {
-		out = append(out, p.pins, p.reports)
-	}
-	if p.members != nil {
-		out = append(out, p.members)
-	}
-	if p.summaries != nil {
-		out = append(out, p.summaries)
-	}
-	if p.decider != nil {
-		out = append(out, p.decider)
-	}
-	if p.teller != nil {
-		out = append(out, p.teller)
-	}
-	return out
 }
 
 // Collect implements prometheus.Collector.

@@ -101,6 +101,11 @@ func urgent(was, is *steering.Plan) bool {
 
 // say logs which shares are others than in a plan before, and why.
 func (d *decider) say(was *steering.Plan) {
+	for _, why := range d.plan.LeftOut {
+		if was == nil || !slices.Contains(was.LeftOut, why) {
+			d.log.Warn("not decided about", "what", why)
+		}
+	}
 	for i := range d.plan.Services {
 		p := &d.plan.Services[i]
 		if d.config.fixed[p.Name] {

@@ -69,9 +69,7 @@ func (t *teller) run(ctx context.Context) {
 	every := time.NewTicker(tellEvery)
 	defer every.Stop()
 	for {
-		t.decider.mu.Lock()
-		news := t.decider.news
-		t.decider.mu.Unlock()
+		news := t.decider.changed()
 		t.tell(time.Now())
 		select {
 		case <-ctx.Done():
@@ -135,6 +133,13 @@ func (t *teller) tellOne(to wire.Locator, number steering.PlanNumber, all []wire
 		t.told.Inc()
 	}
 	return nil
+}
+
+// changed is closed when others are to be told at once.
+func (d *decider) changed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.news
 }
 
 // summary is what others are told of the plan in force.

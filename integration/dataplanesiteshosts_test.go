@@ -17,7 +17,8 @@ import (
 // edits of the examples.
 func newSiteHosts(t *testing.T, prepare func(*hosts)) (*hosts, *announcer) {
 	t.Helper()
-	h := &hosts{front: newFront(t, "cumulus-tor.conf"), pins: testhost.BPFFS(t), edit: map[string][]string{}}
+	const last = " neighbor swp4 interface peer-group gateways\n"
+	h := &hosts{front: newFront(t, "cumulus-tor.conf", last, last+strings.ReplaceAll(last, "swp4", "swp5")), pins: testhost.BPFFS(t), edit: map[string][]string{}}
 	prepare(h)
 	h.client.Run("ethtool", "-K", "eth0", "tx", "off")
 	h.tor.Sysctl("net.ipv4.fib_multipath_hash_policy", "1") // ports as well
