@@ -126,6 +126,7 @@ func TestSitesDecide(t *testing.T) {
 	if err != nil || !strings.Contains(said, "site west is drained\nservice web: east 100.0 %: drained: all new flows go elsewhere\n") {
 		t.Errorf("drain: %s, %v", said, err)
 	}
+	d.shares("west is drained", elsewhere)
 	d.begin(20, "web2")
 	d.goOn("west is drained")
 	said, err = d.gateway.razor("plan")
