@@ -24,7 +24,8 @@ var things = map[string]struct {
 	see   func(l *lab, e *expectation) (n, of int, saw string)
 	grows bool
 	of    bool // clients have it
-	site  bool // gateways have it
+	site  bool // gateways of a site have it
+	one   bool // or one of them
 }{
 	"new flows":           {see: (*lab).seeNew, of: true},
 	"connections":         {see: (*lab).seeKept, of: true},
@@ -35,8 +36,8 @@ var things = map[string]struct {
 	"dead backends":       {see: (*lab).seeBackends, site: true},
 	"load":                {see: (*lab).seeLoad, site: true},
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
-	"pins":                {see: (*lab).seeCounter, site: true},
-	"packets":             {see: (*lab).seeCounter, site: true, grows: true},
+	"pins":                {see: (*lab).seeCounter, site: true, one: true},
+	"packets":             {see: (*lab).seeCounter, site: true, one: true, grows: true},
 }
 
 // tried is how many flows are opened to see where new ones go.
@@ -134,7 +135,14 @@ func (l *lab) expect(words []string) {
 	e, err := parseExpectation(words)
 	must(err)
 	thing := things[e.thing()]
-	l.placed(&e, thing.site)
+	switch {
+	case thing.one:
+		l.placed(&e, roleGateway)
+	case thing.site:
+		l.placed(&e, "")
+	default:
+		l.placed(&e, roleBackend)
+	}
 	see := func() (bool, string) {
 		n, of, saw := thing.see(l, &e)
 		value := float64(n)
@@ -152,16 +160,13 @@ func (l *lab) expect(words []string) {
 	}
 }
 
-// placed leaves if client or place are not of the lab.
-func (l *lab) placed(e *expectation, site bool) {
+// placed leaves if client or place are not of the lab. A place is a site, or a host of a
+// role.
+func (l *lab) placed(e *expectation, of role) {
 	if e.of != "" {
 		l.client(e.of)
 	}
-	switch {
-	case e.at == "":
-	case site:
-		l.site(e.at)
-	case !slices.ContainsFunc(l.hosts(), func(h *host) bool { return h.name == e.at && h.role == roleBackend }):
+	if e.at != "" && !slices.ContainsFunc(l.hosts(), func(h *host) bool { return h.name == e.at && h.role == of }) {
 		l.site(e.at)
 	}
 }
@@ -306,7 +311,13 @@ func (l *lab) seeGateways(e *expectation) (n, of int, saw string) {
 
 func (l *lab) seeCounter(e *expectation) (n, of int, saw string) {
 	key := strings.TrimSuffix(e.what, " packets")
-	n, err := l.counted(l.site(e.at), key)
+	gateways := []*host{}
+	for _, h := range l.hosts() {
+		if h.role == roleGateway && (h.name == e.at || h.site.Name == e.at) {
+			gateways = append(gateways, h)
+		}
+	}
+	n, err := l.counted(gateways, key)
 	if err != nil {
 		return -1, 0, err.Error()
 	}

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/razor-steering/razor/integration/netlab"
 )
@@ -107,7 +110,7 @@ func (l *lab) backendConfig(h *host) string {
   state_dir: %s
   vips: [%s, "%s"]
   gateways: [%s]
-  report_interval: 200ms
+  report_interval: 1s # a small machine has many hosts here, and may keep them waiting
   probes:
     - probe: {name: web, kind: http, target: "[::1]:80", interval: 1s, hold_down: 1s}%s
 `, block, h.file("dataplane.keys"), l.pinned(h), h.file("state"), vip4, vip6, locators(h.site.gateways), load)
@@ -168,8 +171,18 @@ func (l *lab) gatewayConfig(h *host) string {
 	if s.services != nil {
 		line("redis: {address: \"%s\"}", netip.AddrPortFrom(s.services.address(), redisPort))
 	}
-	line("http: {gateway: \"[::1]:8055\"}")
+	line("http: {gateway: \"%s\"}", httpAddress)
 	return b.String()
+}
+
+// httpAddress is where a gateway has its metrics and pages, on its host.
+const httpAddress = "[::1]:8055"
+
+// dial connects to an address on the host itself.
+func (h *host) dial(address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return h.node.Dial(ctx, "tcp", address)
 }
 
 // tables is where a gateway's mates copy from: on its link, which is there before a route

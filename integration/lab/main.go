@@ -42,6 +42,7 @@ func main() {
 // options are the flags.
 type options struct {
 	razor, script         string
+	http                  int
 	story, clean, verbose bool
 }
 
@@ -52,6 +53,7 @@ func command(ctx context.Context, args []string, in io.Reader, out, problems io.
 	flags.SetOutput(problems)
 	flags.StringVar(&o.razor, "razor", "", "`file` of the razor to run; without it, it is built")
 	flags.StringVar(&o.script, "script", "", "run the commands of a `file` instead of a prompt; - is standard input")
+	flags.IntVar(&o.http, "http", 0, "have ports of 127.0.0.1 from this `port` on lead to the pages of the gateways")
 	flags.BoolVar(&o.story, "story", false, "run the topology's own story instead of a prompt")
 	flags.BoolVar(&o.clean, "clean", false, "remove what labs left that were killed, and end; each start does that too")
 	flags.BoolVar(&o.verbose, "v", false, "show each command that builds the network, as it can be typed")
@@ -107,6 +109,11 @@ func run(ctx context.Context, o options, args []string, in io.Reader, out, probl
 		return err
 	}
 	defer l.stop()
+	if o.http != 0 {
+		if err := l.doors(o.http); err != nil {
+			return err
+		}
+	}
 	if lines != nil {
 		return l.play(lines, out)
 	}

@@ -53,9 +53,9 @@ HOW-MANY is no, some, all, 3, 40%, at least 3, at most 40%. WHAT and its PLACE:
   active|draining|dead backends at a site, as its gateways see them
   announcing gateways           at a site
   load                          at a site, of its capacity
-  pins                          at a site
-  away|entered|spilled packets  since the last mark, at a site: any result of
-                                razor_gateway_packets_total
+  pins                          at a site or gateway
+  away|entered|spilled packets  since the last mark, at a site or gateway: any result
+                                of razor_gateway_packets_total
 `
 
 // run does one command line.

@@ -119,7 +119,7 @@ var series = regexp.MustCompile(`^(razor_gateway_pins|razor_gateway_packets_tota
 // counters are those of a gateway: packets by what became of them, and "pins".
 func (l *lab) counters(g *host) (map[string]int, error) {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: g.node.Dial, DisableKeepAlives: true}}
-	answer, err := client.Get("http://[::1]:8055/metrics")
+	answer, err := client.Get("http://" + httpAddress + "/metrics")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", g.name, err)
 	}
@@ -148,11 +148,11 @@ func readCounters(r io.Reader) (map[string]int, error) {
 	return out, lines.Err()
 }
 
-// counted is the sum of a counter of the gateways of a site that run, since the last mark;
-// pins are those of now.
-func (l *lab) counted(s *site, key string) (int, error) {
+// counted is the sum of a counter of gateways that run, since the last mark; pins are those
+// of now.
+func (l *lab) counted(gateways []*host, key string) (int, error) {
 	sum := 0
-	for _, g := range s.gateways {
+	for _, g := range gateways {
 		if g.lost {
 			continue
 		}
