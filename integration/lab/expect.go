@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ var things = map[string]struct {
 	of    bool // clients have it
 	site  bool // gateways of a site have it
 	one   bool // or one of them
+	named bool // of a name in DNS
 }{
 	"new flows":           {see: (*lab).seeNew, of: true},
 	"connections":         {see: (*lab).seeKept, of: true},
@@ -35,6 +37,7 @@ var things = map[string]struct {
 	"draining backends":   {see: (*lab).seeBackends, site: true},
 	"dead backends":       {see: (*lab).seeBackends, site: true},
 	"load":                {see: (*lab).seeLoad, site: true},
+	"addresses":           {see: (*lab).seeAddresses, site: true, of: true, named: true},
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
 	"pins":                {see: (*lab).seeCounter, site: true, one: true},
 	"packets":             {see: (*lab).seeCounter, site: true, one: true, grows: true},
@@ -84,7 +87,9 @@ func parseExpectation(words []string) (e expectation, err error) {
 		return e, fmt.Errorf("%s are of no client", e.what)
 	case e.at == "" && thing.site:
 		return e, fmt.Errorf("%s: want at SITE", e.what)
-	case e.percent && thing.grows:
+	case e.of == "" && thing.named:
+		return e, fmt.Errorf("%s: want of NAME", e.what)
+	case e.percent && (thing.grows || thing.named):
 		return e, fmt.Errorf("%s: want a number, not a share", e.what)
 	}
 	return e, nil
@@ -135,6 +140,9 @@ func (l *lab) expect(words []string) {
 	e, err := parseExpectation(words)
 	must(err)
 	thing := things[e.thing()]
+	if e.of != "" && !thing.named {
+		l.client(e.of)
+	}
 	switch {
 	case thing.one:
 		l.placed(&e, roleGateway)
@@ -160,12 +168,8 @@ func (l *lab) expect(words []string) {
 	}
 }
 
-// placed leaves if client or place are not of the lab. A place is a site, or a host of a
-// role.
+// placed leaves if the place is not of the lab: a site, or a host of a role.
 func (l *lab) placed(e *expectation, of role) {
-	if e.of != "" {
-		l.client(e.of)
-	}
 	if e.at != "" && !slices.ContainsFunc(l.hosts(), func(h *host) bool { return h.name == e.at && h.role == of }) {
 		l.site(e.at)
 	}
@@ -293,6 +297,22 @@ func (l *lab) seeLoad(e *expectation) (n, of int, saw string) {
 		return -1, 0, err.Error()
 	}
 	return int(load), int(capacity), fmt.Sprintf("%.0f of %.0f", load, capacity)
+}
+
+// seeAddresses is what the nameserver of a site answers.
+func (l *lab) seeAddresses(e *expectation) (n, of int, saw string) {
+	s := l.site(e.at)
+	if !s.DNS {
+		must(fmt.Errorf("site %s has no dns", s.Name))
+	}
+	all, err := l.lookUp(s, e.of)
+	if missing, ok := errors.AsType[*net.DNSError](err); ok && missing.IsNotFound {
+		err = nil
+	}
+	if err != nil {
+		return -1, 0, err.Error()
+	}
+	return len(all), len(all), fmt.Sprint(all)
 }
 
 func (l *lab) seeGateways(e *expectation) (n, of int, saw string) {

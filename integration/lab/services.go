@@ -1,13 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-const redisPort = 6379
+const (
+	redisPort = 6379
+	vipName   = "www.lab" // has the VIPs
+)
 
 // bootServices starts Redis, which copies from the primary where it is none, and the
 // nameserver that follows it.
@@ -57,12 +63,35 @@ func (l *lab) redis(h *host) *redis.Client {
 	})
 }
 
-// fill has the lists be there: the name www.lab with the VIPs.
+// fill has the lists be there: a name with the VIPs.
 func (l *lab) fill(r *redis.Client) {
 	p := r.TxPipeline()
 	p.HSet(l.ctx, "lab:CONFIG", "SOA", "ns.lab. hostmaster.lab. 1 3600 600 86400 60", "NS", "ns.lab.", "TTL", "5")
-	p.SAdd(l.ctx, "www.lab:A", vip4)
-	p.SAdd(l.ctx, "www.lab:AAAA", vip6)
+	p.SAdd(l.ctx, vipName+":A", vip4)
+	p.SAdd(l.ctx, vipName+":AAAA", vip6)
 	_, err := p.Exec(l.ctx)
 	must(err)
+}
+
+// lookUp asks the nameserver of a site for the addresses of a name.
+func (l *lab) lookUp(s *site, name string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Second)
+	defer cancel()
+	server := netip.AddrPortFrom(s.services.address(), 53).String()
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return s.services.node.Dial(ctx, network, server)
+	}}
+	return r.LookupNetIP(ctx, "ip", name+".")
+}
+
+// unresolved is why a site's nameserver does not know the VIPs; "" if it does, or if there
+// is none.
+func (l *lab) unresolved(s *site) string {
+	if !s.DNS {
+		return ""
+	}
+	if got, err := l.lookUp(s, vipName); len(got) != 2 {
+		return fmt.Sprintf("dns at %s answers %v, %v", s.Name, got, err)
+	}
+	return ""
 }

@@ -37,9 +37,10 @@ func verbs() []verb {
 		{"load", "SITE N%", "its clients keep so many connections, of its capacity", (*lab).load},
 		{"mark", "", "count what breaks, and packets, from now on", func(l *lab, args []string) { none(args); l.mark() }},
 		{"wait", "TIME", "such as 2s", (*lab).wait},
+		{"redis", "COMMAND...", "a command to the primary, as redis-cli takes it", (*lab).tell},
 		{"logs", "HOST", "what its programs wrote last", (*lab).logs},
 		{"exec", "HOST COMMAND...", "run a command there", (*lab).exec},
-		{"expect", "HOW-MANY WHAT [of CLIENT] [at PLACE]", "see below", (*lab).expect},
+		{"expect", "HOW-MANY WHAT [of WHOM] [at PLACE]", "see below", (*lab).expect},
 	}
 }
 
@@ -52,6 +53,7 @@ HOW-MANY is no, some, all, 3, 40%, at least 3, at most 40%. WHAT and its PLACE:
   failed flows                  new ones that came to nothing, since the last mark
   active|draining|dead backends at a site, as its gateways see them
   announcing gateways           at a site
+  addresses                     of a name, at the nameserver of a site
   load                          at a site, of its capacity
   pins                          at a site or gateway
   away|entered|spilled packets  since the last mark, at a site or gateway: any result
@@ -273,6 +275,23 @@ func (l *lab) wait(args []string) {
 	case <-l.ctx.Done():
 		must(l.ctx.Err())
 	}
+}
+
+// tell gives a command to the Redis that all others copy.
+func (l *lab) tell(args []string) {
+	h := l.primary()
+	if h == nil || h.lost || len(args) == 0 {
+		must(errors.New("want a command, and redis: primary at a site that is there"))
+	}
+	r := l.redis(h)
+	defer r.Close()
+	line := make([]any, len(args))
+	for i, a := range args {
+		line[i] = a
+	}
+	said, err := r.Do(l.ctx, line...).Result()
+	must(err)
+	fmt.Fprintln(l.out, said)
 }
 
 func (l *lab) logs(args []string) {

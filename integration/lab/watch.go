@@ -24,6 +24,9 @@ func (l *lab) settle() {
 		l.alive()
 		var wrong []string
 		for _, s := range l.sites {
+			if why := l.unresolved(s); why != "" {
+				wrong = append(wrong, why)
+			}
 			for _, g := range s.gateways {
 				if why := l.unsettled(g); why != "" {
 					wrong = append(wrong, g.name+": "+why)
