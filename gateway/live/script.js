@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const length = 120; // looks that a spark has
-  const patience = 5000; // milliseconds without a look
+  const patience = 10000; // milliseconds without a look
 
   // morph makes a node what another one is, and leaves alone what is the same: a
   // selection, a place that was scrolled to.

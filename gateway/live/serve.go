@@ -13,6 +13,7 @@ import (
 
 const (
 	every       = time.Second             // from one look to the next, while somebody watches
+	busy        = 20                      // at least so many times as long as a look takes: 5 % of a CPU
 	mostClients = 32                      // of streams
 	mostBehind  = 3                       // looks that a client may be behind
 	writeLimit  = 5 * time.Second         // of what a client is sent
@@ -28,7 +29,7 @@ type Page struct {
 	wake   chan struct{} // there is a client
 	ended  chan struct{} // Run has
 
-	looking sync.Mutex // held from a look until it is told
+	looking sync.Mutex // held during a look
 
 	mu      sync.Mutex
 	last    *look
@@ -62,25 +63,27 @@ func (p *Page) Register(handle func(pattern string, h http.Handler)) {
 // streams.
 func (p *Page) Run(ctx context.Context) {
 	defer close(p.ended)
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for pause := every; ; {
 		if !p.watched() {
 			select {
 			case <-ctx.Done():
 				return
 			case <-p.wake:
-				ticker.Reset(every)
 			}
 		}
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
-			if l, err := p.look(); err == nil {
-				p.tell(l)
-			}
+		case <-timer.C:
 		}
+		began := time.Now()
+		if l, err := p.look(began); err == nil {
+			p.tell(l)
+		}
+		pause = max(every, busy*time.Since(began))
 	}
 }
 
@@ -90,10 +93,13 @@ func (p *Page) watched() bool {
 	return len(p.clients) > 0
 }
 
-// look asks the source.
-func (p *Page) look() (*look, error) {
+// look asks the source, unless somebody else has since a time.
+func (p *Page) look(since time.Time) (*look, error) {
 	p.looking.Lock()
 	defer p.looking.Unlock()
+	if last := p.lastLook(); last != nil && last.at.After(since) {
+		return last, nil
+	}
 	l := &look{at: time.Now()}
 	l.document = p.source(l.at)
 	l.document.Time, l.document.Events = l.at, p.events.Since(0)
@@ -107,17 +113,21 @@ func (p *Page) look() (*look, error) {
 	return l, nil
 }
 
+func (p *Page) lastLook() *look {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
 // now is a look whose rates are of the last seconds. Where nobody has looked for longer
 // it takes two of them.
 func (p *Page) now(ctx context.Context) (*look, error) {
-	p.mu.Lock()
-	last := p.last
-	p.mu.Unlock()
+	last := p.lastLook()
 	switch {
 	case last != nil && time.Since(last.at) < fresh:
 		return last, nil
 	case last == nil || time.Since(last.at) > memory:
-		if _, err := p.look(); err != nil {
+		if _, err := p.look(time.Now()); err != nil {
 			return nil, err
 		}
 		select {
@@ -128,7 +138,7 @@ func (p *Page) now(ctx context.Context) (*look, error) {
 		case <-time.After(firstLook):
 		}
 	}
-	return p.look()
+	return p.look(time.Now())
 }
 
 var errEnded = errors.New("the gateway ends")
