@@ -10,6 +10,7 @@ import (
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/gateway/live"
+	"github.com/razor-steering/razor/steering"
 )
 
 // view is what the live page shows of a gateway. Its rates are of the time since it was
@@ -83,7 +84,11 @@ func (v *view) traffic(d *live.Document, s *Status, now time.Time) {
 		}
 		d.Services[i].Backends = append(d.Services[i].Backends, b.live(&rates))
 	}
+	if s.Decision != nil {
+		d.Site, d.Plan = s.Decision.Site, s.Decision.Plan
+	}
 	for i := range d.Services {
+		decided(&d.Services[i], s.Decision)
 		for _, why := range s.Disbelieved {
 			if of, found := strings.CutPrefix(why, "service "+d.Services[i].Name+": "); found {
 				d.Services[i].Doubt = of
@@ -101,6 +106,22 @@ func (v *view) traffic(d *live.Document, s *Status, now time.Time) {
 	d.Figures = rates.figures(d)
 }
 
+// decided adds what was decided of a service.
+func decided(service *live.Service, d *DecisionStatus) {
+	if d == nil {
+		return
+	}
+	for _, s := range d.Services {
+		if s.Service != service.Name {
+			continue
+		}
+		service.Reason, service.Nowhere = s.Reason, s.Nowhere
+		for _, to := range slices.Concat([]steering.SiteShare{s.Here}, s.Sites) {
+			service.Decided = append(service.Decided, live.Share{Site: to.Site, Share: to.Share, Room: to.Room, Reason: to.Reason})
+		}
+	}
+}
+
 // live is a backend, or another site.
 func (b *BackendStatus) live(r *rates) live.Backend {
 	out := live.Backend{Name: b.Backend, SID: b.SID, Site: b.SID == "", State: string(b.State), Weight: b.Weight, Share: b.Share, Load: -1, Why: b.why()}
@@ -110,7 +131,7 @@ func (b *BackendStatus) live(r *rates) live.Backend {
 	if b.Agent == nil {
 		return out
 	}
-	out.Health, out.Level = b.agent(), b.Agent.Level
+	out.Health, out.Level, out.NewFlows = b.agent(), b.Agent.Level, b.Agent.Accepted
 	if out.Health == out.State {
 		out.Health = "" // said already
 	}
@@ -178,8 +199,15 @@ func (r *rates) dropped() (all float64, most string) {
 
 // figures are where packets go.
 func (r *rates) figures(d *live.Document) []live.Figure {
-	var packets, bits float64
+	var packets, bits, flows float64
+	seen := map[string]bool{}
 	for _, s := range d.Services {
+		for _, b := range s.Backends {
+			if !seen[b.SID] { // it may have several services
+				flows += b.NewFlows
+			}
+			seen[b.SID] = true
+		}
 		for _, v := range s.VIPs {
 			packets, bits = packets+v.Packets, bits+v.Bits
 		}
@@ -188,6 +216,7 @@ func (r *rates) figures(d *live.Document) []live.Figure {
 	out := []live.Figure{
 		{Key: "packets", Title: "Packets to VIPs", Value: packets, Unit: "/s"},
 		{Key: "bits", Title: "Bits to VIPs", Value: bits, Unit: "bit/s"},
+		{Key: "flows", Title: "New flows", Value: flows, Unit: "/s", Note: "that backends here took"},
 		{Key: "sent", Title: "To backends here", Value: r.reason("sent") + r.reason("icmp_error"), Unit: "/s"},
 		{Key: "misses", Title: "Misses", Value: r.reason("miss"), Unit: "/s", Note: "first backend had it not"},
 		{Key: "pins", Title: "Pinned flows", Value: float64(r.now.Pins), Note: fmt.Sprintf("%.0f told in a second", r.per(r.now.Pinned, r.was.Pinned))},

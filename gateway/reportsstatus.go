@@ -29,6 +29,7 @@ type AgentStatus struct {
 	Level    string  `json:"level"`
 	Load     float64 `json:"load"`
 	Capacity float64 `json:"capacity"`         // 0 where the load is not measured
+	Accepted float64 `json:"accepted"`         // new flows a second
 	Age      float64 `json:"age"`              // seconds since it spoke
 	Silent   bool    `json:"silent,omitempty"` // it should have spoken
 }
@@ -45,7 +46,7 @@ func (r *reports) status(backends []balancer.BackendStatus, now time.Time) []Bac
 		if t := r.told[sid]; t != nil {
 			of := t.of(r.vips(b.Service))
 			status.Agent = &AgentStatus{
-				Health: of.Health.String(), Draining: of.Draining, Level: t.Report.Level.String(), Load: t.Report.Load, Capacity: t.Report.Capacity,
+				Health: of.Health.String(), Draining: of.Draining, Level: t.Report.Level.String(), Load: t.Report.Load, Capacity: t.Report.Capacity, Accepted: t.Report.Accepted,
 				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.speaks(t),
 			}
 		}

@@ -38,6 +38,12 @@ func TestLivePage(t *testing.T) {
 	if len(d.Announcements) != 3 || d.Announcements[0].Presence != "announced" {
 		t.Errorf("announcements %+v", d.Announcements)
 	}
+	opened := 20
+	r.lab.Eventually("the page has new flows", func() bool {
+		r.flows = append(r.flows, beginFlow(t, r.client, opened))
+		opened++
+		return slices.ContainsFunc(livePage(r.gateway).Figures, func(f livepage.Figure) bool { return f.Key == "flows" && f.Value > 0 })
+	})
 	r.well(0, false)
 	r.lab.Eventually("the page says that a backend is down, and why", func() bool {
 		d := livePage(r.gateway)

@@ -48,7 +48,7 @@ func newWatched(t *testing.T) *watched {
 	c.Register("web", "web-1", addrPort(1))
 	w.reporters = newReporters(t, func(h *hosts) {
 		const everywhere = "http: {gateway: \"[::]:8055\", agent: \"[::]:8056\"}\n"
-		h.edit["gateway"] = []string{"# A gateway in front", everywhere + "#", "unnumbered: [eth0]", "unnumbered: [eth0]\n    bfd: {interval: 300ms, multiplier: 3}"}
+		h.edit["gateway"] = []string{"# A gateway in front", everywhere + "#", "  allowed:", "  site: west\n  allowed:", "unnumbered: [eth0]", "unnumbered: [eth0]\n    bfd: {interval: 300ms, multiplier: 3}"}
 		for _, name := range []string{"web1", "web2"} {
 			h.edit[name] = append(h.edit[name], "# A backend, the same", everywhere+"#")
 		}

@@ -86,6 +86,28 @@ func dataplaneAlerts() []Alert {
 			Fires:       one(`razor_gateway_report_refusals_total{instance="a:8055",site="west",reason="early"}`, "0+60x30"), Quiet: one(`razor_gateway_report_refusals_total{instance="a:8055",site="west",reason="overtaken"}`, "0+60x30"),
 			Labels: at("reason", "early"),
 		},
+		{
+			Name: "RazorSiteUnheard", Expr: `razor_gateway_site_age_seconds > 30`, For: "1m", Severity: Critical, Unseen: "no other site was heard of",
+			Summary:     "{{ $labels.instance }} hears nothing of the site {{ $labels.exported_site }}",
+			Description: "What it decided about that site gets old (stale_after). razor status has the entries there; routes to its locators, UDP port 5205.",
+			Fires:       one(`razor_gateway_site_age_seconds{instance="a:8055",site="west",exported_site="east"}`, "0+60x30"), Quiet: one(`razor_gateway_site_age_seconds{instance="a:8055",site="west",exported_site="east"}`, "0.2x30"),
+			Labels: at("exported_site", "east"),
+		},
+		{
+			Name: "RazorSitesDisbelieved", For: "5m", Severity: Critical,
+			Expr:        `sum by (instance, site, reason) (rate(razor_gateway_site_refusals_total{reason=~"unknown_key|forged|version|stale|early"}[5m])) > 0`,
+			Summary:     "{{ $labels.instance }} does not believe what gateways of other sites say: {{ $labels.reason }}",
+			Description: "key_file is not the same at all sites, versions differ, or clocks do (stale, early): chronyc tracking on both sides.",
+			Fires:       one(`razor_gateway_site_refusals_total{instance="a:8055",site="west",reason="forged"}`, "0+60x30"), Quiet: one(`razor_gateway_site_refusals_total{instance="a:8055",site="west",reason="overtaken"}`, "0+60x30"),
+			Labels: at("reason", "forged"),
+		},
+		{
+			Name: "RazorSiteDrainForgotten", Expr: `max by (site) (razor_gateway_site_drained) == 1`, For: "1d", Severity: Info,
+			Summary:     "The site {{ $labels.site }} has been drained for a day",
+			Description: "razor status says why; razor undrain site gives it new flows again.",
+			Fires:       one(`razor_gateway_site_drained{instance="a:8055",site="west"}`, "1x1500"), Quiet: one(`razor_gateway_site_drained{instance="a:8055",site="west"}`, "1x1000 0x500"),
+			Labels: map[string]string{"site": "west"},
+		},
 	}
 }
 

@@ -3,6 +3,7 @@ package watch
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +83,11 @@ func (c Catalog) add(description string) error {
 	}
 	if found[3] != "" {
 		labels = append(labels, strings.Split(found[3], ",")...)
+	}
+	for i, l := range labels {
+		if slices.Contains(targetLabels, l) {
+			labels[i] = "exported_" + l // as Prometheus calls it, beside that of the target
+		}
 	}
 	name := found[1]
 	if !strings.HasSuffix(name, "_duration_seconds") { // which all histograms are called, and nothing else

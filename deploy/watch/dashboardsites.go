@@ -71,6 +71,21 @@ func sites() *Dashboard {
 					Query{`sum by (site) (rate(razor_gateway_packets_total{result="budget"}[$__rate_interval]))`, "{{site}}"}),
 				lines("DNS", "Queries answered at each site.", "reqps", Query{`sum by (site) (rate(razor_dns_queries_total[$__rate_interval]))`, "{{site}}"}).stacked(),
 			}},
+			{"Decisions", []Panel{
+				lines("Shares", "Share of the new flows of a site's clients that each site gets, as its gateways decided: razor status says why.", "percentunit",
+					Query{`max by (site, service, exported_site) (razor_gateway_site_share)`, "{{site}} {{service}}: to {{exported_site}}"}),
+				lines("Room", "Share of the new flows of a site's clients that each site has room for.", "percentunit",
+					Query{`max by (site, service, exported_site) (razor_gateway_site_room)`, "{{site}} {{service}}: at {{exported_site}}"}),
+				lines("Plans", "Plans that were made.", "short", Query{`sum by (instance) (rate(razor_gateway_decisions_total[$__rate_interval]))`, "{{instance}}"}),
+				lines("Heard of other sites", "For how long nothing was heard of another site.", "s",
+					Query{`max by (instance, exported_site) (razor_gateway_site_age_seconds)`, "{{instance}} of {{exported_site}}"}).mayBeEmpty("no other site was heard of yet"),
+				lines("Told other sites", "Datagrams with summaries sent, those that could not be, and those of others that were not believed.", "short",
+					Query{`sum by (instance) (rate(razor_gateway_sites_told_total[$__rate_interval]))`, "{{instance}} told"},
+					Query{`sum by (instance) (rate(razor_gateway_sites_lost_total[$__rate_interval]))`, "{{instance}} lost"},
+					Query{`sum by (instance, reason) (rate(razor_gateway_site_refusals_total[$__rate_interval])) > 0`, "{{instance}} refused: {{reason}}"}).
+					mayBeEmpty("nothing is refused while all is well"),
+				lines("Drained sites", "Sites that an operator drained: razor undrain site.", "short", Query{`max by (site) (razor_gateway_site_drained)`, "{{site}}"}),
+			}},
 			{"Backends", []Panel{
 				lines("With new flows", "Share of the backends of a service at a site that are to have new flows.", "percentunit",
 					Query{`sum by (site, service) (razor_gateway_backend_active) / count by (site, service) (razor_gateway_backend_active)`, "{{site}} {{service}}"}),

@@ -5,6 +5,7 @@ import "time"
 // Document is a gateway at a moment. Rates are per second since the document before.
 type Document struct {
 	Name          string         `json:"name"`
+	Site          string         `json:"site,omitempty"`
 	Identity      string         `json:"identity"`
 	Time          time.Time      `json:"time"`
 	Started       time.Time      `json:"started"`
@@ -39,6 +40,19 @@ type Service struct {
 	VIPs     []VIP     `json:"vips"`
 	Backends []Backend `json:"backends"`
 	Doubt    string    `json:"doubt,omitempty"` // why its agents are not believed everything
+	// Decided is what the sites get of the new flows of clients here, this one first; none
+	// where that is configured. Nowhere is what no site has room for.
+	Decided []Share `json:"decided,omitempty"`
+	Nowhere float64 `json:"nowhere,omitempty"`
+	Reason  string  `json:"reason,omitempty"` // of the decision
+}
+
+// Share is what a site gets of new flows.
+type Share struct {
+	Site   string  `json:"site"`
+	Share  float64 `json:"share"`
+	Room   float64 `json:"room"` // the most that its load allows
+	Reason string  `json:"reason,omitempty"`
 }
 
 // VIP is an address of a service, and what comes in for it.
@@ -50,17 +64,18 @@ type VIP struct {
 
 // Backend is who gets new flows of a service: a backend, or another site.
 type Backend struct {
-	Name    string  `json:"name"`
-	SID     string  `json:"sid,omitempty"`
-	Site    bool    `json:"site,omitempty"` // another site
-	State   string  `json:"state"`          // active, draining, dead
-	Health  string  `json:"health,omitempty"`
-	Level   string  `json:"level,omitempty"`
-	Load    float64 `json:"load"`    // share of the capacity; below 0 it is not known
-	Weight  uint32  `json:"weight"`  // its share of the configuration
-	Share   float64 `json:"share"`   // of new flows
-	Packets float64 `json:"packets"` // per second, for which it was the first choice
-	Why     string  `json:"why,omitempty"`
+	Name     string  `json:"name"`
+	SID      string  `json:"sid,omitempty"`
+	Site     bool    `json:"site,omitempty"` // another site
+	State    string  `json:"state"`          // active, draining, dead
+	Health   string  `json:"health,omitempty"`
+	Level    string  `json:"level,omitempty"`
+	Load     float64 `json:"load"`      // share of the capacity; below 0 it is not known
+	Weight   uint32  `json:"weight"`    // its share of the configuration
+	Share    float64 `json:"share"`     // of new flows
+	Packets  float64 `json:"packets"`   // per second, for which it was the first choice
+	NewFlows float64 `json:"new_flows"` // per second, of all its services, as its agent says
+	Why      string  `json:"why,omitempty"`
 }
 
 // Site is another site.

@@ -14,12 +14,13 @@ func sample(now time.Time) Document {
 		return math.Round(mean * (1 + 0.3*math.Sin(2*math.Pi*t/period) + 0.05*math.Sin(t*17)))
 	}
 	d := Document{
-		Name: "edge1.west.example.net", Identity: "AS 4200000101, router ID 192.0.2.1, locator 2001:db8:5e:1::/64",
+		Name: "edge1.west.example.net", Site: "west", Identity: "AS 4200000101, router ID 192.0.2.1, locator 2001:db8:5e:1::/64",
 		Started: now.Add(-26 * time.Hour), Stage: "in service", Plan: "1795284000.42", Mates: []string{"[2001:db8:5e:2::1]:5206"},
 		Remarks: []string{"lists: redis does not answer, going by those of 2026-11-21T18:02:11Z"},
 		Figures: []Figure{
 			{Key: "packets", Title: "Packets to VIPs", Value: wave(182_300, 40), Unit: "/s"},
 			{Key: "bits", Title: "Bits to VIPs", Value: wave(1.31e9, 40), Unit: "bit/s"},
+			{Key: "flows", Title: "New flows", Value: wave(2_050, 33), Unit: "/s", Note: "that backends here took"},
 			{Key: "sent", Title: "To backends here", Value: wave(171_200, 40), Unit: "/s"},
 			{Key: "misses", Title: "Misses", Value: wave(41, 11), Unit: "/s", Note: "first backend had it not"},
 			{Key: "pins", Title: "Pinned flows", Value: wave(1_204, 60), Note: "3 told in a second"},
@@ -49,7 +50,7 @@ func sample(now time.Time) Document {
 	for i := range 6 {
 		b := Backend{
 			Name: fmt.Sprint("web", i+1), SID: fmt.Sprintf("2001:db8:5e:10%d:5201::", i+1), State: "active", Health: "up", Level: "normal", Weight: 100,
-			Load: 0.4 + 0.1*float64(i), Share: 0.15, Packets: wave(28_000, 30+float64(i)*7),
+			Load: 0.4 + 0.1*float64(i), Share: 0.15, Packets: wave(28_000, 30+float64(i)*7), NewFlows: wave(410, 30+float64(i)*5),
 		}
 		switch i {
 		case 3:
@@ -66,6 +67,8 @@ func sample(now time.Time) Document {
 	for i := range 3 {
 		mail.Backends = append(mail.Backends, Backend{Name: fmt.Sprint("mx", i+1), SID: fmt.Sprintf("2001:db8:5e:20%d:5201::", i+1), State: "active", Health: []string{"up", "down", "down"}[i], Weight: 1, Load: -1, Share: 1.0 / 3, Packets: wave(100, 20)})
 	}
+	web.Decided = []Share{{"west", 0.6, 0.62, "90 % of its capacity"}, {"east", 0.4, 0.9, "the nearest with room"}, {"north", 0, 0, "no way to it"}}
+	web.Reason = "the load here is above the limit"
 	d.Services = []Service{web, mail}
 	return d
 }
