@@ -131,7 +131,10 @@ func (b *BackendStatus) live(r *rates) live.Backend {
 	if b.Agent == nil {
 		return out
 	}
-	out.Health, out.Level, out.NewFlows = b.agent(), b.Agent.Level, b.Agent.Accepted
+	out.Health, out.Level = b.agent(), b.Agent.Level
+	if !b.Agent.Silent {
+		out.NewFlows = b.Agent.Accepted
+	}
 	if out.Health == out.State {
 		out.Health = "" // said already
 	}
@@ -217,7 +220,7 @@ func (r *rates) figures(d *live.Document) []live.Figure {
 		{Key: "packets", Title: "Packets to VIPs", Value: packets, Unit: "/s"},
 		{Key: "bits", Title: "Bits to VIPs", Value: bits, Unit: "bit/s"},
 		{Key: "flows", Title: "New flows", Value: flows, Unit: "/s", Note: "that backends here took"},
-		{Key: "sent", Title: "To backends here", Value: r.reason("sent") + r.reason("icmp_error"), Unit: "/s"},
+		{Key: "sent", Title: "Sent", Note: "to backends here", Value: r.reason("sent") + r.reason("icmp_error"), Unit: "/s"},
 		{Key: "misses", Title: "Misses", Value: r.reason("miss"), Unit: "/s", Note: "first backend had it not"},
 		{Key: "pins", Title: "Pinned flows", Value: float64(r.now.Pins), Note: fmt.Sprintf("%.0f told in a second", r.per(r.now.Pinned, r.was.Pinned))},
 	}

@@ -21,7 +21,7 @@ func sample(now time.Time) Document {
 			{Key: "packets", Title: "Packets to VIPs", Value: wave(182_300, 40), Unit: "/s"},
 			{Key: "bits", Title: "Bits to VIPs", Value: wave(1.31e9, 40), Unit: "bit/s"},
 			{Key: "flows", Title: "New flows", Value: wave(2_050, 33), Unit: "/s", Note: "that backends here took"},
-			{Key: "sent", Title: "To backends here", Value: wave(171_200, 40), Unit: "/s"},
+			{Key: "sent", Title: "Sent", Note: "to backends here", Value: wave(171_200, 40), Unit: "/s"},
 			{Key: "misses", Title: "Misses", Value: wave(41, 11), Unit: "/s", Note: "first backend had it not"},
 			{Key: "pins", Title: "Pinned flows", Value: wave(1_204, 60), Note: "3 told in a second"},
 			{Key: "spilled", Title: "Spilled", Note: "new flows to other sites", Value: wave(311, 25), Unit: "/s"},
@@ -58,7 +58,7 @@ func sample(now time.Time) Document {
 		case 4:
 			b.Level = "warning"
 		case 5:
-			b.State, b.Health, b.Share, b.Packets, b.Load, b.Why = "dead", "silent", 0, 0, -1, "silent for 3 intervals"
+			b.State, b.Health, b.Share, b.Packets, b.NewFlows, b.Load, b.Why = "dead", "silent", 0, 0, 0, -1, "silent for 3 intervals"
 		}
 		web.Backends = append(web.Backends, b)
 	}

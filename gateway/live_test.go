@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/gateway/live"
+	"github.com/razor-steering/razor/steering"
+)
+
+// Rates are differences by the time between; what was not there before, or began anew,
+// is not known.
+func TestLiveRates(t *testing.T) {
+	t.Parallel()
+	a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	was := balancer.Counted{
+		Reasons:  map[string]balancer.Count{"sent": {Packets: 100}, "miss": {Packets: 50}, "flags": {Dropped: true}, "stray": {Dropped: true, Packets: 5}},
+		Backends: map[netip.Addr]balancer.Traffic{a: {Packets: 10}},
+	}
+	now := balancer.Counted{
+		Reasons:  map[string]balancer.Count{"sent": {Packets: 300}, "miss": {Packets: 20}, "flags": {Dropped: true, Packets: 8}, "stray": {Dropped: true, Packets: 25}},
+		Backends: map[netip.Addr]balancer.Traffic{a: {Packets: 14}, b: {Packets: 1000}},
+	}
+	r := rates{now: now, was: was, seconds: 2}
+	for _, c := range []struct {
+		what      string
+		got, want float64
+	}{
+		{"a reason", r.reason("sent"), 100},
+		{"one that began anew", r.reason("miss"), 0},
+		{"a backend", r.backend(a), 2},
+		{"one that is new", r.backend(b), 0},
+		{"the first look", (&rates{now: now, seconds: 1e9}).reason("sent"), 0},
+		{"no time between", (&rates{now: now, was: was}).reason("sent"), 0},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, c.got, c.want)
+		}
+	}
+	if all, most := r.dropped(); all != 14 || most != "stray" {
+		t.Errorf("dropped %v, most %s", all, most)
+	}
+}
+
+// New flows of a backend with several services count once, and those of a silent one not
+// at all.
+func TestLiveNewFlows(t *testing.T) {
+	t.Parallel()
+	backend := func(sid string, accepted float64, silent bool) live.Backend {
+		b := BackendStatus{balancer.BackendStatus{SID: sid, State: balancer.Active}, "", &AgentStatus{Health: "up", Level: "normal", Accepted: accepted, Silent: silent}}
+		return b.live(&rates{})
+	}
+	d := live.Document{Services: []live.Service{
+		{Name: "web", Backends: []live.Backend{backend("2001:db8::1", 10, false), backend("2001:db8::2", 7, false), backend("2001:db8::3", 100, true)}},
+		{Name: "mail", Backends: []live.Backend{backend("2001:db8::1", 10, false)}},
+	}}
+	for _, f := range (&rates{}).figures(&d) {
+		if f.Key == "flows" && f.Value != 17 {
+			t.Errorf("%v new flows", f.Value)
+		}
+	}
+}
+
+func TestLiveDecided(t *testing.T) {
+	t.Parallel()
+	s := live.Service{Name: "web"}
+	decided(&s, nil)
+	decided(&s, &DecisionStatus{Services: []DecidedService{
+		{Service: "mail", Here: steering.SiteShare{Site: "west", Share: 1}},
+		{Service: "web", Reason: "full", Nowhere: 0.1, Here: steering.SiteShare{Site: "west", Share: 0.6}, Sites: []steering.SiteShare{{Site: "east", Share: 0.3, Room: 0.5, Reason: "near"}}},
+	}})
+	if len(s.Decided) != 2 || s.Decided[0].Site != "west" || s.Decided[1] != (live.Share{Site: "east", Share: 0.3, Room: 0.5, Reason: "near"}) || s.Nowhere != 0.1 || s.Reason != "full" {
+		t.Errorf("%+v", s)
+	}
+}
