@@ -8,6 +8,7 @@ import (
 	"github.com/razor-steering/razor/gateway/bfd"
 	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/steering/wire"
 )
 
 // metrics are those of the announcements; those of peers, BFD and probes are where
@@ -28,6 +29,7 @@ func Metrics(reg prometheus.Registerer) {
 	probe.Metrics(reg)
 	reg.MustRegister(newMetrics(nil), &dataplane{
 		Keeper: &balancer.Keeper{}, pins: &Pins{refused: newPinRefusals()}, reports: newReports(nil, nil, nil),
+		summaries: newSummaries(nil), decider: &decider{}, teller: newTeller(nil, wire.Locator{}, nil, nil, nil),
 	})
 }
 

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/razor-steering/razor/gateway/live"
+	livepage "github.com/razor-steering/razor/gateway/live"
 )
 
 // livePage is what a gateway serves for those who watch it; zero while it does not.
-func livePage(a *announcer) (d live.Document) {
+func livePage(a *announcer) (d livepage.Document) {
 	_ = json.Unmarshal([]byte(page(a, "http://[::1]:8055/live.json")), &d)
 	return d
 }
@@ -25,7 +25,7 @@ func TestLivePage(t *testing.T) {
 		d := livePage(r.gateway)
 		return len(d.Services) == 1 && len(d.Services[0].VIPs) == 2 && len(d.Services[0].Backends) == 2 &&
 			d.Services[0].VIPs[0].Packets > 0 && d.Services[0].Backends[0].Packets > 0 && d.Services[0].Backends[1].Packets > 0 &&
-			slices.ContainsFunc(d.Figures, func(f live.Figure) bool { return f.Key == "sent" && f.Value > 0 })
+			slices.ContainsFunc(d.Figures, func(f livepage.Figure) bool { return f.Key == "sent" && f.Value > 0 })
 	})
 	d := livePage(r.gateway)
 	b := d.Services[0].Backends[0]
@@ -47,11 +47,11 @@ func TestLivePage(t *testing.T) {
 	r.well(0, false)
 	r.lab.Eventually("the page says that a backend is down, and why", func() bool {
 		d := livePage(r.gateway)
-		return len(d.Events) > 0 && strings.Contains(d.Services[0].Backends[0].Why, "down") && slices.ContainsFunc(d.Events, func(e live.Event) bool {
-			return e.Text == "backend changed" && strings.Contains(e.Reason, "down") && slices.Contains(e.Attributes, live.Attribute{Key: "backend", Value: "web1"})
+		return len(d.Events) > 0 && strings.Contains(d.Services[0].Backends[0].Why, "down") && slices.ContainsFunc(d.Events, func(e livepage.Event) bool {
+			return e.Text == "backend changed" && strings.Contains(e.Reason, "down") && slices.Contains(e.Attributes, livepage.Attribute{Key: "backend", Value: "web1"})
 		})
 	})
-	if !slices.ContainsFunc(livePage(r.gateway).Events, func(e live.Event) bool { return e.Text == "peer is up" }) {
+	if !slices.ContainsFunc(livePage(r.gateway).Events, func(e livepage.Event) bool { return e.Text == "peer is up" }) {
 		t.Error("no event of the peer")
 	}
 	if text := page(r.gateway, "http://[::1]:8055/"); !strings.Contains(text, "<i class=\"dot doubt\"></i>") || !strings.Contains(text, "web1") {
