@@ -39,6 +39,9 @@ type DataplaneConfig struct {
 	TablesListen string `yaml:"tables_listen"`
 	// Follow is the mate that decides, whose tables are copied; "" decides here.
 	Follow string `yaml:"follow"`
+	// ConsulLock is the key in Consul's KV store that the gateway of the site that decides
+	// holds; "" where Follow says it.
+	ConsulLock string `yaml:"consul_lock"`
 	// Mates are whom a gateway that decides, and has no tables when it starts, asks for
 	// theirs.
 	Mates []string `yaml:"mates"`
@@ -162,6 +165,7 @@ func (d *defects) dataplane(c *Config) {
 			d.add(key, text, "not an address and port", `one such as "[2001:db8:5e:1::1]:5206"`)
 		}
 	}
+	d.election(p)
 	d.services(c.Services, block)
 	d.sites(c, block)
 }
@@ -306,12 +310,14 @@ type dataplane struct {
 	copied     steering.PlanNumber // of the mate's tables, at the start
 	asked      []string            // mates that have tables which are wanted at the start
 	site       string              // this one
+	drained    func() bool         // the gateway is: nobody can reach it
 	pins       *Pins               // nil without keys
 	reports    *reports
 	summaries  *summaries  // of other sites; nil without gateway.site
 	decider    *decider    // nil where this gateway does not decide
 	teller     *teller     // likewise, and without keys
 	members    *membership // nil where no service has backends from Consul
+	election   *election   // nil where no lock says who decides
 
 	configuring sync.Mutex // held while a plan becomes that of config
 	config      *Config
@@ -341,6 +347,9 @@ func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func(
 	}
 	p := &dataplane{flowKey: flowKey, locator: locator, config: c}
 	if p.members, err = newMembership(c, log); err != nil {
+		return nil, err
+	}
+	if p.election, err = newElection(c, log); err != nil {
 		return nil, err
 	}
 	p.balancer, err = balancer.Load(balancer.Options{Services: c.Dataplane.MaxServices, Pins: c.Dataplane.Pins})
@@ -379,7 +388,10 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 		return err
 	}
 	p.mates, p.followed = newMates(p.Keeper, p.flowKey, log), c.Dataplane.Follow
-	if p.followed != "" {
+	if p.election != nil {
+		p.followed = p.election.mate()
+	}
+	if p.followed != "" || p.election != nil {
 		p.Follow()
 	}
 	if err := c.elsewhere(p.locator); err != nil {
@@ -422,7 +434,11 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 		group.Go(func() error { return p.mates.serve(ctx, p.listener) })
 	}
 	group.Go(func() error { p.await(ctx, p.mates.log); return nil })
-	if p.followed != "" {
+	switch {
+	case p.election != nil:
+		group.Go(func() error { return p.election.stand(ctx, p.drained) })
+		group.Go(func() error { return p.election.run(ctx, p) })
+	case p.followed != "":
 		group.Go(func() error { p.mates.follow(ctx, p.followed, p.copied); return nil })
 	}
 	if p.members != nil {

@@ -44,6 +44,8 @@ func TestDataplaneDefects(t *testing.T) {
 		"gateway.dataplane.max_services":  func(c *Config) { c.Dataplane.MaxServices = 257 },
 		"gateway.dataplane.pins":          func(c *Config) { c.Dataplane.Pins = "pins" },
 		"gateway.dataplane.mates[1]":      func(c *Config) { c.Dataplane.Mates = []string{"[::1]:5206", "[::1]"} },
+		"gateway.dataplane.consul_lock":   func(c *Config) { c.Dataplane.ConsulLock, c.Dataplane.TablesListen = "/razor", "[::1]:5206" },
+		"gateway.dataplane.tables_listen": func(c *Config) { c.Dataplane.ConsulLock, c.Dataplane.TablesListen = "razor", "[::]:5206" },
 		"gateway.dataplane.mates[0]":      func(c *Config) { c.Dataplane.Mates = []string{""} },
 		"gateway.services[0].min_healthy": func(c *Config) { c.Services[0].MinHealthy = new(1.5) },
 		"gateway.services[0].name":        func(c *Config) { c.Services[0].Name = "" },

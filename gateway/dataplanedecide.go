@@ -22,6 +22,9 @@ func (p *dataplane) prepareDecisions(c *Config, log *slog.Logger) error {
 		return nil
 	}
 	p.decider = newDecider(log, p.summaries, p.Ways, time.Now())
+	if p.election != nil {
+		p.decider.leads = p.election.leads
+	}
 	p.reports.decider = p.decider
 	if err := p.decider.load(c.StateDir, c.Site, time.Now()); err != nil {
 		return upstreams.Defect{Key: "gateway.state_dir", Member: c.StateDir, Reason: err.Error(), Want: "a directory that can be read"}
@@ -56,6 +59,9 @@ func (p *dataplane) collectors() []prometheus.Collector {
 	out := []prometheus.Collector{p.Keeper}
 	if p.pins != nil {
 		out = append(out, p.pins, p.reports)
+	}
+	if p.election != nil {
+		out = append(out, p.election)
 	}
 	if p.members != nil {
 		out = append(out, p.members)

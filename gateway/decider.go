@@ -22,6 +22,7 @@ type decider struct {
 	summaries *summaries
 	ways      func([]balancer.PlannedSite) map[string]bool // to other sites, by name
 	dir       string                                       // of the state; "" is none
+	leads     func() bool                                  // this gateway decides now
 	term      uint64
 
 	mu       sync.Mutex
@@ -41,7 +42,7 @@ type decision struct {
 }
 
 func newDecider(log *slog.Logger, heard *summaries, ways func([]balancer.PlannedSite) map[string]bool, now time.Time) *decider {
-	return &decider{log: log, summaries: heard, ways: ways, term: uint64(now.UnixNano()), news: make(chan struct{})}
+	return &decider{log: log, summaries: heard, ways: ways, leads: func() bool { return true }, term: uint64(now.UnixNano()), news: make(chan struct{})}
 }
 
 // decide makes a plan of what is known, and what it makes of each service.
@@ -143,6 +144,23 @@ func inWords(shares map[string]float64) string {
 		words = append(words, fmt.Sprintf("%s %.1f %%", name, 100*shares[site]))
 	}
 	return strings.Join(words, ", ")
+}
+
+// lead begins after the plans of who decided before, nil for none, with what operators
+// wanted then.
+func (d *decider) lead(p *steering.Plan, site string, now time.Time) {
+	d.begin(p, site, now)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.term = uint64(now.UnixNano()); p == nil {
+		return
+	}
+	d.term = max(d.term, p.Number.Term+1)
+	if !p.Drained {
+		d.drained = ""
+	} else if d.drained == "" {
+		d.drained = "drained at the gateway that decided before"
+	}
 }
 
 // begin goes on with the plan of who decided before, if it is not too old.

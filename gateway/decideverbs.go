@@ -45,6 +45,8 @@ func (g *Gateway) decides() error {
 		return errors.New("this gateway decides nothing, as it does not know its site (gateway.site)")
 	case g.dataplane.decider == nil:
 		return fmt.Errorf("another gateway decides for site %s: ask that at %s (gateway.dataplane.follow)", g.config.Site, g.config.Dataplane.Follow)
+	case !g.dataplane.decider.leads():
+		return fmt.Errorf("%s (gateway.dataplane.consul_lock)", g.dataplane.election.state())
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 	}
 	group, inner := errgroup.WithContext(inner)
 	if g.dataplane != nil {
-		g.dataplane.reports.deaf = g.unreachable
+		g.dataplane.reports.deaf, g.dataplane.drained = g.unreachable, g.away.Load
 		g.dataplane.run(inner, group)
 	}
 	group.Go(func() error { return upstreams.ServeControl(inner, control, g.verbs()) })

@@ -27,7 +27,7 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 	} else if !alone {
 		p.asked = nil
 	}
-	met := len(p.asked) == 0
+	met := len(p.asked) == 0 && p.election == nil
 	for _, mate := range p.asked {
 		if err := p.firstCopy(context.Background(), mate); err != nil {
 			log.Warn("no tables of a mate: own ones, until it answers", "mate", mate, "decides", p.followed != "", "err", err)
@@ -68,6 +68,10 @@ func (p *dataplane) await(ctx context.Context, log *slog.Logger) {
 	timeout := time.NewTimer(aloneAfter)
 	defer timeout.Stop()
 	for p.Awaits() {
+		if len(p.asked) == 0 && p.election.leads() { // there is nobody to ask
+			p.Await("")
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return

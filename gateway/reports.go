@@ -293,6 +293,7 @@ func (r *reports) decided(made *decision) {
 // nil where this gateway does not decide.
 func (r *reports) judge(plan *configured, now time.Time) (judged, *decision) {
 	out := judged{}
+	decides := plan.decisions != nil && r.decider.leads()
 	var inputs []input
 	for _, s := range plan.Services {
 		was := r.judged[s.Name]
@@ -303,7 +304,7 @@ func (r *reports) judge(plan *configured, now time.Time) (judged, *decision) {
 				backends[i].Told, said[i] = t.of(s.VIPs), t
 			}
 		}
-		if plan.decisions != nil {
+		if decides {
 			inputs = append(inputs, input{service: s, claims: steering.Claims(backends, plan.minHealthy[s.Name], r.quiet), told: said})
 			continue
 		}
@@ -314,7 +315,7 @@ func (r *reports) judge(plan *configured, now time.Time) (judged, *decision) {
 		}
 		out[s.Name] = of
 	}
-	if plan.decisions == nil {
+	if !decides {
 		return out, nil
 	}
 	made, out := r.decider.decide(plan.decisions, plan.Sites, inputs, now)

@@ -31,6 +31,7 @@ type Status struct {
 	Probes        []ProbeStatus         `json:"probes"`
 	Backends      []BackendStatus       `json:"backends,omitempty"`    // of the services that are balanced
 	Membership    []MembershipStatus    `json:"membership,omitempty"`  // of services whose backends are from Consul
+	Decider       *ElectionStatus       `json:"decider,omitempty"`     // nil where no lock says who decides
 	Disbelieved   []string              `json:"disbelieved,omitempty"` // services whose agents are not believed everything, and why
 	Sites         []balancer.SiteStatus `json:"sites,omitempty"`       // others
 	Decision      *DecisionStatus       `json:"decision,omitempty"`    // nil where nothing was decided
@@ -77,7 +78,7 @@ func (g *Gateway) Status() Status {
 	if g.dataplane != nil {
 		s.Backends, s.Sites = g.dataplane.reports.status(g.dataplane.Status(), time.Now()), g.dataplane.Sites()
 		s.Disbelieved, s.Decision = g.dataplane.reports.disbelieved(), g.dataplane.decisionStatus()
-		s.Membership = g.dataplane.members.status(time.Now())
+		s.Membership, s.Decider = g.dataplane.members.status(time.Now()), g.dataplane.election.state()
 	}
 	if g.lists != nil {
 		h := g.lists.Health()
@@ -161,6 +162,9 @@ func (s *Status) remarks() string {
 	}
 	for _, r := range s.Disbelieved {
 		fmt.Fprintf(&b, "agents: %s\n", r)
+	}
+	if s.Decider != nil {
+		fmt.Fprintf(&b, "decider: %s\n", s.Decider)
 	}
 	for i := range s.Membership {
 		if of := &s.Membership[i]; of.wrong() {

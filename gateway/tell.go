@@ -146,7 +146,7 @@ func (d *decider) changed() <-chan struct{} {
 func (d *decider) summary(flowKey []byte) (steering.PlanNumber, []wire.Summary) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.snapshot == nil { // the plan is one of a process before
+	if d.snapshot == nil || !d.leads() { // the plan is one of a process before, or of a mate
 		return steering.PlanNumber{}, nil
 	}
 	var out []wire.Summary

@@ -23,13 +23,15 @@ type consulHosts struct {
 	dir    string // of the files that are there while a backend is well, by the names of backends
 }
 
-func newConsulHosts(t *testing.T) *consulHosts {
+// newConsulHosts starts all; prepare may change edit before.
+func newConsulHosts(t *testing.T, prepare ...func(*consulHosts)) *consulHosts {
 	t.Helper()
 	dir := t.TempDir()
 	c := consultest.Start(t)
 	socket := filepath.Join(dir, "consul.sock")
 	socketTo(t, socket, c)
-	m := &consulHosts{newHosts(t, func(h *hosts) {
+	m := &consulHosts{consul: c, dir: dir}
+	m.hosts = newHosts(t, func(h *hosts) {
 		h.edit = map[string][]string{"gateway": {
 			`      backends:
         - {name: web1, locator: "2001:db8:5e:2::/64"}
@@ -40,19 +42,29 @@ func newConsulHosts(t *testing.T) *consulHosts {
 		for _, name := range []string{"web1", "web2"} {
 			writeFile(t, filepath.Join(dir, name), "")
 			h.edit[name] = []string{"interfaces: [eth0]\n  sr_block:", fmt.Sprintf(`interfaces: [eth0]
-  gateways: ["2001:db8:5e:1::/64"]
+  gateways: ["2001:db8:5e:1::/64", "2001:db8:5e:4::/64"]
   consul: {address: "unix://%s", ttl: 1500ms, services: [{service: web}]}
   probes:
     - probe: {name: web, kind: exec, command: [/usr/bin/test, -e, %s], interval: 100ms, timeout: 10s, lease: 30s, rise: 1, fall: 1, hold_down: 1ms}
   sr_block:`, socket, filepath.Join(dir, name))}
 		}
-	}), c, dir}
+		m.hosts = h
+		for _, f := range prepare {
+			f(m)
+		}
+	})
 	m.await()
+	m.heardOf(2)
+	return m
+}
+
+// heardOf waits until the gateway has backends whose agents all say that they are up.
+func (m *consulHosts) heardOf(n int) {
+	m.t.Helper()
 	m.lab.Eventually("the gateway hears of all agents", func() bool {
 		all := m.gateway.status().Backends
-		return len(all) == 2 && !slices.ContainsFunc(all, func(b gateway.BackendStatus) bool { return b.Agent == nil || b.Agent.Health != "up" })
+		return len(all) == n && !slices.ContainsFunc(all, func(b gateway.BackendStatus) bool { return b.Agent == nil || b.Agent.Health != "up" })
 	})
-	return m
 }
 
 // registered waits until Consul has healths, by the hosts' numbers.

@@ -30,7 +30,7 @@ import (
 // shares move by load every 10 s at most, but follow health and operators at once.
 func Decide(snapshot Snapshot) Plan {
 	s, left := snapshot.accept()
-	p := Plan{Number: PlanNumber{Term: s.Term, Sequence: 1}, At: s.Now, Site: s.Site, Services: []ServicePlan{}, LeftOut: left}
+	p := Plan{Number: PlanNumber{Term: s.Term, Sequence: 1}, At: s.Now, Site: s.Site, Drained: s.Drained, Services: []ServicePlan{}, LeftOut: left}
 	if s.Previous != nil && s.Previous.Number.Term == s.Term {
 		p.Number.Sequence = s.Previous.Number.Sequence + 1
 	}

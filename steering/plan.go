@@ -14,6 +14,7 @@ type Plan struct {
 	Number   PlanNumber    `json:"number"`
 	At       time.Time     `json:"at"`
 	Site     string        `json:"site"`
+	Drained  bool          `json:"drained,omitempty"` // the site, by an operator's will
 	Services []ServicePlan `json:"services"`
 	LeftOut  []string      `json:"left_out,omitempty"` // of the snapshot, and why
 }

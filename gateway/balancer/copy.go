@@ -116,6 +116,20 @@ func (k *Keeper) Awaits() bool {
 	return k.awaited != ""
 }
 
+// Decide ends Follow: what is applied from then on decides the tables, which go on as they
+// are. Its plans are after all that were copied.
+func (k *Keeper) Decide(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.follows {
+		return
+	}
+	k.follows = false
+	k.number = steering.PlanNumber{Term: max(uint64(now.UnixNano()), k.number.Term+1, k.adopted.Term+1)}
+	k.trust()
+	k.next()
+}
+
 // HasTables tells whether some service has a slot with a backend.
 func (k *Keeper) HasTables() bool {
 	k.mu.Lock()

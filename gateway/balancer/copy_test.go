@@ -160,6 +160,57 @@ func TestAdoptSpills(t *testing.T) {
 	want("nobody here, as the decider knows too", bpfSpill{End: 30000, Site: 0}, bpfSpill{End: 50000, Site: 1})
 }
 
+// A mate comes to decide with the tables that it has, and its plans are after those that
+// it has copied, whatever the clocks say.
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	a, first := process(t, "", 2)
+	b, second := process(t, "", 2)
+	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+	apply(t, first, service("web", Active, Active, Draining))
+	first.number.Term += uint64(time.Hour) // its clock was ahead
+	second.Follow()
+	apply(t, second, service("web", Active, Active, Active))
+	copied := func(from, to *Keeper) Copy {
+		t.Helper()
+		c, err := from.Copy()
+		if err == nil {
+			err = to.Adopt(c, time.Now())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := copied(first, second)
+	before := second.owners("web")
+	if second.Decide(time.Now()); second.owners("web") != before {
+		t.Error("other tables, although nothing was applied")
+	}
+	if number, _ := second.Number(); number.Term <= c.Plan.Term {
+		t.Errorf("plan %v is not after %v", number, c.Plan)
+	}
+	apply(t, second, service("web", Active, Active, Active))
+	third := netip.MustParseAddr("2001:db8:5e:3:5201::")
+	owns := func(k *Keeper) bool {
+		o := k.owners("web")
+		return slices.ContainsFunc(o[:], func(o [2]netip.Addr) bool { return o[0] == third })
+	}
+	if !owns(second) {
+		t.Error("it decides, and its plan is not obeyed")
+	}
+	first.Follow()
+	copied(second, first)
+	if !owns(first) {
+		t.Error("who decided before does not follow")
+	}
+	number, _ := second.Number()
+	if second.Decide(time.Now()); second.number != number {
+		t.Error("who decides already begins again")
+	}
+}
+
 // A decider that starts from nothing, with a clock that is behind, has nothing to say
 // until it has tables; what its mates know of the past stays.
 func TestDeciderStartsAgain(t *testing.T) {

@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,12 +23,12 @@ const (
 	slowTTL    = 10 * time.Second // where only sessions have one; the least that Consul takes
 	lockWait   = time.Second      // of the query that proves the lock
 	leaveTime  = 5 * time.Second
-	answerTime = time.Second      // that a request in flight is given when we stop
-	lockDelay  = time.Millisecond // of a lost lock until it can be had: writes are fenced by epochs
+	answerTime = time.Second // that a request in flight is given when we stop
 	service    = "razor-sync"
 )
 
-// lock is the key in Consul that one of all syncs holds: the active one.
+// lock is the key in Consul that one of several processes holds: the active sync, or the
+// gateway that decides.
 //
 // A session ends with a check that we beat every second: Consul's own TTL of
 // sessions is 10 seconds at least, and twice that until it is noticed. The check
@@ -35,7 +37,9 @@ const (
 type lock struct {
 	client *api.Client
 	key    string
-	who    string // host and process, in the lock's value, in META and the log
+	who    string // host and process, in META and the log
+	value  string // of the key while it is ours
+	kind   lockKind
 	log    *slog.Logger
 	turned func() // called when the lock was taken or lost
 
@@ -47,19 +51,46 @@ type lock struct {
 	heard  bool      // Consul tells who has it
 }
 
+// lockKind is what differs between locks.
+type lockKind struct {
+	service string        // that the session's check is of
+	lease   time.Duration // it is ours for so long after Consul said so
+	// delay is how long after our session has ended Consul gives it to nobody. One that is
+	// no shorter than the lease makes the lease sure: the lock is ours until its end, even
+	// when Consul does not answer, or has ended the session.
+	delay   time.Duration
+	taken   string // for the log
+	lost    string
+	unknown string
+	standby string
+}
+
+// sure tells whether nobody else has the lock before our lease ends.
+func (k *lockKind) sure() bool { return k.delay >= k.lease }
+
+// syncLock is that of syncs. Its writes are fenced by epochs: no delay is needed.
+var syncLock = lockKind{
+	service: service, lease: beatTTL, delay: time.Millisecond,
+	taken:   "active: this sync keeps the lists",
+	lost:    "this sync keeps nothing now",
+	unknown: "this sync keeps nothing now",
+	standby: "standby: another sync keeps the lists",
+}
+
 // term is one time that the lock was ours.
 type term struct {
 	number uint64 // of ours; 0 is none
 	since  time.Time
 }
 
-func newLock(client *api.Client, key string, log *slog.Logger, turned func()) *lock {
+// newLock makes a lock that does nothing yet. Without a value the key has who.
+func newLock(client *api.Client, key, value string, kind lockKind, log *slog.Logger, turned func()) *lock {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	who := fmt.Sprintf("%s:%d:%s", host, os.Getpid(), rand.Text()[:6]) // of this process alone
-	return &lock{client: client, key: key, who: who, log: log, turned: turned}
+	return &lock{client: client, key: key, who: who, value: cmp.Or(value, who), kind: kind, log: log, turned: turned}
 }
 
 // held tells whether we are the active one now, and which term of ours it is.
@@ -84,7 +115,9 @@ func (l *lock) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		l.unknown()
+		if l.silent(); !l.kind.sure() {
+			l.unknown()
+		}
 		if !failing {
 			l.log.Warn("no session in consul, waiting for one", "err", err)
 		}
@@ -103,11 +136,17 @@ func (l *lock) session(ctx context.Context, opened func()) error {
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer func() {
+		if ctx.Err() != nil {
+			l.leave() // before it can be another's
+			s.release()
+		}
+		s.close()
+	}()
 	opened()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.beat(ctx) })
-	g.Go(func() error { return l.contend(ctx, s.id) })
+	g, inner := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.beat(inner) })
+	g.Go(func() error { return l.contend(inner, s.id) })
 	return g.Wait()
 }
 
@@ -128,16 +167,16 @@ func (l *lock) contend(ctx context.Context, session string) error {
 			l.prove(start)
 		case pair != nil && pair.Session != "":
 			index = meta.LastIndex
-			l.lost(string(pair.Value))
+			l.lose(string(pair.Value))
 		default:
 			index = 0
-			l.lost("")
+			l.lose("")
 			ok, err := l.acquire(ctx, session)
 			if err != nil {
 				return err
 			}
 			if !ok { // another one was faster, or the lock's delay is not over
-				wait = 10 * time.Millisecond
+				wait = max(10*time.Millisecond, l.kind.delay/64)
 			}
 		}
 		select {
@@ -151,7 +190,7 @@ func (l *lock) contend(ctx context.Context, session string) error {
 func (l *lock) acquire(ctx context.Context, session string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	pair := &api.KVPair{Key: l.key, Value: []byte(l.who), Session: session}
+	pair := &api.KVPair{Key: l.key, Value: []byte(l.value), Session: session}
 	ok, _, err := l.client.KV().Acquire(pair, (&api.WriteOptions{}).WithContext(ctx))
 	return ok, err
 }
@@ -172,12 +211,21 @@ func (l *lock) prove(at time.Time) {
 	if taken {
 		l.term = term{l.term.number + 1, now}
 	}
-	l.mine, l.until, l.holder, l.heard = true, at.Add(beatTTL), l.who, true
+	l.mine, l.until, l.holder, l.heard = true, at.Add(l.kind.lease), l.value, true
 	l.mu.Unlock()
 	if taken {
-		l.log.Info("active: this sync keeps the lists", "lock", l.key, "who", l.who)
+		l.log.Info("lock taken", "means", l.kind.taken, "lock", l.key, "who", l.who)
 		l.turned()
 	}
+}
+
+// lose is lost, unless the lock is surely ours until its lease ends: nobody's, or that of a
+// session of ours that has ended.
+func (l *lock) lose(holder string) {
+	if _, held := l.held(); held && l.kind.sure() && (holder == "" || holder == l.value) {
+		return
+	}
+	l.lost(holder)
 }
 
 // lost notes that the lock is another's, or nobody's ("").
@@ -188,10 +236,10 @@ func (l *lock) lost(holder string) {
 	l.mu.Unlock()
 	switch {
 	case had:
-		l.log.Warn("lock lost, this sync keeps nothing now", "lock", l.key, "holder", holder)
+		l.log.Warn("lock lost", "means", l.kind.lost, "lock", l.key, "holder", holder)
 		l.turned()
 	case news && holder != "":
-		l.log.Info("standby: another sync keeps the lists", "lock", l.key, "holder", holder)
+		l.log.Info("lock is held by another process", "means", l.kind.standby, "lock", l.key, "holder", holder)
 	}
 }
 
@@ -205,6 +253,13 @@ func (l *lock) silent() {
 	}
 }
 
+// leave notes that the lock is ours no longer, by will.
+func (l *lock) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mine, l.holder, l.heard = false, "", false
+}
+
 // unknown notes that Consul does not tell who has the lock.
 func (l *lock) unknown() {
 	l.mu.Lock()
@@ -212,7 +267,7 @@ func (l *lock) unknown() {
 	l.mine, l.holder, l.heard = false, "", false
 	l.mu.Unlock()
 	if had {
-		l.log.Warn("no word from consul of the lock, this sync keeps nothing now", "lock", l.key)
+		l.log.Warn("no word from consul of the lock", "means", l.kind.unknown, "lock", l.key)
 		l.turned()
 	}
 }
@@ -230,8 +285,8 @@ func (l *lock) open(ctx context.Context) (*session, error) {
 	s := &session{lock: l}
 	err := s.register(ctx)
 	if e, ok := errors.AsType[api.StatusError](err); ok && e.Code == http.StatusForbidden {
-		l.log.Warn("must not register a check, the lock of a sync that crashes is free after 10 to 20 s", "want", "an ACL token with service:write of "+service, "err", err)
-		err = s.create(ctx, &api.SessionEntry{Name: service, TTL: slowTTL.String(), LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease})
+		l.log.Warn("must not register a check, the lock of a process that crashes is free 10 to 20 s later", "want", "an ACL token with service:write of "+l.kind.service, "err", err)
+		err = s.create(ctx, &api.SessionEntry{Name: l.kind.service, TTL: slowTTL.String(), LockDelay: l.kind.delay, Behavior: api.SessionBehaviorRelease})
 	} else if err == nil {
 		err = s.createChecked(ctx)
 	}
@@ -246,7 +301,7 @@ func (l *lock) open(ctx context.Context) (*session, error) {
 // servers of the check a moment after it has it.
 func (s *session) createChecked(ctx context.Context) error {
 	entry := &api.SessionEntry{
-		Name: service, LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease,
+		Name: s.lock.kind.service, LockDelay: s.lock.kind.delay, Behavior: api.SessionBehaviorRelease,
 		NodeChecks: []string{"serfHealth"}, ServiceChecks: []api.ServiceCheck{{ID: s.check}},
 	}
 	for start := time.Now(); ; {
@@ -264,11 +319,11 @@ func (s *session) createChecked(ctx context.Context) error {
 
 // register makes the service and its check, whose name is ours alone.
 func (s *session) register(ctx context.Context) error {
-	id := service + ":" + s.lock.who
+	id := s.lock.kind.service + ":" + s.lock.who
 	reg := &api.AgentServiceRegistration{
-		ID: id, Name: service,
+		ID: id, Name: s.lock.kind.service,
 		Check: &api.AgentServiceCheck{
-			CheckID: id, Name: "razor sync " + s.lock.who, TTL: beatTTL.String(), Status: api.HealthPassing,
+			CheckID: id, Name: strings.ReplaceAll(s.lock.kind.service, "-", " ") + " " + s.lock.who, TTL: beatTTL.String(), Status: api.HealthPassing,
 			DeregisterCriticalServiceAfter: time.Minute.String(),
 		},
 	}
@@ -331,7 +386,15 @@ func (s *session) renew(ctx context.Context) error {
 	return s.lock.client.Agent().UpdateTTLOpts(s.check, "", api.HealthPassing, q)
 }
 
-// close frees the lock at once for the next one.
+// release gives the lock back, if it is ours: without a delay for the next one.
+func (s *session) release() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	pair := &api.KVPair{Key: s.lock.key, Session: s.id}
+	_, _, _ = s.lock.client.KV().Release(pair, (&api.WriteOptions{}).WithContext(ctx))
+}
+
+// close ends the session, and with it the lock, after its delay.
 func (s *session) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()

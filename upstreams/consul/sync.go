@@ -44,7 +44,7 @@ func New(cfg Config, redis upstreams.Config, log *slog.Logger, reg prometheus.Re
 		log: log, client: client, agent: agent, writer: upstreams.NewWriter(redis),
 		https: strings.HasPrefix(cfg.Consul.Address, "https:"), asking: map[string]chan struct{}{},
 	}
-	s.lock = newLock(client, cfg.Lock, log, s.awake)
+	s.lock = newLock(client, cfg.Lock, "", syncLock, log, s.awake)
 	s.metrics = newMetrics(reg, s)
 	for _, l := range cfg.Lists {
 		s.keepers = append(s.keepers, newKeeper(l, s))
