@@ -18,6 +18,10 @@ import (
 // spoke here, keeps its flows: as long as a slot remembers who had it before.
 const leaveAfter = 10 * time.Minute
 
+// wordPause is until it is looked again what agents say of backends that Consul says less
+// good of.
+const wordPause = time.Second
+
 // member is a backend that Consul has, or had. It is kept in a file.
 type member struct {
 	ID      string // of the instance
@@ -144,8 +148,11 @@ func (m *serviceMembers) next(instances []consul.Member, word func(netip.Addr) a
 	for sid, s := range specs {
 		is := s.member
 		is.State = balancer.Active
-		if s.health == consul.Maintenance || s.health == consul.Critical && !word(sid).spoke {
+		switch {
+		case s.health == consul.Maintenance:
 			is.State = balancer.Draining
+		case s.health == consul.Critical && !word(sid).spoke:
+			is.State, again = balancer.Draining, now.Add(wordPause) // its agent may speak
 		}
 		next[sid] = is
 	}
@@ -157,7 +164,7 @@ func (m *serviceMembers) next(instances []consul.Member, word func(netip.Addr) a
 			}
 			next[sid] = is
 			if !is.Left.IsZero() {
-				again = now.Add(time.Second) // an agent may be silent
+				again = now.Add(wordPause) // its agent may be silent
 			}
 		}
 		willed := specs[sid] != nil && specs[sid].health == consul.Maintenance
@@ -167,7 +174,7 @@ func (m *serviceMembers) next(instances []consul.Member, word func(netip.Addr) a
 	}
 	m.hold(next, lost, now)
 	if m.held != "" {
-		again = now.Add(time.Second)
+		again = now.Add(wordPause)
 	}
 	changed = !maps.Equal(m.list, next)
 	m.list, m.bad = next, bad

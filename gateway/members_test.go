@@ -136,6 +136,14 @@ func TestMembersWithoutAgents(t *testing.T) {
 func TestMembersWithAgents(t *testing.T) {
 	t.Parallel()
 	l := newConsulLab(t, 4)
+	l.health(consul.Critical, 3)
+	if _, again := l.step(); !again.After(l.now) {
+		t.Error("it is not looked whether the agent of a critical backend speaks")
+	}
+	l.speak(3)
+	l.holds("it does", "aaaa")
+	delete(l.agents, sidOf(3))
+	l.health(consul.Passing, 3)
 	l.speak(0, 1, 2)
 	l.health(consul.Critical, 0)
 	l.holds("its agent says better", "aaaa")

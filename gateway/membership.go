@@ -90,7 +90,8 @@ type membership struct {
 	mu       sync.Mutex
 	services map[string]*followed
 	unsaved  bool
-	untold   bool // the plan has others
+	untold   bool   // the plan has others
+	refused  string // why the plan does not have them, as it was logged; of the loop
 }
 
 // followed is a service that Consul is asked for.
@@ -245,16 +246,33 @@ func (m *membership) round(now time.Time) (again time.Time) {
 	m.untold = false
 	m.mu.Unlock()
 	if untold {
-		if err := m.configure(); err != nil {
-			m.log.Error("backends of consul are not applied", "err", err)
+		err := m.configure()
+		if err != nil {
 			m.mu.Lock()
 			m.untold = true
 			m.mu.Unlock()
 			again = soonest(again, now.Add(applyPause))
 		}
+		m.sayApplied(err)
 	}
 	m.save()
 	return again
+}
+
+// sayApplied logs why the plan does not have the backends, once for each reason.
+func (m *membership) sayApplied(err error) {
+	why := ""
+	if err != nil {
+		why = err.Error()
+	}
+	switch {
+	case why == m.refused:
+	case why != "":
+		m.log.Error("backends of consul are not applied, the plan stays as it is", "err", err)
+	default:
+		m.log.Info("backends of consul are applied again")
+	}
+	m.refused = why
 }
 
 // say logs what is left out and held, once for each change.

@@ -50,7 +50,7 @@ func TestLevelsNginx(t *testing.T) {
 	}
 	// What the agent is asked goes by a server that counts it.
 	conf += "log_format asked '$request_uri';\nserver { listen [::1]:8057; access_log " + access + " asked; location / { proxy_pass http://[::1]:8056; } }\n" +
-		strings.NewReplacer("/var/cache/nginx", b.Dir, "/srv/www", b.Dir, "[::1]:8056", "[::1]:8057", "listen 80", "listen [::1]:80").Replace(string(text)) + "}\n"
+		strings.NewReplacer("/var/cache", b.Dir, "/srv/www", b.Dir, "[::1]:8056", "[::1]:8057", "listen 80", "listen [::1]:80").Replace(string(text)) + "}\n"
 	b.Start(nginx, "-c", writeFile(t, filepath.Join(b.Dir, "levels.conf"), conf), "-p", b.Dir, "-e", "stderr")
 
 	get := func() string { return page(agent, "http://[::1]:80/") }

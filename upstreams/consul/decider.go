@@ -13,7 +13,7 @@ import (
 // for as long as it believes to be. What the lease is shorter than the delay is for servers
 // of Consul that do not know yet that they have lost their leader.
 var deciderLock = lockKind{
-	service: "razor-gateway", lease: 12 * time.Second, delay: 15 * time.Second,
+	service: "razor-gateway", lease: 12 * time.Second, delay: 15 * time.Second, leave: time.Second,
 	taken:   "this gateway decides",
 	lost:    "this gateway decides no longer",
 	unknown: "tables stay as they are",

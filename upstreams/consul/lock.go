@@ -59,7 +59,8 @@ type lockKind struct {
 	// no shorter than the lease makes the lease sure: the lock is ours until its end, even
 	// when Consul does not answer, or has ended the session.
 	delay   time.Duration
-	taken   string // for the log
+	leave   time.Duration // to give it back at the end; without an answer it is free after the delay
+	taken   string        // for the log
 	lost    string
 	unknown string
 	standby string
@@ -70,7 +71,7 @@ func (k *lockKind) sure() bool { return k.delay >= k.lease }
 
 // syncLock is that of syncs. Its writes are fenced by epochs: no delay is needed.
 var syncLock = lockKind{
-	service: service, lease: beatTTL, delay: time.Millisecond,
+	service: service, lease: beatTTL, delay: time.Millisecond, leave: leaveTime,
 	taken:   "active: this sync keeps the lists",
 	lost:    "this sync keeps nothing now",
 	unknown: "this sync keeps nothing now",
@@ -139,9 +140,8 @@ func (l *lock) session(ctx context.Context, opened func()) error {
 	defer func() {
 		if ctx.Err() != nil {
 			l.leave() // before it can be another's
-			s.release()
 		}
-		s.close()
+		s.close(ctx.Err() != nil)
 	}()
 	opened()
 	g, inner := errgroup.WithContext(ctx)
@@ -291,7 +291,7 @@ func (l *lock) open(ctx context.Context) (*session, error) {
 		err = s.createChecked(ctx)
 	}
 	if err != nil {
-		s.close()
+		s.close(false)
 		return nil, err
 	}
 	return s, nil
@@ -386,18 +386,15 @@ func (s *session) renew(ctx context.Context) error {
 	return s.lock.client.Agent().UpdateTTLOpts(s.check, "", api.HealthPassing, q)
 }
 
-// release gives the lock back, if it is ours: without a delay for the next one.
-func (s *session) release() {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+// close ends the session, and frees the lock: after its delay, or, where it is given back,
+// at once.
+func (s *session) close(giveBack bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.lock.kind.leave)
 	defer cancel()
-	pair := &api.KVPair{Key: s.lock.key, Session: s.id}
-	_, _, _ = s.lock.client.KV().Release(pair, (&api.WriteOptions{}).WithContext(ctx))
-}
-
-// close ends the session, and with it the lock, after its delay.
-func (s *session) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
-	defer cancel()
+	if s.id != "" && giveBack {
+		pair := &api.KVPair{Key: s.lock.key, Session: s.id}
+		_, _, _ = s.lock.client.KV().Release(pair, (&api.WriteOptions{}).WithContext(ctx))
+	}
 	if s.id != "" {
 		_, _ = s.lock.client.Session().Destroy(s.id, (&api.WriteOptions{}).WithContext(ctx))
 	}
