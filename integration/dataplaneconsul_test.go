@@ -163,6 +163,25 @@ func TestDataplaneConsul(t *testing.T) {
 	m.goOn("consul has lost all, and agents have registered again")
 	m.begin(20, "web1", "web2")
 
+	m.consul.Stop() // behind a partition: connections stay, and nothing is answered
+	if said, err := m.agents[0].razor("drain", "agent"); err != nil {
+		t.Fatal(said, err)
+	}
+	m.has("2 draining", "3 active")
+	m.begin(20, "web2")
+	if said, err := m.agents[0].razor("undrain", "agent"); err != nil {
+		t.Fatal(said, err)
+	}
+	m.has("2 active", "3 active")
+	m.agents[1].Signal(syscall.SIGHUP)
+	m.lab.Eventually("the agent starts again", func() bool { return strings.Count(m.agents[1].Log(), `msg="endpoint attached"`) == 2 })
+	m.ready(m.agents[1], 3)
+	m.goOn("consul hangs")
+	m.consul.Continue()
+	m.registered("2 passing", "3 passing")
+	m.has("2 active", "3 active")
+	m.goOn("consul answers again")
+
 	m.agents[0].Kill() // its check ends
 	m.registered("2 critical", "3 passing")
 	m.has("2 dead", "3 active")
