@@ -157,10 +157,14 @@ func (a *agent) register(ctx context.Context, group *errgroup.Group, reg prometh
 	if a.registrar == nil {
 		return
 	}
-	reg.MustRegister(instances{a}, prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: metricConsulFailures, Help: "Rounds in which Consul did not take all that is registered.",
-	}, func() float64 { return float64(a.registrar.Failures()) }))
+	reg.MustRegister(instances{a}, a.consulFailures())
 	group.Go(func() error { a.registrar.Run(ctx); return nil })
+}
+
+func (a *agent) consulFailures() prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: metricConsulFailures, Help: "Rounds in which Consul did not take all that is registered.",
+	}, func() float64 { return float64(a.registrar.Failures()) })
 }
 
 // deregister takes the instances out of Consul when the agent stops.

@@ -16,7 +16,7 @@ func Metrics(reg prometheus.Registerer) {
 	p.told, p.lost = newPinCounters()
 	r.told, r.lost = newReportCounters()
 	probe.Metrics(reg)
-	reg.MustRegister(&segment.Endpoint{}, &reply.Replies{}, monitors{}, &p, &r, drainedGauge(nil))
+	reg.MustRegister(&segment.Endpoint{}, &reply.Replies{}, monitors{}, &p, &r, drainedGauge(nil), instances{}, (*agent)(nil).consulFailures())
 }
 
 func drainedGauge(a *admin) prometheus.Collector {

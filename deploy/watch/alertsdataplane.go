@@ -87,6 +87,20 @@ func dataplaneAlerts() []Alert {
 			Labels: at("reason", "early"),
 		},
 		{
+			Name: "RazorMembershipHeld", Expr: `razor_gateway_membership_held == 1`, For: "5m", Severity: Warning, Unseen: inTheFile,
+			Summary:     "{{ $labels.instance }} does not obey all that Consul says of the backends of {{ $labels.service }}",
+			Description: "razor status says what is held and why. Many backends left Consul at once: were they meant to?",
+			Fires:       one(`razor_gateway_membership_held{instance="a:8055",site="west",service="web"}`, "1x30"), Quiet: one(`razor_gateway_membership_held{instance="a:8055",site="west",service="web"}`, "0x30"),
+			Labels: at("service", "web"),
+		},
+		{
+			Name: "RazorMembershipNotAnswered", Expr: `rate(razor_gateway_membership_failures_total[5m]) > 0`, For: "5m", Severity: Warning, Unseen: inTheFile,
+			Summary:     "Consul does not answer {{ $labels.instance }} for backends",
+			Description: "consul members on its host, and the log of the gateway. The backends stay as they are.",
+			Fires:       one(`razor_gateway_membership_failures_total{instance="a:8055",site="west"}`, "0+3x30"), Quiet: one(`razor_gateway_membership_failures_total{instance="a:8055",site="west"}`, "3x30"),
+			Labels: map[string]string{"instance": "a:8055", "site": "west"},
+		},
+		{
 			Name: "RazorSiteUnheard", Expr: `razor_gateway_site_age_seconds > 30`, For: "1m", Severity: Critical, Unseen: "no other site was heard of",
 			Summary:     "{{ $labels.instance }} hears nothing of the site {{ $labels.exported_site }}",
 			Description: "What it decided about that site gets old (stale_after). razor status has the entries there; routes to its locators, UDP port 5205.",
@@ -159,6 +173,13 @@ func agentAlerts() []Alert {
 			Description: "razor check names the mtu of the default route that keeps the kernel from making them.",
 			Fires:       one(`razor_agent_reply_packets_total{instance="b:8056",site="west",reason="dropped_too_big"}`, "0+10x30"), Quiet: one(`razor_agent_reply_packets_total{instance="b:8056",site="west",reason="returned"}`, "0+10x30"),
 			Labels: with("reason", "dropped_too_big"),
+		},
+		{
+			Name: "RazorNotRegistered", Expr: `razor_agent_consul_registered == 0`, For: "5m", Severity: Warning, Unseen: inTheFile,
+			Summary:     "Consul does not have {{ $labels.service }} of {{ $labels.instance }}",
+			Description: "razor agent status says why; the agent of Consul on that host, its token.",
+			Fires:       one(`razor_agent_consul_registered{instance="b:8056",site="west",service="web",target="0"}`, "0x30"), Quiet: one(`razor_agent_consul_registered{instance="b:8056",site="west",service="web",target="0"}`, "1x30"),
+			Labels: map[string]string{"instance": "b:8056", "site": "west", "service": "web", "target": "0"},
 		},
 		{
 			Name: "RazorAgentDrainForgotten", Expr: `razor_agent_drained == 1`, For: "1d", Severity: Info,

@@ -52,6 +52,9 @@ func dataplane() *Dashboard {
 	}
 }
 
+// inTheFile is why there may be no metrics of backends in Consul.
+const inTheFile = "backends that the configuration names itself"
+
 func sites() *Dashboard {
 	return &Dashboard{
 		Name: "sites", Title: "Sites", Description: "Which site carries what. The label site comes from the scrape configuration.",
@@ -85,6 +88,16 @@ func sites() *Dashboard {
 					Query{`sum by (instance, reason) (rate(razor_gateway_site_refusals_total[$__rate_interval])) > 0`, "{{instance}} refused: {{reason}}"}).
 					mayBeEmpty("nothing is refused while all is well"),
 				lines("Drained sites", "Sites that an operator drained: razor undrain site.", "short", Query{`max by (site) (razor_gateway_site_drained)`, "{{site}}"}),
+			}},
+			{"Backends in Consul", []Panel{
+				lines("Members", "Backends of a service that Consul has, instances that cannot be used, and backends that it has no longer and that are kept.", "short",
+					Query{`max by (site, service) (razor_gateway_membership_backends)`, "{{site}} {{service}}"},
+					Query{`max by (site, service) (razor_gateway_membership_left_out)`, "{{site}} {{service}} left out"},
+					Query{`max by (site, service) (razor_gateway_membership_gone)`, "{{site}} {{service}} gone"}).mayBeEmpty(inTheFile),
+				lines("Last answer of Consul", "Time since Consul answered a gateway for a service.", "s",
+					Query{`razor_gateway_membership_age_seconds`, "{{instance}} {{service}}"}).mayBeEmpty(inTheFile),
+				lines("Registered", "Backends that agents have registered in Consul; 0 is the host.", "short",
+					Query{`razor_agent_consul_registered`, "{{instance}} {{service}} {{target}}"}).states().mayBeEmpty(inTheFile),
 			}},
 			{"Backends", []Panel{
 				lines("With new flows", "Share of the backends of a service at a site that are to have new flows.", "percentunit",

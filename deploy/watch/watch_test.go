@@ -97,6 +97,7 @@ func TestNoMetricIsForgotten(t *testing.T) {
 	unused := map[string]string{
 		"razor_gateway_decision_timestamp_seconds":   "plans are made when something changes",
 		"razor_gateway_plan_term":                    "the plan is in the status",
+		"razor_agent_consul_failures_total":          "what is not registered is shown",
 		"razor_gateway_plan_sequence":                "likewise",
 		"razor_upstreams_zones":                      "the names tell as much",
 		"razor_upstreams_replica_lag_seconds":        "the age of the lists has it in it",
