@@ -14,7 +14,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -317,34 +319,47 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// Nobody is asked while nobody watches.
+// Nobody is asked while nobody watches, and once a second while somebody does.
 func TestNobodyWatches(t *testing.T) {
 	t.Parallel()
-	asked := make(chan struct{}, 100)
-	p := New(&Events{}, func(now time.Time) Document {
-		asked <- struct{}{}
-		return sample(now)
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		p := New(&Events{}, func(now time.Time) Document {
+			asked.Add(1)
+			return sample(now)
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go p.Run(ctx)
+		during := func(d time.Duration) int64 {
+			was := asked.Load()
+			time.Sleep(d)
+			synctest.Wait()
+			return asked.Load() - was
+		}
+		if n := during(time.Hour); n != 0 {
+			t.Errorf("asked %d times for nobody", n)
+		}
+		c := p.join()
+		go func() {
+			for range c.looks {
+			}
+		}()
+		if n := during(10*time.Second + time.Millisecond); n != 10 {
+			t.Errorf("asked %d times in 10 s", n)
+		}
+		p.leave(c)
+		close(c.looks)
+		if n := during(time.Hour); n > 1 { // the one that was waited for
+			t.Errorf("asked %d times for who has left", n)
+		}
+		for range 3 {
+			p.json(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/live.json", nil))
+		}
+		if n := during(time.Second); n != 0 {
+			t.Errorf("asked %d times after a document", n)
+		}
 	})
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.Run(ctx)
-	}()
-	if p.watched() {
-		t.Fatal("somebody watches")
-	}
-	c := p.join()
-	<-c.looks
-	p.leave(c)
-	for range 3 {
-		p.json(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/live.json", nil))
-	}
-	stop()
-	<-done
-	if n := len(asked); n > 3 {
-		t.Errorf("asked %d times", n)
-	}
 }
 
 func TestNumbers(t *testing.T) {
