@@ -5,41 +5,42 @@ import (
 	"maps"
 	"testing"
 	"time"
+
+	"github.com/razor-steering/razor/agent/segment"
 )
 
-// Rates are of the last seconds, divided by what targets took.
+// Rates are of the last seconds, of each target.
 func TestAccepted(t *testing.T) {
 	t.Parallel()
-	var all uint64
-	taken := map[uint16]uint64{}
+	counters := map[uint16]segment.Accepted{0: {Own: 1000, Guests: 50}, 3: {}} // before the agent
 	var failed error
 	reads := 0
-	a := accepted{read: func() (uint64, map[uint16]uint64, error) { reads++; return all, maps.Clone(taken), failed }}
+	a := accepted{read: func() (map[uint16]segment.Accepted, error) { reads++; return maps.Clone(counters), failed }}
 	now := time.Unix(1795264015, 0)
-	want := func(when string, host, container float64) {
+	want := func(when string, host, container rate) {
 		t.Helper()
 		got := a.rates(now)
 		if got[0] != host || got[3] != container {
 			t.Errorf("%s: %v, want %v and %v", when, got, host, container)
 		}
 	}
-	pass := func(seconds int, connections, host, container uint64) {
+	pass := func(seconds int, host, container segment.Accepted) {
 		for range seconds {
 			a.rates(now)
 			now = now.Add(time.Second)
-			all += connections
-			taken[0] += host
-			taken[3] += container
+			for target, more := range map[uint16]segment.Accepted{0: host, 3: container} {
+				c := counters[target]
+				counters[target] = segment.Accepted{Own: c.Own + more.Own, Guests: c.Guests + more.Guests}
+			}
 		}
 	}
-	all, taken[0] = 1000, 50_000 // before the agent
-	want("at first", 0, 0)
-	pass(5, 40, 30, 10)
-	want("for five seconds", 30, 10)
-	pass(20, 100, 50, 0)
-	want("one takes nothing any more", 100, 0)
-	pass(20, 0, 10, 10)
-	want("nothing new", 0, 0)
+	want("at first", rate{}, rate{})
+	pass(5, segment.Accepted{Own: 30, Guests: 2}, segment.Accepted{Own: 10})
+	want("for five seconds", rate{30, 2}, rate{10, 0})
+	pass(20, segment.Accepted{Own: 100}, segment.Accepted{Guests: 7})
+	want("others", rate{100, 0}, rate{0, 7})
+	pass(20, segment.Accepted{}, segment.Accepted{})
+	want("nothing new", rate{}, rate{})
 	before := reads
 	for range 5 {
 		now = now.Add(100 * time.Millisecond)
@@ -50,7 +51,7 @@ func TestAccepted(t *testing.T) {
 	}
 	failed = errors.New("gone")
 	now = now.Add(time.Minute)
-	want("the counters are gone", 0, 0)
-	failed, all = nil, 10
-	want("they begin again", 0, 0)
+	want("the counters are gone", rate{}, rate{})
+	failed, counters[0] = nil, segment.Accepted{Own: 1}
+	want("they begin again", rate{}, rate{})
 }

@@ -224,7 +224,7 @@ func (a *agent) fill() error {
 		return err
 	}
 	a.sends = a.config.sends()
-	if err := a.endpoint.SetGateways(a.config.gateways()); err != nil {
+	if err := a.endpoint.SetGateways(a.config.siteGateways()); err != nil {
 		return err
 	}
 	return errors.Join(a.replies.SetVIPs(a.config.allVIPs()), a.setReplies(), a.setHost(), a.forget())

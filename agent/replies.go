@@ -46,11 +46,17 @@ func (c *Config) sends() int {
 }
 
 // gateways are those that answers go by, of a section that has been checked.
-func (c *Config) gateways() (all []netip.Prefix) {
+func (c *Config) gateways() []netip.Prefix {
 	if c.Return == returnGateway {
-		for _, text := range c.Gateways {
-			all = append(all, netip.MustParsePrefix(text))
-		}
+		return c.siteGateways()
+	}
+	return nil
+}
+
+// siteGateways are all of the site.
+func (c *Config) siteGateways() (all []netip.Prefix) {
+	for _, text := range c.Gateways {
+		all = append(all, netip.MustParsePrefix(text))
 	}
 	return all
 }

@@ -98,7 +98,8 @@ func (a *agent) newReporter() (*Reporter, error) {
 func (a *agent) reports() []wire.Report {
 	out, rates := a.states(), a.accepted.rates(time.Now())
 	for i := range out {
-		out[i].Accepted = rates[out[i].Target]
+		of := rates[out[i].Target]
+		out[i].Accepted, out[i].Guests = of.own, of.guests
 	}
 	return out
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/razor-steering/razor/agent/probe"
+	"github.com/razor-steering/razor/agent/segment"
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/steering/wire"
 )
@@ -121,8 +122,7 @@ func TestReportOfTargets(t *testing.T) {
 		t.Fatal(wrong)
 	}
 	a := newAgent(*c, slog.New(slog.DiscardHandler), nil)
-	connections := uint64(0)
-	a.accepted.read = func() (uint64, map[uint16]uint64, error) { return connections, map[uint16]uint64{5: connections}, nil }
+	a.accepted.read = func() (map[uint16]segment.Accepted, error) { return nil, nil }
 	if err := a.startProbes(prometheus.NewRegistry()); err != nil {
 		t.Fatal(err)
 	}
@@ -204,13 +204,13 @@ func TestReportingDefects(t *testing.T) {
 		`agent.probes[0].vips[0]: "198.51.100.2:1/sctp": not an address with port and protocol`:                     func(c *Config) { c.Probes[0].VIPs[0] = "198.51.100.2:1/sctp" },
 		`agent.probes[1].probe.name: "web": used twice; want each name once`:                                        func(c *Config) { c.Probes = append(c.Probes, c.Probes[0]) },
 		`agent.probes[0].probe.kind: "smtp": unknown`:                                                               func(c *Config) { c.Probes[0].Probe.Kind = "smtp" },
-		`agent.report_interval: "50ms": too short for so many containers and probes; want 140ms or more`: func(c *Config) {
+		`agent.report_interval: "50ms": too short for so many containers and probes; want 170ms or more`: func(c *Config) {
 			c.ReportInterval = 50 * time.Millisecond
 			for i := range 800 {
 				c.Containers = append(c.Containers, ContainerConfig{Target: 10 + i, Netns: "a", Veth: fmt.Sprint("v", i), VIPs: c.VIPs})
 			}
 		},
-		`agent.probes[0].vips: more than 57 are probed of one target; want fewer, or one probe without vips`: func(c *Config) {
+		`agent.probes[0].vips: more than 56 are probed of one target; want fewer, or one probe without vips`: func(c *Config) {
 			for range wire.MaxServices {
 				c.Probes[0].VIPs = append(c.Probes[0].VIPs, "198.51.100.2")
 			}

@@ -143,11 +143,12 @@ func (in *input) load(s *steering.ServiceSnapshot) {
 		if each == 0 {
 			each = 1
 		}
-		accepted += r.Accepted
+		accepted += r.Accepted + r.Guests
 		s.Arriving += r.Accepted * each
+		s.Guests += r.Guests * each
 	}
 	if accepted > 0 {
-		s.FlowLoad = s.Arriving / accepted
+		s.FlowLoad = (s.Arriving + s.Guests) / accepted
 	}
 	for i := range s.Backends {
 		b := &s.Backends[i]

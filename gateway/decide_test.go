@@ -259,11 +259,11 @@ func TestDecideMeasured(t *testing.T) {
 		if v := s.Services[0]; v.Arriving != 2 || v.FlowLoad != 1 {
 			t.Errorf("arriving %v of %v each", v.Arriving, v.FlowLoad)
 		}
-		r.tell("c", func(r *wire.Report) { loaded(40)(r); r.FlowLoad = 0.5 })
+		r.tell("c", func(r *wire.Report) { loaded(40)(r); r.FlowLoad, r.Guests = 0.5, 1 })
 		r.round()
 		s, _ = r.decider.state()
-		if v := s.Services[0]; math.Abs(v.Arriving-5./3) > 1e-9 || math.Abs(v.FlowLoad-5./6) > 1e-9 {
-			t.Errorf("arriving %v of %v each", v.Arriving, v.FlowLoad)
+		if v := s.Services[0]; math.Abs(v.Arriving-5./3) > 1e-9 || v.Guests != 0.5 || math.Abs(v.FlowLoad-13./18) > 1e-9 {
+			t.Errorf("arriving %v and %v of %v each", v.Arriving, v.Guests, v.FlowLoad)
 		}
 	})
 }

@@ -201,6 +201,10 @@ func TestSitesDecideByLoad(t *testing.T) {
 		mean := float64(sum) / 60
 		return len(counts) == 60 && d.decided().Here.Share < 0.9 && mean > 75 && mean < 105
 	})
+	said, err := gateway.SnapshotLive(t.Context(), d.east.stateDir())
+	if err != nil || said.Services[0].Guests == 0 || said.Services[0].Arriving != 0 {
+		t.Errorf("east: %+v, %v; want guests alone", said.Services, err)
+	}
 	keep(40, "at home again", func() bool { return d.decided().Here.Share == 1 && atWest() == len(open) })
 	if !strings.Contains(d.gateway.Log(), `msg="shares of new flows" service=web`) {
 		t.Error("the log has no word of it")

@@ -69,6 +69,21 @@ static __always_inline void tell(const struct packet *outer, const struct outer 
 	bpf_map_update_elem(&told, c, &now, BPF_ANY);
 }
 
+/* welcome counts a connection that begins: with the packet that ends its handshake, and
+ * what follows that before the kernel has seen it.
+ */
+static __always_inline void welcome(const union address *source, __u32 target)
+{
+	struct accepted *a = bpf_map_lookup_elem(&accepted_by, &target);
+
+	if (!a)
+		return;
+	if (bpf_map_lookup_elem(&heard, &source->halves[0]))
+		a->own++;
+	else
+		a->guests++;
+}
+
 /* is_vip tells whether a packet is to a VIP of a target. An address of IPv4 in a packet
  * of IPv6 is none: no host may send that.
  */
@@ -130,6 +145,8 @@ static __always_inline int act(struct xdp_md *ctx, const struct domain *d, const
 		reason = hunt(ctx, d, p, &o, &inner, t, target);
 	if (reason == NOBODY)
 		return o.left ? end_(ctx, d, &o, h) : bounce(ctx, d, p, h);
+	if ((reason == TAKEN_REQUEST || reason == TAKEN_COOKIE) && !(inner.flags & TCP_RST))
+		welcome(&p->source, target);
 	clamp(ctx, &inner, t->packet);
 	return end_dt46(ctx, p, &inner, t, h, reason);
 }

@@ -11,7 +11,7 @@
 
 #define MAX_TARGETS 1024
 #define MAX_VIPS 16384 /* of all targets together */
-#define MAX_GATEWAYS 64 /* that answers go by */
+#define MAX_GATEWAYS 64 /* of the site */
 #define MAX_FLOWS 8192 /* that were told of and are remembered */
 
 #define LEVEL_WARNING 2
@@ -66,6 +66,13 @@ struct handled {
 	__u64 bounced;
 };
 _Static_assert(sizeof(struct handled) == 24, "handled");
+
+/* accepted is how many connections began at a target, by who had their packets first. */
+struct accepted {
+	__u64 own;    /* gateways of the site, which heard has */
+	__u64 guests; /* others */
+};
+_Static_assert(sizeof(struct accepted) == 16, "accepted");
 
 /* reason is what became of a packet that was the endpoint's, and why. */
 enum reason {
@@ -130,6 +137,13 @@ struct {
 } handled_by SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_TARGETS);
+	__type(key, __u32);
+	__type(value, struct accepted);
+} accepted_by SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 18);
 } events SEC(".maps");
@@ -142,7 +156,8 @@ struct {
 	__type(value, __u64);
 } told SEC(".maps");
 
-/* heard is when a gateway that answers go by, by its locator, last sent something, in ns.
+/* heard is when a gateway of the site, by its locator, last sent something, in ns; kept
+ * where answers go by gateways.
  * User space says which ones there are.
  */
 struct {

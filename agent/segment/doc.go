@@ -8,4 +8,4 @@
 // process is away.
 package segment
 
-//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -cflags "-g -O2 -Wall -Wextra -Werror -mcpu=v3 -I../../gateway/bpf/include -I/usr/include/x86_64-linux-gnu" -type reason -type slot -type target -type domain -type vip_key -type event -type handled endpoint ../bpf/endpoint.c
+//go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -cflags "-g -O2 -Wall -Wextra -Werror -mcpu=v3 -I../../gateway/bpf/include -I/usr/include/x86_64-linux-gnu" -type reason -type slot -type target -type domain -type vip_key -type event -type handled -type accepted endpoint ../bpf/endpoint.c

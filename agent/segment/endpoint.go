@@ -164,7 +164,7 @@ func (e *Endpoint) join(r *root.Root, device string) (*endpointObjects, error) {
 	}
 	o, shared := new(endpointObjects), &e.objects
 	replace := map[string]*ebpf.Map{
-		endpointMapSlots: r.Slots(), endpointMapDomains: shared.Domains, endpointMapEvents: shared.Events,
+		endpointMapSlots: r.Slots(), endpointMapAcceptedBy: shared.AcceptedBy, endpointMapDomains: shared.Domains, endpointMapEvents: shared.Events,
 		endpointMapHandledBy: shared.HandledBy, endpointMapHeard: shared.Heard, endpointMapReasons: shared.Reasons, endpointMapTargets: shared.Targets,
 		endpointMapTold: shared.Told, endpointMapVips: shared.Vips,
 	}

@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type endpointAccepted struct {
+	_      structs.HostLayout
+	Own    uint64
+	Guests uint64
+}
+
 type endpointConversation struct {
 	_      structs.HostLayout
 	Client struct {
@@ -118,6 +124,7 @@ type endpointVipKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	endpointMapAcceptedBy   = "accepted_by"
 	endpointMapDomains      = "domains"
 	endpointMapEvents       = "events"
 	endpointMapHandledBy    = "handled_by"
@@ -182,15 +189,16 @@ type endpointProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type endpointMapSpecs struct {
-	Domains   *ebpf.MapSpec `ebpf:"domains"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	HandledBy *ebpf.MapSpec `ebpf:"handled_by"`
-	Heard     *ebpf.MapSpec `ebpf:"heard"`
-	Reasons   *ebpf.MapSpec `ebpf:"reasons"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Targets   *ebpf.MapSpec `ebpf:"targets"`
-	Told      *ebpf.MapSpec `ebpf:"told"`
-	Vips      *ebpf.MapSpec `ebpf:"vips"`
+	AcceptedBy *ebpf.MapSpec `ebpf:"accepted_by"`
+	Domains    *ebpf.MapSpec `ebpf:"domains"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	HandledBy  *ebpf.MapSpec `ebpf:"handled_by"`
+	Heard      *ebpf.MapSpec `ebpf:"heard"`
+	Reasons    *ebpf.MapSpec `ebpf:"reasons"`
+	Slots      *ebpf.MapSpec `ebpf:"slots"`
+	Targets    *ebpf.MapSpec `ebpf:"targets"`
+	Told       *ebpf.MapSpec `ebpf:"told"`
+	Vips       *ebpf.MapSpec `ebpf:"vips"`
 }
 
 // endpointVariableSpecs contains global variables before they are loaded into the kernel.
@@ -222,19 +230,21 @@ func (o *endpointObjects) Close() error {
 //
 // It can be passed to loadEndpointObjects or ebpf.CollectionSpec.LoadAndAssign.
 type endpointMaps struct {
-	Domains   *ebpf.Map `ebpf:"domains"`
-	Events    *ebpf.Map `ebpf:"events"`
-	HandledBy *ebpf.Map `ebpf:"handled_by"`
-	Heard     *ebpf.Map `ebpf:"heard"`
-	Reasons   *ebpf.Map `ebpf:"reasons"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Targets   *ebpf.Map `ebpf:"targets"`
-	Told      *ebpf.Map `ebpf:"told"`
-	Vips      *ebpf.Map `ebpf:"vips"`
+	AcceptedBy *ebpf.Map `ebpf:"accepted_by"`
+	Domains    *ebpf.Map `ebpf:"domains"`
+	Events     *ebpf.Map `ebpf:"events"`
+	HandledBy  *ebpf.Map `ebpf:"handled_by"`
+	Heard      *ebpf.Map `ebpf:"heard"`
+	Reasons    *ebpf.Map `ebpf:"reasons"`
+	Slots      *ebpf.Map `ebpf:"slots"`
+	Targets    *ebpf.Map `ebpf:"targets"`
+	Told       *ebpf.Map `ebpf:"told"`
+	Vips       *ebpf.Map `ebpf:"vips"`
 }
 
 func (m *endpointMaps) Close() error {
 	return _EndpointClose(
+		m.AcceptedBy,
 		m.Domains,
 		m.Events,
 		m.HandledBy,

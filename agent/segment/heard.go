@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetGateways says of which gateways, by their locators, Heard is to tell, in place of
-// those before. A new one counts as heard now.
+// SetGateways says which gateways, by their locators, are of this site, in place of those
+// before: Heard tells of them, and Accepted what came by others. A new one counts as heard
+// now.
 func (e *Endpoint) SetGateways(locators []netip.Prefix) error {
 	now, err := uptime()
 	if err != nil {

@@ -109,6 +109,26 @@ func (e *Endpoint) Handled(number uint16) (Handled, error) {
 	return out, nil
 }
 
+// Accepted is how many connections began at a target, by who had their packets first.
+// What follows the end of a handshake at once may count as well.
+type Accepted struct {
+	Own    uint64 // gateways that SetGateways named
+	Guests uint64 // others: those of other sites
+}
+
+// Accepted reads the counters of a target.
+func (e *Endpoint) Accepted(number uint16) (out Accepted, err error) {
+	var cpus []endpointAccepted
+	if err := e.objects.AcceptedBy.Lookup(uint32(number), &cpus); err != nil {
+		return out, fmt.Errorf("read the connections of target %d: %w", number, err)
+	}
+	for _, c := range cpus {
+		out.Own += c.Own
+		out.Guests += c.Guests
+	}
+	return out, nil
+}
+
 var (
 	descPackets = prometheus.NewDesc(metricPackets, "Packets with a SID of this host, by what became of them.", []string{"reason"}, nil)
 	descTargets = prometheus.NewDesc(metricTargets, "Packets of each target that were not dropped; 0 is the host.", []string{"target", "result"}, nil)

@@ -136,6 +136,33 @@ func TestHandledByTarget(t *testing.T) {
 	}
 }
 
+// A connection counts when its handshake ends, by the gateway that had it first.
+func TestAcceptedByTarget(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	want := func(when string, want Accepted) {
+		t.Helper()
+		if got, err := h.e.Accepted(Host); err != nil || got != want {
+			t.Errorf("%s: %+v, %v; want %+v", when, got, err, want)
+		}
+	}
+	f, of := flowTo(true, 4000, portMPTCP), flowTo(true, 4001, portMPTCP)
+	c, other := h.request(f), h.request(of)
+	h.run(sent().wrap(f.segment(syn, first, 0)))
+	h.run(sent().wrap(f.segment(rst|ack, c.sequence, c.acked)))
+	want("no handshake ended", Accepted{})
+	h.run(sent().wrap(f.segment(ack, c.sequence, c.acked)))
+	want("of no gateway of the site", Accepted{Guests: 1})
+	if err := h.e.SetGateways([]netip.Prefix{gateway}); err != nil {
+		t.Fatal(err)
+	}
+	h.run(sent().wrap(of.segment(ack, other.sequence, other.acked)))
+	want("of one", Accepted{Own: 1, Guests: 1})
+	if got, err := h.e.Accepted(container); err != nil || got != (Accepted{}) {
+		t.Errorf("of a container: %+v, %v", got, err)
+	}
+}
+
 // told are the events of packets, which are run one after another.
 func (h *host) told(packets ...[]byte) []Event {
 	h.tb.Helper()

@@ -40,8 +40,9 @@
 //	 8  load      8 bytes: IEEE 754 binary64, 0 to 1e15
 //	16  capacity  8 bytes: likewise; 0 where the load is not measured
 //	24  accepted  8 bytes: likewise; new flows a second
-//	32  flow load 8 bytes: likewise; of one flow on average, 0 is 1
-//	40  services, each of
+//	32  guests    8 bytes: likewise; those that came by other sites
+//	40  flow load 8 bytes: likewise; of one flow on average, 0 is 1
+//	48  services, each of
 //	     0  VIP       16 bytes, as above; :: is each one of the target
 //	    16  port      2 bytes: 0 is any
 //	    18  protocol  1 byte: 6 is TCP, 17 is UDP, 0 is any

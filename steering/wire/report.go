@@ -18,8 +18,9 @@ type Report struct {
 	Level    steering.Level
 	Load     float64 // in the unit of Capacity; 0 where it is not measured
 	Capacity float64 // 0 where the load is not measured
-	// Accepted is how many new flows it took a second, as the mean of some seconds.
-	Accepted float64
+	// Accepted is how many new flows it took a second, as the mean of some seconds; Guests
+	// are further ones, that came by gateways of other sites.
+	Accepted, Guests float64
 	// FlowLoad is the mean load of a flow, in the unit of Load; 0 is 1, as where the load
 	// is in connections.
 	FlowLoad float64
@@ -47,8 +48,9 @@ const (
 	atReportLoad     = 8
 	atReportCapacity = 16
 	atReportAccepted = 24
-	atReportFlowLoad = 32
-	reportBytes      = 40
+	atReportGuests   = 32
+	atReportFlowLoad = 40
+	reportBytes      = 48
 
 	atServicePort     = 16
 	atServiceProtocol = 18
@@ -82,6 +84,8 @@ func (r *Report) check() error {
 		return fmt.Errorf("capacity %v: want 0 to %g", r.Capacity, mostLoad)
 	case !isFigure(r.Accepted):
 		return fmt.Errorf("accepted %v: want 0 to %g", r.Accepted, mostLoad)
+	case !isFigure(r.Guests):
+		return fmt.Errorf("guests %v: want 0 to %g", r.Guests, mostLoad)
 	case !isFigure(r.FlowLoad):
 		return fmt.Errorf("flow load %v: want 0 to %g", r.FlowLoad, mostLoad)
 	case len(r.Services) > MaxServices:
@@ -117,7 +121,7 @@ func (r *Report) appendTo(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, r.Target)
 	dst = binary.BigEndian.AppendUint16(dst, uint16(r.Interval/time.Millisecond))
 	dst = append(dst, admin, byte(r.Level), byte(len(r.Services)), 0)
-	for _, figure := range []float64{r.Load, r.Capacity, r.Accepted, r.FlowLoad} {
+	for _, figure := range []float64{r.Load, r.Capacity, r.Accepted, r.Guests, r.FlowLoad} {
 		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(figure))
 	}
 	for _, s := range r.Services {
@@ -149,6 +153,7 @@ func reportOf(b []byte) (r Report, rest []byte, err error) {
 		Load:     math.Float64frombits(binary.BigEndian.Uint64(b[atReportLoad:])),
 		Capacity: math.Float64frombits(binary.BigEndian.Uint64(b[atReportCapacity:])),
 		Accepted: math.Float64frombits(binary.BigEndian.Uint64(b[atReportAccepted:])),
+		Guests:   math.Float64frombits(binary.BigEndian.Uint64(b[atReportGuests:])),
 		FlowLoad: math.Float64frombits(binary.BigEndian.Uint64(b[atReportFlowLoad:])),
 	}
 	if !r.Draining && b[atReportAdmin] != adminActive {

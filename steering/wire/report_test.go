@@ -18,7 +18,7 @@ import (
 
 var reports = []Report{
 	{
-		Draining: true, Level: 3, Load: 18.5, Capacity: 20000, Accepted: 31.25, FlowLoad: 1.5, Interval: 200 * time.Millisecond,
+		Draining: true, Level: 3, Load: 18.5, Capacity: 20000, Accepted: 31.25, Guests: 2, FlowLoad: 1.5, Interval: 200 * time.Millisecond,
 		Services: []ServiceHealth{
 			{netip.MustParseAddr("2001:db8:53::1"), 443, 6, steering.HealthDown},
 			{netip.MustParseAddr("198.51.100.1"), 0, 0, steering.HealthUp},
@@ -36,12 +36,12 @@ const goldenReports = `
 	000001a1fe12eb92
 	18ea0f1c241dd601
 	0000 00c8 02 03 02 00 4032800000000000 40d3880000000000
-	403f400000000000 3ff8000000000000
+	403f400000000000 4000000000000000 3ff8000000000000
 	20010db8005300000000000000000001 01bb 06 02
 	00000000000000000000ffffc6336401 0000 00 01
 	0201 ea60 01 01 00 00 0000000000000000 0000000000000000
-	0000000000000000 0000000000000000
-	858fed89ba1c3c66631d15400bcde9ce`
+	0000000000000000 0000000000000000 0000000000000000
+	97ff53a6d231a5cbe27e817b2f8e5882`
 
 func goldenReportBytes(tb testing.TB) []byte {
 	tb.Helper()
@@ -136,6 +136,7 @@ func TestBadReports(t *testing.T) {
 		"load is no number":   {with(func(r *Report) { r.Load = math.NaN() }), "load NaN: want"},
 		"endless capacity":    {with(func(r *Report) { r.Capacity = math.Inf(1) }), "capacity +Inf: want"},
 		"accepted below 0":    {with(func(r *Report) { r.Accepted = -1 }), "accepted -1: want"},
+		"guests below 0":      {with(func(r *Report) { r.Guests = -1 }), "guests -1: want"},
 		"endless flow load":   {with(func(r *Report) { r.FlowLoad = math.Inf(1) }), "flow load +Inf: want"},
 		"too many services":   {with(func(r *Report) { r.Services = make([]ServiceHealth, MaxServices+1) }), "with too many services"},
 		"no VIP":              {with(func(r *Report) { r.Services[1].VIP = netip.Addr{} }), "service 1: VIP invalid IP: want"},
@@ -180,6 +181,7 @@ func TestBadReportBodies(t *testing.T) {
 		"load":                    {change(atReportLoad, 0x7f, 0xf8), false},
 		"capacity below 0":        {change(atReportCapacity, 0xc0), false},
 		"accepted":                {change(atReportAccepted, 0x7f, 0xf8), false},
+		"guests":                  {change(atReportGuests, 0x7f, 0xf8), false},
 		"flow load below 0":       {change(atReportFlowLoad, 0x80), false},
 		"protocol":                {change(reportBytes+atServiceProtocol, 1), false},
 		"health":                  {change(reportBytes+atServiceHealth, 3), false},
@@ -216,7 +218,7 @@ func anyReport() *rapid.Generator[Report] {
 	return rapid.Custom(func(t *rapid.T) Report {
 		return Report{
 			Target: rapid.Uint16().Draw(t, "target"), Draining: rapid.Bool().Draw(t, "draining"), Level: steering.Level(rapid.IntRange(1, 3).Draw(t, "level")),
-			Load: figure.Draw(t, "load"), Capacity: figure.Draw(t, "capacity"), Accepted: figure.Draw(t, "accepted"), FlowLoad: figure.Draw(t, "flow load"),
+			Load: figure.Draw(t, "load"), Capacity: figure.Draw(t, "capacity"), Accepted: figure.Draw(t, "accepted"), Guests: figure.Draw(t, "guests"), FlowLoad: figure.Draw(t, "flow load"),
 			Interval: time.Duration(rapid.IntRange(10, 60_000).Draw(t, "ms")) * time.Millisecond,
 			Services: rapid.SliceOfN(service, 0, MaxServices).Draw(t, "services"),
 		}
