@@ -142,14 +142,18 @@ func (c *cli) undrainGateway(cmd *cobra.Command, args []string) error {
 // drainSiteCommand is `razor drain site`.
 func (c *cli) drainSiteCommand() *cobra.Command {
 	var reason string
+	var force bool
 	cmd := &cobra.Command{
 		Use: "site", Short: "Send the new flows of this site to others", Long: drainSiteLong, Example: drainSiteExample,
 		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.say(cmd, func(ctx context.Context, dir string) (string, error) { return gateway.DrainSiteLive(ctx, dir, reason) })
+			return c.say(cmd, func(ctx context.Context, dir string) (string, error) {
+				return gateway.DrainSiteLive(ctx, dir, reason, force)
+			})
 		},
 	}
 	stateDirFlag(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the status and the log")
+	cmd.Flags().BoolVar(&force, "force", false, "also where new flows would have nowhere to go")
 	return cmd
 }
 

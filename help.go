@@ -171,7 +171,9 @@ edge of that name by its STATE in Redis.`
 	drainSiteLong = `Have the gateway on this host, which decides for its site (gateway.site), send
 the new flows of the site's clients to other sites, by the policy of each
 service. Flows that are here stay, and other sites send no more. The site stays
-drained over restarts of the gateway until it is undrained.`
+drained over restarts of the gateway until it is undrained.
+
+Refused, with exit status 1, is without --force what no other site has room for.`
 
 	drainSiteExample = `  razor drain site
   razor drain site --reason "power"`

@@ -272,7 +272,13 @@ func TestDecideMeasured(t *testing.T) {
 func TestDecideDrain(t *testing.T) {
 	deciding(t, nil, func(t *testing.T, r *reporting) {
 		r.pass(time.Second, map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil})
+		if got := r.decider.stranded(); len(got) != 1 || got[0] != "service web: 100.0 % of the new flows would have nowhere to go" {
+			t.Errorf("before another site is known: stranded %q", got)
+		}
 		r.well("east")
+		if got := r.decider.stranded(); len(got) != 0 {
+			t.Errorf("stranded %q", got)
+		}
 		if err := r.decider.drain("power"); err != nil {
 			t.Fatal(err)
 		}

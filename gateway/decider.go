@@ -188,6 +188,25 @@ func (d *decider) loadDrain() (err error) {
 	return err
 }
 
+// stranded names services of which, as far as is known, some new flows would have nowhere
+// to go if the site was drained.
+func (d *decider) stranded() (out []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.snapshot == nil || d.config == nil {
+		return []string{"nothing was decided yet"}
+	}
+	s := *d.snapshot
+	s.Drained = true
+	plan := steering.Decide(s)
+	for i := range plan.Services {
+		if p := &plan.Services[i]; p.Nowhere > 0 {
+			out = append(out, fmt.Sprintf("service %s: %.1f %% of the new flows would have nowhere to go", p.Name, 100*p.Nowhere))
+		}
+	}
+	return out
+}
+
 // drain takes an operator's word, "" to end a drain. saved is why it is not kept over a
 // restart.
 func (d *decider) drain(why string) (saved error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
@@ -25,8 +26,9 @@ func SnapshotLive(ctx context.Context, stateDir string) (steering.Snapshot, erro
 
 // DrainSiteLive has the gateway that runs with a state directory send the new flows of its
 // site to others.
-func DrainSiteLive(ctx context.Context, stateDir, why string) (string, error) {
-	return upstreams.ControlCall(ctx, stateDir, http.MethodPost, drainSitePath+"?why="+url.QueryEscape(why))
+// force also drains one whose new flows would have nowhere to go.
+func DrainSiteLive(ctx context.Context, stateDir, why string, force bool) (string, error) {
+	return upstreams.ControlCall(ctx, stateDir, http.MethodPost, fmt.Sprintf("%s?why=%s&force=%t", drainSitePath, url.QueryEscape(why), force))
 }
 
 // UndrainSiteLive ends that.
@@ -68,17 +70,29 @@ func (g *Gateway) serveSnapshot(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (g *Gateway) serveDrainSite(w http.ResponseWriter, r *http.Request) {
+	err := g.decides()
+	if err == nil && r.URL.Query().Get("force") != "true" {
+		if stranded := g.dataplane.decider.stranded(); stranded != nil {
+			err = errors.New(strings.Join(stranded, "; ") + "; --force drains all the same")
+		}
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
 	g.drainSite(w, whyOf(r))
 }
 
-func (g *Gateway) serveUndrainSite(w http.ResponseWriter, _ *http.Request) { g.drainSite(w, "") }
-
-// drainSite takes an operator's word about the site, and says what follows from it.
-func (g *Gateway) drainSite(w http.ResponseWriter, why string) {
+func (g *Gateway) serveUndrainSite(w http.ResponseWriter, _ *http.Request) {
 	if err := g.decides(); err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
+	g.drainSite(w, "")
+}
+
+// drainSite takes an operator's word about the site, and says what follows from it.
+func (g *Gateway) drainSite(w http.ResponseWriter, why string) {
 	p := g.dataplane
 	saved := p.decider.drain(why)
 	p.reports.round()

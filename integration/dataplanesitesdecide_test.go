@@ -94,7 +94,7 @@ func (d *deciders) shares(when string, ok func(here, there float64) bool) {
 		m := d.mate.status()
 		return m.Decision != nil && m.Decision.Mate != "" && m.Decision.Services[0].Here.Share == s.Here.Share
 	})
-	d.t.Logf("%s: west %v, east %v: %s", when, s.Here.Share, s.Sites[0].Share, s.Reason)
+	d.t.Logf("%s: %s; west %v, %s; east %v, %s", when, s.Reason, s.Here.Share, s.Here.Reason, s.Sites[0].Share, s.Sites[0].Reason)
 }
 
 func atHome(here, there float64) bool    { return here == 1 && there == 0 }
@@ -147,6 +147,17 @@ func TestSitesDecide(t *testing.T) {
 		t.Errorf("undrain: %s, %v", said, err)
 	}
 	d.shares("undrained", atHome)
+	d.begin(20, "web1")
+	if said, err := d.mate.razor("drain", "site"); err == nil || !strings.Contains(said, "another gateway decides for site west: ask that at [2001:db8:5e:1::1]:5206") {
+		t.Errorf("drain at the mate: %s, %v", said, err)
+	}
+	if said, err := d.east.razor("drain", "site"); err != nil || !strings.Contains(said, "site east is drained\n") {
+		t.Errorf("drain east: %s, %v", said, err)
+	}
+	d.lab.Eventually("west knows that east is drained", func() bool {
+		said, err := d.gateway.razor("drain", "site")
+		return err != nil && strings.Contains(said, "service web: 100.0 % of the new flows would have nowhere to go; --force drains all the same")
+	})
 	d.begin(20, "web1")
 	d.goOn(atTheEnd)
 	if n := d.gateway.counter("razor_gateway_decisions_total"); n < 5 {
