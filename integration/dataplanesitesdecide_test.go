@@ -38,6 +38,7 @@ func newDeciders(t *testing.T) *deciders {
 		} {
 			h.edit[name] = []string{"interfaces: [eth0]\n  sr_block:", fmt.Sprintf(`interfaces: [eth0]
   gateways: [%s]
+  report_interval: 1s
   load: {measure: connections, capacity: %d}
   probes:
     - probe: {name: web, kind: exec, command: [/usr/bin/test, -e, %s], interval: 100ms, timeout: 10s, lease: 30s, rise: 1, fall: 1, hold_down: 1ms}
