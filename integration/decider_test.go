@@ -61,18 +61,12 @@ func (o *contender) finds(value string) {
 	o.until(value+" is found", func() bool { is, heard := o.Holder(); return is == value && heard })
 }
 
-// Of two gateways one decides, whatever becomes of Consul, and never both do.
-func TestDecider(t *testing.T) {
-	t.Parallel()
-	c := consultest.Start(t)
-	one := contend(t, c, "one")
-	one.until("one decides", one.Held)
-	two := contend(t, c, "two")
-	two.finds("one")
-
-	ctx, stop := context.WithCancel(t.Context())
+// neverBoth watches two contenders until stop is called.
+func neverBoth(t *testing.T, one, two *contender) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
 	watched := make(chan struct{})
-	go func() { // who watches asks in an order that cannot see one leave and the other come
+	go func() { // in an order that cannot see one leave and the other come
 		defer close(watched)
 		for ctx.Err() == nil {
 			if one.Held() && two.Held() && one.Held() {
@@ -82,7 +76,65 @@ func TestDecider(t *testing.T) {
 			time.Sleep(100 * time.Microsecond)
 		}
 	}()
-	defer func() { stop(); <-watched }()
+	return func() { cancel(); <-watched }
+}
+
+// Servers of Consul that lose their leader, and a while of none at all, change nothing of
+// who decides. When they are away for longer nobody does, until they are back.
+func TestDeciderCluster(t *testing.T) {
+	t.Parallel()
+	servers := consultest.Cluster(t, 3)
+	local := servers[0].Agent("edge")
+	one := contend(t, local, "one")
+	one.until("one decides", one.Held)
+	two := contend(t, local, "two")
+	two.finds("one")
+	defer neverBoth(t, one, two)()
+	taken := func() int {
+		return strings.Count(one.log.String()+two.log.String(), `msg="lock taken"`)
+	}
+
+	leader := servers[0].Leader()
+	killed := time.Now()
+	leader.Kill()
+	one.until("there is another leader", func() bool {
+		now := local.Leader()
+		return now != nil && now != leader
+	})
+	two.finds("one")
+	one.until("it is heard", func() bool { _, heard := one.Holder(); return heard })
+	if took := time.Since(killed); took > 10*time.Second {
+		t.Logf("too slow to tell: another leader after %v", took) // as its lease may have ended
+	} else if !one.Held() || taken() != 1 {
+		t.Errorf("the leader was killed: %d times taken", taken())
+	}
+	leader.Restart()
+
+	for _, s := range servers {
+		s.Stop()
+	}
+	one.until("nobody decides", func() bool { return !one.Held() && !two.Held() })
+	for _, s := range servers {
+		s.Continue()
+	}
+	one.until("one of them decides", func() bool { return one.Held() != two.Held() })
+	one.until("both know who", func() bool {
+		a, heard := one.Holder()
+		b, too := two.Holder()
+		return heard && too && a == b && a != ""
+	})
+}
+
+// Of two gateways one decides, whatever becomes of Consul, and never both do.
+func TestDecider(t *testing.T) {
+	t.Parallel()
+	c := consultest.Start(t)
+	one := contend(t, c, "one")
+	one.until("one decides", one.Held)
+	two := contend(t, c, "two")
+	two.finds("one")
+
+	defer neverBoth(t, one, two)()
 
 	two.link.Cut()
 	two.until("two hears of nobody", func() bool { _, heard := two.Holder(); return !heard })
