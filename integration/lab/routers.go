@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 
 	"github.com/razor-steering/razor/integration/netlab"
@@ -65,6 +66,17 @@ func (l *lab) layRouters(s *site) {
 func (l *lab) router(name string, as uint32, id netip.Addr) *router {
 	r := &router{name: name, as: as, id: id, node: l.net.Node(name)}
 	r.node.Run("ip", "addr", "add", id.String()+"/32", "dev", "lo") // of its ICMP
+	// Addresses and ports, instead of the hash that the sender's socket left on the packet:
+	// this one changes when it sends again, and routers behind each other that spread by the
+	// same hash give some of their ways nothing.
+	for _, family := range []string{"ipv4", "ipv6"} {
+		r.node.Sysctl("net."+family+".fib_multipath_hash_policy", "3")
+		r.node.Sysctl("net."+family+".fib_multipath_hash_fields", "0x37")
+	}
+	const seed = "net.ipv4.fib_multipath_hash_seed"
+	if _, err := os.Stat("/proc/sys/" + strings.ReplaceAll(seed, ".", "/")); err == nil { // Linux 6.11
+		r.node.Sysctl(seed, fmt.Sprint(as))
+	}
 	return r
 }
 
