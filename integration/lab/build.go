@@ -59,6 +59,8 @@ type host struct {
 	node    *netlab.Node
 	link    *netlab.Link
 	running []*netlab.Process
+	near    netip.Addr // its address on the link, which is there before its locator is known
+	gate    netip.Addr // its router; an invalid one is at the other end of the link
 	lost    bool
 	drained bool
 }
@@ -172,7 +174,7 @@ func (l *lab) lay() {
 	for _, c := range l.topology.Cables {
 		nameA, nameB, _ := ends(c)
 		a, b := l.site(nameA), l.site(nameB)
-		k := &cable{a: a, b: b, link: l.join(a.border(), b.border(), toRouter)}
+		k := &cable{a: a, b: b, link: l.join(a.border(), b.border(), toFar)}
 		a.outside, b.outside = append(a.outside, k.link), append(b.outside, k.link)
 		l.cables = append(l.cables, k)
 	}
@@ -190,11 +192,20 @@ func (l *lab) layHost(s *site, of role, name string, number, turn int) *host {
 	if of == roleGateway {
 		kind = toGateway
 	}
-	p := r.plug(l, h.node, "eth0", kind, fmt.Sprintf("2001:db8:0:%x::1/64", h.number))
+	subnets := []string{fmt.Sprintf("2001:db8:0:%x::1/64", h.number)}
+	if s.Overlay {
+		subnets = nil
+	}
+	p := r.plug(l, h.node, "eth0", kind, subnets...)
 	p.prefix = locator(h.number)
 	h.link = p.link
 	h.link.A.MeetXDP()
 	h.link.B.WholeChecksums()
+	if s.Overlay {
+		h.bridged(r, p)
+	} else {
+		h.near = h.link.B.Addrs[0]
+	}
 	h.node.Run("ip", "addr", "add", h.address().String()+"/64", "dev", "lo")
 	h.route()
 	return h
@@ -203,6 +214,9 @@ func (l *lab) layHost(s *site, of role, name string, number, turn int) *host {
 // route has the host send all to its router, as after each loss of its link.
 func (h *host) route() {
 	router := h.link.A.Local.WithZone("").String()
+	if h.gate.IsValid() {
+		router = h.gate.String()
+	}
 	h.node.Run("ip", "-6", "route", "replace", "default", "via", router, "dev", "eth0")
 	h.node.Run("ip", "-4", "route", "replace", "default", "via", "inet6", router, "dev", "eth0")
 }

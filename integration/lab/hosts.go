@@ -131,7 +131,11 @@ func (l *lab) gatewayConfig(h *host) string {
 	if s.services != nil {
 		line("  lists: true")
 	}
-	line("  bgp: {unnumbered: [eth0]}")
+	if h.gate.IsValid() {
+		line("  bgp:\n    peers: [{name: leaf, address: \"%s\", bfd: {interval: 300ms, multiplier: 3}}]", h.gate)
+	} else {
+		line("  bgp: {unnumbered: [eth0]}")
+	}
 	line("  announce:\n    - {set: web, prefixes: [%s, \"%s\"]}\n    - {from: node}", vip4, vip6)
 	line("  dataplane:\n    interfaces: [eth0]\n    max_services: 2\n    sr_block: \"%s\"", block)
 	line("    flow_key_file: %s\n    key_file: %s\n    pins: %s", h.file("flow.key"), h.file("dataplane.keys"), l.pinned(h))
@@ -185,9 +189,8 @@ func (h *host) dial(address string) (net.Conn, error) {
 	return h.node.Dial(ctx, "tcp", address)
 }
 
-// tables is where a gateway's mates copy from: on its link, which is there before a route
-// to its locator is.
-func tables(h *host) string { return fmt.Sprintf("[%s]:5206", h.link.B.Addrs[0]) }
+// tables is where a gateway's mates copy from.
+func tables(h *host) string { return fmt.Sprintf("[%s]:5206", h.near) }
 
 // nearest are the other sites with gateways: those that a cable leads to first, then as
 // they stand in the file.

@@ -179,6 +179,7 @@ func TestBadTopologies(t *testing.T) {
 		head + "sites:\n  - {site: west, as: 1, leaves: 2}\n":                       "sites[0].spines: 0 with 2 leaves",
 		head + "sites:\n  - {site: west, as: 1, redis: replica}\n":                  "0 of them have redis: primary",
 		head + "sites:\n  - {site: west, as: 1, dns: true}\n":                       "sites[0].dns: needs redis",
+		head + "sites:\n  - {site: west, as: 1, overlay: true}\n":                   "sites[0].overlay: needs leaves and spines",
 		head + "sites:\n  - {site: west, as: 1, min_healthy: 2}\n":                  "sites[0].min_healthy: 2: want 0 to 1",
 		head + "sites:\n  - {site: west, as: 1, spill: [{to: west, share: 2}]}\n":   "sites[0].spill[0].share: 2: want 0 to 1",
 		head + west + "cables: [west east]\n":                                       `bad.txtar:4:10: cables[0]: "west east": want the names of two sites`,
@@ -189,6 +190,7 @@ func TestBadTopologies(t *testing.T) {
 		head + west + "-- story --\nbreak all\n":                                    `bad.txtar:5: no command "break"`,
 		head + west + "-- story --\nexpect at least 200% new flows at west\n":       `bad.txtar:5: "200%": want no, some, all`,
 		head + west + "-- story --\nexpect no broken connections of a of b\n":       `bad.txtar:5: "of" is there twice`,
+		head + west + "-- story --\nexpect 3 addresses at west\n":                   "bad.txtar:5: addresses: want of NAME",
 		head + west + "-- story --\nexpect 3 pins\n":                                "bad.txtar:5: pins: want at SITE",
 		head + west + "-- story --\nexec west \"a\n":                                `bad.txtar:5: a " without its end`,
 	} {

@@ -43,7 +43,11 @@ func (s *Site) box(people []string) (out []string) {
 		}
 	}
 	if s.Leaves > 0 {
-		add("routers", []string{fmt.Sprintf("%d spines, %d leaves", s.Spines, s.Leaves)})
+		what := fmt.Sprintf("%d spines, %d leaves", s.Spines, s.Leaves)
+		if s.Overlay {
+			what += ", VXLAN"
+		}
+		add("routers", []string{what})
 	}
 	add("gateways", numbered(s.Name+"-gw", s.Gateways))
 	add("backends", numbered(s.Name+"-", s.Backends))

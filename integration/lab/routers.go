@@ -18,6 +18,11 @@ type router struct {
 	ports []*port
 	own   []netip.Prefix // that it announces
 	frr   *netlab.FRR
+
+	evpn    bool
+	overlay bool       // its hosts are in the segment of the site
+	segment []*port    // of the hosts there that it has static routes to
+	gate    netip.Addr // its address there
 }
 
 // port is an interface of a router.
@@ -28,6 +33,15 @@ type port struct {
 	far    *netlab.End
 	prefix netip.Prefix // of the host that it leads to
 	from   string       // route map for what comes in; "" is that of its kind
+	peer   netip.Addr   // of the host in the segment of an overlay
+}
+
+// neighbour is how the configuration of BGP names who is there.
+func (p *port) neighbour() string {
+	if p.peer.IsValid() {
+		return p.peer.String()
+	}
+	return p.device
 }
 
 // kind is who a port leads to.
@@ -37,6 +51,7 @@ const (
 	toGateway kind = "gateways"
 	toHost    kind = "hosts" // by a static route
 	toRouter  kind = "fabric"
+	toFar     kind = "cables" // of other sites
 	toClient  kind = "people"
 	toSite    kind = "sites" // of a client
 )
@@ -60,6 +75,9 @@ func (l *lab) layRouters(s *site) {
 		for _, spine := range s.routers[:s.Spines] {
 			l.join(spine, leaf, toRouter)
 		}
+	}
+	if s.Overlay {
+		l.layOverlay(s)
 	}
 }
 
@@ -123,7 +141,8 @@ func (l *lab) startRouters() {
 }
 
 // policies are what routers take from whom: VIPs and locators from gateways, addresses of
-// people from people, who hear of VIPs and nameservers alone.
+// people from people, who hear of VIPs alone. Ways by other sites are for when there is none
+// here, however many routers are in between.
 const policies = `
 ip prefix-list VIP4 seq 10 permit 198.51.100.0/24 ge 32
 ip prefix-list PEOPLE4 seq 10 permit 203.0.113.0/24 ge 32
@@ -147,6 +166,10 @@ route-map WORLD6 permit 10
  match ipv6 address prefix-list VIP6
 route-map LINKS6 permit 10
  match ipv6 address prefix-list LINKS6
+route-map FAR4 permit 10
+ set local-preference 50
+route-map FAR6 permit 10
+ set local-preference 50
 route-map NOTHING deny 10
 `
 
@@ -155,6 +178,7 @@ route-map NOTHING deny 10
 var filters = map[kind][2]string{
 	toGateway: {"GATEWAYS", "NOTHING"},
 	toRouter:  {"", ""},
+	toFar:     {"FAR", ""},
 	toClient:  {"PEOPLE", "WORLD"},
 	toSite:    {"", "PEOPLE"},
 }
@@ -164,12 +188,15 @@ func (r *router) configuration() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "frr defaults datacenter\nhostname %s\n!", r.name)
 	for _, p := range r.ports {
-		if p.kind == toHost {
+		if p.kind == toHost && !r.overlay {
 			fmt.Fprintf(&b, "\nipv6 route %s %s %s", p.prefix, p.far.Local.WithZone(""), p.device)
 		}
 		if p.from != "" {
 			fmt.Fprintf(&b, "\nroute-map %s permit 10\n set local-preference 100", p.from)
 		}
+	}
+	for _, p := range r.segment {
+		fmt.Fprintf(&b, "\nipv6 route %s %s %s", p.prefix, p.peer, bridge)
 	}
 	b.WriteString(policies)
 	fmt.Fprintf(&b, `!
@@ -181,13 +208,15 @@ router bgp %d
  bgp graceful-restart stalepath-time 120
 `, r.as, r.id)
 	for _, p := range r.ports {
-		if p.kind != toHost {
+		if p.kind != toHost && !p.peer.IsValid() {
 			fmt.Fprintf(&b, " neighbor %s interface remote-as external\n neighbor %[1]s timers connect 1\n", p.device)
 		}
 	}
+	r.peers(&b)
 	for _, family := range []string{"4", "6"} {
 		r.family(&b, family)
 	}
+	r.l2vpn(&b)
 	return b.String()
 }
 
@@ -205,7 +234,7 @@ func (r *router) family(b *strings.Builder, family string) {
 		if p.kind == toHost {
 			continue
 		}
-		fmt.Fprintf(b, "  neighbor %s activate\n", p.device)
+		fmt.Fprintf(b, "  neighbor %s activate\n", p.neighbour())
 		for i, direction := range []string{"in", "out"} {
 			policy := filters[p.kind][i]
 			switch {
@@ -215,7 +244,7 @@ func (r *router) family(b *strings.Builder, family string) {
 				policy += family
 			}
 			if policy != "" {
-				fmt.Fprintf(b, "  neighbor %s route-map %s %s\n", p.device, policy, direction)
+				fmt.Fprintf(b, "  neighbor %s route-map %s %s\n", p.neighbour(), policy, direction)
 			}
 		}
 	}

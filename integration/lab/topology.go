@@ -35,9 +35,10 @@ type Topology struct {
 // Site is a place with routers, gateways and backends.
 type Site struct {
 	Name     string  `yaml:"site"`
-	AS       uint32  `yaml:"as"`     // of its router, or of its first one: the others follow it
-	Leaves   int     `yaml:"leaves"` // racks, each with a router; 0 is one router for all
-	Spines   int     `yaml:"spines"` // routers between leaves, and to the world
+	AS       uint32  `yaml:"as"`      // of its router, or of its first one: the others follow it
+	Leaves   int     `yaml:"leaves"`  // racks, each with a router; 0 is one router for all
+	Spines   int     `yaml:"spines"`  // routers between leaves, and to the world
+	Overlay  bool    `yaml:"overlay"` // leaves bridge all hosts over VXLAN
 	Gateways int     `yaml:"gateways"`
 	Backends int     `yaml:"backends"`
 	Capacity int     `yaml:"capacity"` // connections of a backend; 0 is that load is not measured
@@ -213,6 +214,9 @@ func (t *Topology) check(wrong func(key, format string, args ...any)) {
 		within(key+".spines", s.Spines, 0, mostRouters)
 		if (s.Leaves == 0) != (s.Spines == 0) {
 			wrong(key+".spines", "%d with %d leaves: want both, or none for one router", s.Spines, s.Leaves)
+		}
+		if s.Overlay && s.Leaves == 0 {
+			wrong(key+".overlay", "needs leaves and spines")
 		}
 		if m := s.MinHealthy; m != nil && !(*m >= 0 && *m <= 1) {
 			wrong(key+".min_healthy", "%v: want 0 to 1", *m)
