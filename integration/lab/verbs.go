@@ -141,7 +141,7 @@ func (l *lab) drainSite(s *site, on bool) {
 	defer cancel()
 	var err error
 	if on {
-		_, err = gateway.DrainSiteLive(ctx, s.gateways[0].file("state"), "drained in the lab")
+		_, err = gateway.DrainSiteLive(ctx, s.gateways[0].file("state"), "drained in the lab", true)
 	} else {
 		_, err = gateway.UndrainSiteLive(ctx, s.gateways[0].file("state"))
 	}
