@@ -25,14 +25,13 @@ func (c *cli) agent(cmd *cobra.Command, _ []string) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP, syscall.SIGUSR2)
 	defer signal.Stop(hangups)
-	opt := agent.Options{Signals: hangups, Check: func() error {
+	opt := agent.Options{Signals: hangups, Levels: new(agent.Levels), Check: func() error {
 		_, err := c.loadAgent()
 		return err
 	}}
 	err = cfg.file.explain(serve(cmd.Context(), cfg.HTTP.agent(), log, func(ctx context.Context, p process) error {
-		opt.Handle = p.pages.Handle
 		return agent.Run(ctx, cfg.Agent, opt, p.log, p.registry, p.ready.set)
-	}))
+	}, opt.Levels.Register))
 	if errors.Is(err, agent.ErrRestart) {
 		return again(cmd.Context())
 	}

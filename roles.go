@@ -62,9 +62,13 @@ type process struct {
 }
 
 // serve runs one role, with the HTTP server and systemd's notices beside it,
-// until ctx ends or one of them fails.
-func serve(ctx context.Context, e endpoint, log *slog.Logger, role func(context.Context, process) error) error {
+// until ctx ends or one of them fails. What is registered also is answered from the first
+// moment on.
+func serve(ctx context.Context, e endpoint, log *slog.Logger, role func(context.Context, process) error, also ...func(*http.ServeMux)) error {
 	p := process{log: log, registry: newRegistry(), ready: newReadiness(), pages: http.NewServeMux()}
+	for _, register := range also {
+		register(p.pages)
+	}
 	web, err := listenHTTP(ctx, e, p)
 	if err != nil {
 		return err

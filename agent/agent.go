@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -36,8 +35,7 @@ const repair = 2 * time.Second
 type Options struct {
 	Signals <-chan os.Signal // each is a wish to start again
 	Check   func() error     // says what is wrong with the configuration that is there now
-	// Handle has requests answered by HTTP; nil where nobody may ask.
-	Handle func(pattern string, h http.Handler)
+	Levels  *Levels          // learns of the agent; nil where nobody may ask
 }
 
 // agent is the endpoint on the interfaces of a host.
@@ -85,8 +83,9 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 		return errors.Join(err, a.close())
 	}
 	reg.MustRegister(a.endpoint, a.replies, monitors(a.monitors))
-	if opt.Handle != nil {
-		a.serveLevels(opt.Handle)
+	if opt.Levels != nil {
+		opt.Levels.of.Store(a)
+		defer opt.Levels.of.Store(nil)
 	}
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

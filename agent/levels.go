@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/razor-steering/razor/agent/segment"
@@ -22,23 +23,39 @@ const (
 	levelStale = 5 * time.Second
 )
 
-// serveLevels has caches on this host learn what their content may cost:
+// Levels tells caches on this host what their content may cost:
 //
 //	GET /level2[?target=N]   404 from warning on, else 200
 //	GET /level3[?target=N]   404 when the level is critical, else 200
 //
-// The target is a container; without one it is the host. One that there is not is 400.
-func (a *agent) serveLevels(handle func(pattern string, h http.Handler)) {
+// The target is a container; without one it is the host. One that there is not is 400. It
+// is 503 as long as no agent runs that has Levels in its options, as one that starts knows
+// no level yet. The zero value is ready, for any goroutine.
+type Levels struct{ of atomic.Pointer[agent] }
+
+// Register has a mux answer.
+func (l *Levels) Register(mux *http.ServeMux) {
 	for _, from := range []steering.Level{steering.LevelWarning, steering.LevelCritical} {
-		handle(fmt.Sprintf("GET /level%d", from), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serveLevel(w, r, from) }))
+		mux.HandleFunc(fmt.Sprintf("GET /level%d", from), func(w http.ResponseWriter, r *http.Request) {
+			a := l.of.Load()
+			if a == nil {
+				refuse(w, http.StatusServiceUnavailable, "starting")
+				return
+			}
+			a.serveLevel(w, r, from)
+		})
 	}
+}
+
+func refuse(w http.ResponseWriter, status int, why string) {
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, why, status)
 }
 
 func (a *agent) serveLevel(w http.ResponseWriter, r *http.Request, from steering.Level) {
 	target, err := a.targetOf(r.URL.Query().Get("target"))
 	if err != nil {
-		w.Header().Set("Cache-Control", "no-store")
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	level := a.levelNow(target)

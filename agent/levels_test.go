@@ -17,7 +17,8 @@ func TestServeLevels(t *testing.T) {
 	t.Parallel()
 	a := newAgent(Config{Containers: []ContainerConfig{{Target: 1}, {Target: 2}}}, slog.New(slog.DiscardHandler), nil)
 	mux := http.NewServeMux()
-	a.serveLevels(mux.Handle)
+	var levels Levels
+	levels.Register(mux)
 	ask := func(path string) *http.Response {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
@@ -33,6 +34,8 @@ func TestServeLevels(t *testing.T) {
 	measured := func(number uint16, level segment.Level) {
 		a.monitors[number] = load.New(load.Config{Measure: load.Average, Capacity: 1, Interval: time.Second}, level, nil, nil)
 	}
+	holds("/level2", 503, "") // no agent
+	levels.of.Store(a)
 	holds("/level2", 200, "1") // nothing is measured
 	holds("/level3", 200, "1")
 	measured(1, segment.Critical)
