@@ -59,8 +59,10 @@ type host struct {
 	node    *netlab.Node
 	link    *netlab.Link
 	running []*netlab.Process
-	near    netip.Addr // its address on the link, which is there before its locator is known
-	gate    netip.Addr // its router; an invalid one is at the other end of the link
+	web     *netlab.Process // of them, the service of a backend
+	ill     bool            // that is not there
+	near    netip.Addr      // its address on the link, which is there before its locator is known
+	gate    netip.Addr      // its router; an invalid one is at the other end of the link
 	lost    bool
 	drained bool
 }

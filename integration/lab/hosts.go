@@ -36,7 +36,7 @@ func (l *lab) boot(h *host) {
 		h.put("dataplane.keys", keyFile)
 		h.put("razor.yaml", l.backendConfig(h))
 		h.put("nginx.conf", h.nginx())
-		h.run("prlimit", "--nofile=16384", "nginx", "-c", h.file("nginx.conf"), "-p", h.node.Dir)
+		h.serve()
 		h.run(l.razor, "agent", "--config", h.file("razor.yaml"))
 	case roleGateway:
 		h.put("dataplane.keys", keyFile)
@@ -53,6 +53,18 @@ func (h *host) put(name, text string) { must(os.WriteFile(h.file(name), []byte(t
 
 func (h *host) run(program string, args ...string) {
 	h.running = append(h.running, h.node.Start(program, args...))
+}
+
+// serve starts the service of a backend.
+func (h *host) serve() {
+	h.run("prlimit", "--nofile=16384", "nginx", "-c", h.file("nginx.conf"), "-p", h.node.Dir)
+	h.web, h.ill = h.running[len(h.running)-1], false
+}
+
+// fall ends the service of a backend, whose agent notices it.
+func (h *host) fall() {
+	h.web.Kill()
+	h.ill = true
 }
 
 // kill ends all that runs on the host, at once.

@@ -28,7 +28,7 @@ func verbs() []verb {
 	return []verb{
 		{"status", "", "how gateways, backends and clients are", func(l *lab, args []string) { none(args); l.show() }},
 		{"picture", "", "the topology", func(l *lab, args []string) { none(args); fmt.Fprint(l.out, l.topology.picture()) }},
-		{"fail", "backend|gateway|site NAME...", "hosts lose their power, or a site all of it", (*lab).fail},
+		{"fail", "backend|gateway|site|service NAME...", "hosts lose their power, or backends nginx alone", (*lab).fail},
 		{"drain", "backend|gateway|site NAME...", "no new flows, those that are there go on", func(l *lab, args []string) { l.drain(args, true) }},
 		{"undrain", "backend|gateway|site NAME...", "end that", func(l *lab, args []string) { l.drain(args, false) }},
 		{"cut", "SITE SITE", "the cable between two sites", (*lab).cut},
@@ -103,6 +103,16 @@ func (l *lab) chosen(args []string) (hosts []*host, sites []*site) {
 }
 
 func (l *lab) fail(args []string) {
+	if len(args) > 1 && args[0] == "service" {
+		hosts, _ := l.chosen(append([]string{"backend"}, args[1:]...))
+		for _, h := range hosts {
+			if h.lost {
+				must(fmt.Errorf("%s is lost", h.name))
+			}
+			h.fall()
+		}
+		return
+	}
 	hosts, sites := l.chosen(args)
 	for _, s := range sites {
 		s.lost = true
@@ -205,6 +215,8 @@ func (l *lab) heal() {
 		switch {
 		case h.lost && h.role == roleServices:
 			first = append(first, func() { l.mend(h) })
+		case h.ill && !h.lost:
+			then = append(then, h.serve)
 		case h.lost:
 			then = append(then, func() { l.mend(h) })
 		}
