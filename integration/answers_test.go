@@ -22,7 +22,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, answerApart(name, os.Args[1]))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	_ = os.Remove(razorFile)
+	os.Exit(code)
 }
 
 // answersApart is [answerLines] in a process of its own, for its file descriptors.

@@ -15,11 +15,13 @@ import (
 	"github.com/razor-steering/razor/integration/netlab"
 )
 
+// razorFile is removed when the tests end.
+var razorFile = filepath.Join(os.TempDir(), fmt.Sprintf("razor-under-test-%d", os.Getpid()))
+
 // razorBinary is the program as users have it, built once, with the race detector
 // where the tests have it.
 var razorBinary = sync.OnceValues(func() (string, error) {
-	file := filepath.Join(os.TempDir(), fmt.Sprintf("razor-under-test-%d", os.Getpid()))
-	args := []string{"build", "-o", file}
+	args := []string{"build", "-o", razorFile}
 	if raceDetector {
 		args = append(args, "-race")
 	}
@@ -28,7 +30,7 @@ var razorBinary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		err = fmt.Errorf("%w\n%s", err, out)
 	}
-	return file, err
+	return razorFile, err
 })
 
 // announcer is a razor gateway, or another role, on a node of a lab.
