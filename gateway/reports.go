@@ -74,6 +74,9 @@ func (c *Config) configured(flowKey []byte) configured {
 	for i := range c.Services {
 		s := &c.Services[i]
 		out.minHealthy[s.Name] = c.minHealthy(s)
+		if c.decides() && len(c.Sites) == 0 { // nobody else has the flows of those who are dead
+			out.minHealthy[s.Name] = max(keepLast, c.minHealthy(s))
+		}
 		for j := range s.Backends {
 			if sid, ok := s.Backends[j].sid(); ok {
 				out.backends[sid] = true

@@ -121,8 +121,10 @@ func Judge(backends []Judged, minHealthy float64, elsewhere bool, now time.Time)
 
 // Claims says what agents alone make of the backends of a service, for [Decide], which says
 // what of their health is believed. Silence it cannot judge: who is silent is dead, unless
-// fewer than minHealthy speak of those that count in [Judge], or none. What keeps so many
-// reports away is most likely not the backends: they are draining then, and keep their flows.
+// fewer than minHealthy speak of those that count in [Judge]. What keeps so many reports away
+// is most likely not the backends: they are draining then, and keep their flows. But packets
+// of new flows that other sites have go by way of them, so that these are lost should they be
+// gone all the same; minHealthy 0 believes the silence of all.
 func Claims(backends []Judged, minHealthy float64, now time.Time) []Finding {
 	j := Judgement{Findings: make([]Finding, len(backends))}
 	count, speak := 0, 0
@@ -136,7 +138,7 @@ func Claims(backends []Judged, minHealthy float64, now time.Time) []Finding {
 			}
 		}
 	}
-	if speak == 0 || float64(speak) < minHealthy*float64(count) {
+	if float64(speak) < minHealthy*float64(count) {
 		j.drainSilent(backends)
 	}
 	return j.Findings

@@ -31,7 +31,8 @@ func TestClaims(t *testing.T) {
 		{"one is silent", []Judged{up, gone}, 0.5, "active dead"},
 		{"too few speak", []Judged{up, gone, gone}, 0.5, "active draining draining"},
 		{"few speak, and that is believed", []Judged{up, gone, gone}, 0, "active dead dead"},
-		{"nobody speaks", []Judged{gone, gone}, 0, "draining draining"},
+		{"nobody speaks", []Judged{gone, gone}, 0.25, "draining draining"},
+		{"nobody speaks, and that is believed", []Judged{gone, gone}, 0, "dead dead"},
 		{"as configured", []Judged{dead, up}, 1, "dead active"},
 		{"none", nil, 0.5, ""},
 	} {
