@@ -55,7 +55,7 @@ test-long: deps-test ## Run the long tests, then every fuzz target for 60 s
 
 .PHONY: lint
 lint: $(GOLANGCI) ## Run the linters and check the formatting
-	$(GOLANGCI) run ./...
+	$(GOLANGCI) run --allow-parallel-runners ./...
 	$(GO) mod tidy -diff
 
 .PHONY: generate
