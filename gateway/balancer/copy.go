@@ -94,11 +94,20 @@ func (k *Keeper) Copy() (Copy, error) {
 }
 
 // Follow has the tables be those of a mate, which [Keeper.Adopt] brings: of the own
-// plan only dead backends are obeyed from then on, and services that have no table.
+// plan only dead backends are obeyed from then on, and services that have no table. Until
+// there is a copy, other sites get what was decided here last.
 func (k *Keeper) Follow() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.follows = true
+	if k.follows {
+		return
+	}
+	k.follows, k.decision = true, nil
+	for _, s := range k.plan.Services {
+		own := k.services[s.Name]
+		own.emptied = !own.serves
+		own.copied = &ServiceCopy{Name: s.Name, Spills: s.Spills, Decided: s.Decided, Serves: s.serves()}
+	}
 }
 
 // Await has no VIP servable, and why, until a mate's copy is adopted; "" ends that at once.

@@ -160,6 +160,53 @@ func TestAdoptSpills(t *testing.T) {
 	want("nobody here, as the decider knows too", bpfSpill{End: 30000, Site: 0}, bpfSpill{End: 50000, Site: 1})
 }
 
+// Who decides no longer, and hears of nobody who does, goes on with what it decided: what
+// it copied before that is of the past.
+func TestFollowAfterDeciding(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	a, k := process(t, "", 1)
+	t.Cleanup(func() { _ = a.Close() })
+	plan := func(spills steering.Spills, decided bool, states ...State) {
+		t.Helper()
+		s := service("web", states...)
+		s.Spills, s.Decided = spills, decided
+		if err := k.Apply(Plan{Sites: twoSites(), Services: []PlannedService{s}}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		for sid := range k.backends {
+			k.way(sid, true)
+		}
+	}
+	want := func(when string, want ...bpfSpill) {
+		t.Helper()
+		if got := k.spillsOf(t, "web"); !slices.Equal(got, want) {
+			t.Errorf("%s: spills %v, want %v", when, got, want)
+		}
+	}
+	plan(steering.Spills{{Site: "north", Slots: 1000}}, true, Active, Active)
+	k.Follow()
+	plan(nil, false, Active, Active) // as agents alone have it
+	want("it decided about a part", bpfSpill{End: 1000, Site: 1})
+	c, err := k.Copy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Plan.Term, c.Decision = c.Plan.Term+1, &steering.Plan{}
+	if err := k.Adopt(c, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+
+	k.Decide(time.Now())
+	plan(steering.Spills{{Site: "east", Slots: Slots}}, true, Draining, Draining)
+	k.Follow()
+	if k.Decision() != nil {
+		t.Error("it takes a plan of before its own for one of who decides")
+	}
+	plan(nil, false, Active, Active)
+	want("it decided that the site is drained", bpfSpill{End: Slots, Site: 0})
+}
+
 // A mate comes to decide with the tables that it has, and its plans are after those that
 // it has copied, whatever the clocks say.
 func TestDecide(t *testing.T) {
