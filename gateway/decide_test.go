@@ -302,6 +302,67 @@ func TestDecideDrain(t *testing.T) {
 	})
 }
 
+// A gateway that comes to decide goes on with the plan in force, and with what operators
+// wanted, also when it starts again, or decides for a second time.
+func TestDecideLead(t *testing.T) {
+	deciding(t, nil, func(t *testing.T, r *reporting) {
+		r.pass(time.Second, map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil})
+		r.well("east")
+		_, own := r.decider.state()
+		mates := *own
+		mates.At, mates.Drained = time.Now().Add(-time.Hour), true
+		mates.Number = steering.PlanNumber{Term: uint64(time.Now().Add(time.Minute).UnixNano()), Sequence: 7}
+		r.decider.lead(&mates, "west", time.Now())
+		if _, p := r.decider.state(); p != &mates {
+			t.Error("a plan that was in force for an hour is forgotten")
+		}
+		r.reconfigure()
+		if _, p := r.decider.state(); p.Number.Compare(mates.Number) <= 0 {
+			t.Errorf("plan %v is not after %v", p.Number, mates.Number)
+		}
+		r.want("drained at a mate", "b1:draining b2:draining c:draining")
+		r = r.again()
+		r.want("drained at a mate, after a restart", "b1:draining b2:draining c:draining")
+		_, p := r.decider.state()
+		r.decider.lead(nil, "west", time.Now().Add(-time.Hour))
+		r.reconfigure()
+		if _, next := r.decider.state(); next.Number.Compare(p.Number) <= 0 {
+			t.Errorf("plan %v is not after %v", next.Number, p.Number)
+		}
+		r.want("for a second time", "b1:draining b2:draining c:draining")
+
+		mates.Drained = false
+		r.decider.heed(&mates)
+		if _, err := os.Stat(filepath.Join(r.decider.dir, siteDrainFile)); !os.IsNotExist(err) {
+			t.Errorf("undrained at a mate: %v", err)
+		}
+		r = r.again()
+		r.want("undrained at a mate, after a restart", "b1:active b2:active c:active")
+	})
+}
+
+// Mates hear of a drain of a site whose flows are all elsewhere already.
+func TestDecideDrainOfNobody(t *testing.T) {
+	deciding(t, nil, func(t *testing.T, r *reporting) {
+		r.well("east")
+		for _, b := range []string{"b1", "b2", "c"} {
+			r.tell(b, down)
+		}
+		r.spills("failover", "east:100")
+		for _, why := range []string{"power", ""} {
+			if err := r.decider.drain(why); err != nil {
+				t.Fatal(err)
+			}
+			r.round()
+			r.seen.Lock()
+			if got := r.applied.Decision.Drained; got != (why != "") {
+				t.Errorf("drained %q: mates are told %v", why, got)
+			}
+			r.seen.Unlock()
+		}
+	})
+}
+
 // What is configured as spill stays as it is, whoever is loaded; a failover is one all the
 // same.
 func TestDecideFixed(t *testing.T) {

@@ -146,21 +146,17 @@ func inWords(shares map[string]float64) string {
 	return strings.Join(words, ", ")
 }
 
-// lead begins after the plans of who decided before, nil for none, with what operators
-// wanted then.
+// lead begins after the plan of who decided before, however old: it is in force. nil is
+// what was decided here.
 func (d *decider) lead(p *steering.Plan, site string, now time.Time) {
-	d.begin(p, site, now)
+	d.heed(p)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.term = uint64(now.UnixNano()); p == nil {
-		return
+	if p != nil && p.Site == site {
+		d.plan = p
 	}
-	d.term = max(d.term, p.Number.Term+1)
-	if !p.Drained {
-		d.drained = ""
-	} else if d.drained == "" {
-		d.drained = "drained at the gateway that decided before"
-	}
+	d.term = max(d.term, uint64(now.UnixNano()))
+	d.after()
 }
 
 // begin goes on with the plan of who decided before, if it is not too old.
@@ -169,7 +165,43 @@ func (d *decider) begin(p *steering.Plan, site string, now time.Time) {
 	defer d.mu.Unlock()
 	if p != nil && p.Site == site && now.Sub(p.At) < planKeeps {
 		d.plan = p
+		d.after()
 	}
+}
+
+// after has the next plan be after the last one, whatever the clocks say.
+func (d *decider) after() {
+	if d.plan != nil {
+		d.term = max(d.term, d.plan.Number.Term+1)
+	}
+}
+
+// heed takes from the plan of who decides whether operators drained the site, for when this
+// gateway decides, and for the next process. nil says nothing.
+func (d *decider) heed(p *steering.Plan) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p == nil || p.Drained == (d.drained != "") {
+		return
+	}
+	d.drained = ""
+	if p.Drained {
+		d.drained = "drained at the gateway that decided before"
+	}
+	if err := d.saveDrain(); err != nil {
+		d.log.Warn("whether the site is drained is not kept over a restart", "err", err)
+	}
+}
+
+// turns tells whether a plan drains the site, or ends that; nil is none. Mates have to know,
+// also where all else stays as it is.
+func (d *decider) turns(next *decision) bool {
+	if next == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plan == nil || d.plan.Drained != next.plan.Drained
 }
 
 // state is the last snapshot and the plan made of it; nil before the first.
@@ -214,8 +246,12 @@ func (d *decider) drain(why string) (saved error) {
 	defer d.mu.Unlock()
 	d.drained = why
 	d.tellNow()
+	return d.saveDrain()
+}
+
+func (d *decider) saveDrain() error {
 	if d.dir == "" {
 		return nil
 	}
-	return saveWhy(filepath.Join(d.dir, siteDrainFile), why)
+	return saveWhy(filepath.Join(d.dir, siteDrainFile), d.drained)
 }

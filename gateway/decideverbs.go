@@ -99,6 +99,10 @@ func (g *Gateway) drainSite(w http.ResponseWriter, why string) {
 	p.reports.poke() // to have it saved
 	g.log.Info("site", "drained", why != "", "why", why)
 	_, plan := p.decider.state()
+	if plan == nil || plan.Drained != (why != "") {
+		http.Error(w, "no plan that says so is in force: the log has why", http.StatusConflict)
+		return
+	}
 	text := "site " + plan.Site + " takes new flows again"
 	if why != "" {
 		text = "site " + plan.Site + " is drained"

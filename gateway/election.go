@@ -154,6 +154,9 @@ func (e *election) run(ctx context.Context, p *dataplane) error {
 			stop()
 			stop = e.follow(ctx, p, holder)
 		}
+		if p.decider != nil && !e.leads() {
+			p.decider.heed(p.Decision())
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -262,7 +262,7 @@ func (r *reports) round() time.Time {
 	next := r.listen(now, unread, deaf)
 	findings, made := r.judge(&r.plan, now)
 	plan := r.plan.Plan
-	same := findings.same(r.judged)
+	same := findings.same(r.judged) && !r.decider.turns(made)
 	if made != nil {
 		next = soonest(next, now.Add(decideEvery))
 	}
