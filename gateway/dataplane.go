@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/razor-steering/razor/gateway/balancer"
-	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
 )
 
@@ -28,13 +27,12 @@ type dataplane struct {
 	flowKey    []byte
 	locator    netip.Prefix
 	mates      *mates
-	listener   net.Listener        // for mates; nil without
-	followed   string              // the mate that decides; "" decides here
-	copied     steering.PlanNumber // of the mate's tables, at the start
-	asked      []string            // mates that have tables which are wanted at the start
-	site       string              // this one
-	drained    func() bool         // the gateway is: nobody can reach it
-	pins       *Pins               // nil without keys
+	listener   net.Listener // for mates; nil without
+	followed   string       // the mate that decides; "" decides here
+	asked      []string     // mates that have tables which are wanted at the start
+	site       string       // this one
+	drained    func() bool  // the gateway is: nobody can reach it
+	pins       *Pins        // nil without keys
 	reports    *reports
 	summaries  *summaries  // of other sites; nil without gateway.site
 	decider    *decider    // nil where this gateway does not decide
@@ -162,7 +160,7 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 		group.Go(func() error { return p.election.stand(ctx, p.drained) })
 		group.Go(func() error { return p.election.run(ctx, p) })
 	case p.followed != "":
-		group.Go(func() error { p.mates.follow(ctx, p.followed, p.copied); return nil })
+		group.Go(func() error { p.mates.follow(ctx, p.followed); return nil })
 	}
 	if p.members != nil {
 		group.Go(func() error { return p.members.run(ctx) })

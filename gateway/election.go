@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams/consul"
 )
 
@@ -174,7 +173,7 @@ func (e *election) follow(ctx context.Context, p *dataplane, mate string) (stop 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p.mates.follow(ctx, mate, steering.PlanNumber{})
+		p.mates.follow(ctx, mate)
 	}()
 	return func() { cancel(); <-done }
 }

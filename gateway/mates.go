@@ -196,8 +196,8 @@ func (m *mates) hear(resp *http.Response, nonce string) ([]byte, error) {
 
 // follow has the tables be those of a mate until ctx ends. While it is away they stay
 // as they are.
-func (m *mates) follow(ctx context.Context, mate string, after steering.PlanNumber) {
-	away := false
+func (m *mates) follow(ctx context.Context, mate string) {
+	after, away := m.keeper.Adopted(), false
 	for ctx.Err() == nil {
 		began := time.Now()
 		number, err := m.copyOnce(ctx, mate, after)

@@ -85,7 +85,7 @@ func TestMates(t *testing.T) {
 	}
 	_ = resp.Body.Close()
 
-	go func() { mate.follow(ctx, at, steering.PlanNumber{}); close(followed) }()
+	go func() { mate.follow(ctx, at); close(followed) }()
 	copied := func(number steering.PlanNumber) {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(said.String(), "plan="+number.String()); {

@@ -53,7 +53,7 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 func (p *dataplane) firstCopy(ctx context.Context, mate string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, firstWait)
 	defer cancel()
-	if p.copied, err = p.mates.copyOnce(ctx, mate, steering.PlanNumber{}); err != nil || p.followed != "" {
+	if _, err = p.mates.copyOnce(ctx, mate, steering.PlanNumber{}); err != nil || p.followed != "" {
 		return err
 	}
 	if p.decider != nil {

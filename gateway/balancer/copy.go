@@ -224,6 +224,13 @@ func (k *Keeper) adoptSpills(c Copy) {
 	k.sitesChanged()
 }
 
+// Adopted is the number of the last copy that was adopted; the zero one of none.
+func (k *Keeper) Adopted() steering.PlanNumber {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.adopted
+}
+
 // Decision is what the plan of the mate that decides was made of, as of the last copy; nil
 // if none had it.
 func (k *Keeper) Decision() *steering.Plan {
