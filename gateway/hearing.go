@@ -2,6 +2,9 @@ package gateway
 
 import "time"
 
+// deafPause is until it is looked again whether a gateway that nobody could reach can be.
+const deafPause = time.Second
+
 // hearing is until when a gateway knows which agents were silent. Time in which it hears
 // nobody tells nothing of them: what keeps all reports away, as a drain of the gateway or a
 // broken link of its own, would else have one backend after the other be dead, and their
@@ -40,7 +43,7 @@ func (r *reports) speaks(t *told) bool { return t.silentAt().After(r.quiet) }
 // of them silent, though that could be. It says when to look again; zero for never.
 func (r *reports) listen(now time.Time, unread, deaf bool) time.Time {
 	if deaf {
-		r.able = now
+		r.able = now.Add(startGrace) // until agents have the way, should it be there now
 	}
 	alone := r.last
 	if r.able.After(alone) {
@@ -71,6 +74,8 @@ func (r *reports) listen(now time.Time, unread, deaf bool) time.Time {
 		return time.Time{}
 	case unread:
 		return now.Add(unreadPause)
+	case deaf:
+		return now.Add(deafPause)
 	case alone.After(r.due):
 		return alone
 	}

@@ -313,6 +313,25 @@ func TestReportsUnheard(t *testing.T) {
 	})
 }
 
+// A gateway that nobody could reach hears of nobody for a while when it can be reached again.
+func TestReportsAfterADrain(t *testing.T) {
+	bubble(t, func(t *testing.T, r *reporting) {
+		all := map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil}
+		r.pass(time.Second, all)
+		plans := r.plans
+		for n := range 20 { // in all phases of what is looked at from time to time
+			r.cut.Store(true)
+			time.Sleep(time.Minute + time.Duration(n)*70*time.Millisecond)
+			r.cut.Store(false)
+			time.Sleep(5 * time.Second) // until the way is there
+			r.pass(time.Second, all)
+			if r.want("after a drain", "b1:active b2:active c:active"); r.plans != plans || len(r.disbelieved()) > 0 {
+				t.Fatalf("%d: %d plans, %v", n, r.plans-plans, r.disbelieved())
+			}
+		}
+	})
+}
+
 // What nobody with the key said of a backend of the plan changes nothing, and is counted.
 func TestReportsRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, r *reporting) {
