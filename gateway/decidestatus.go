@@ -34,11 +34,16 @@ type DecidedService struct {
 // status is what was decided; nil where nothing was.
 func (p *dataplane) decisionStatus() *DecisionStatus {
 	out := &DecisionStatus{Mate: p.followed}
+	if p.election != nil {
+		out.Mate = p.election.state().Holder
+	}
 	plan := p.Decision()
 	var fixed map[string]bool
 	if d := p.decider; d != nil {
 		d.mu.Lock()
-		plan, out.Drained = d.plan, d.drained
+		if out.Drained = d.drained; plan == nil || d.leads() {
+			plan = d.plan
+		}
 		if d.config != nil {
 			fixed = d.config.fixed
 		}
@@ -104,7 +109,7 @@ func (d *decider) Collect(ch chan<- prometheus.Metric) {
 	}
 	metric(decisionsDesc, prometheus.CounterValue, float64(d.made))
 	metric(siteDrainedDesc, prometheus.GaugeValue, number(d.drained != ""))
-	if d.plan == nil {
+	if d.plan == nil || !d.leads() { // of a plan that is not in force nothing is told
 		return
 	}
 	metric(decidedAtDesc, prometheus.GaugeValue, float64(d.plan.At.UnixMilli())/1000)
