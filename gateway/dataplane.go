@@ -115,6 +115,9 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if p.followed != "" || p.election != nil {
 		p.Follow()
 	}
+	if p.decider != nil {
+		p.GoOn(p.decider.inForce(c.decisions()))
+	}
 	if err := c.elsewhere(p.locator); err != nil {
 		return err
 	}

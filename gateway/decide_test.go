@@ -322,6 +322,9 @@ func TestDecideLead(t *testing.T) {
 		}
 		r.want("drained at a mate", "b1:draining b2:draining c:draining")
 		r = r.again()
+		if got := r.decider.inForce(r.config.decisions()); len(got) != 1 || got[0].Name != "web" || got[0].Serves || len(got[0].Spills) != 1 || got[0].Spills[0].Site != "east" {
+			t.Errorf("in force after a restart: %+v", got)
+		}
 		r.want("drained at a mate, after a restart", "b1:draining b2:draining c:draining")
 		_, p := r.decider.state()
 		r.decider.lead(nil, "west", time.Now().Add(-time.Hour))
@@ -332,7 +335,7 @@ func TestDecideLead(t *testing.T) {
 		r.want("for a second time", "b1:draining b2:draining c:draining")
 
 		mates.Drained = false
-		r.decider.heed(&mates)
+		r.decider.heed(&mates, "west")
 		if _, err := os.Stat(filepath.Join(r.decider.dir, siteDrainFile)); !os.IsNotExist(err) {
 			t.Errorf("undrained at a mate: %v", err)
 		}

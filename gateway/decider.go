@@ -149,12 +149,9 @@ func inWords(shares map[string]float64) string {
 // lead begins after the plan of who decided before, however old: it is in force. nil is
 // what was decided here.
 func (d *decider) lead(p *steering.Plan, site string, now time.Time) {
-	d.heed(p)
+	d.heed(p, site)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if p != nil && p.Site == site {
-		d.plan = p
-	}
 	d.term = max(d.term, uint64(now.UnixNano()))
 	d.after()
 }
@@ -176,12 +173,15 @@ func (d *decider) after() {
 	}
 }
 
-// heed takes from the plan of who decides whether operators drained the site, for when this
+// heed takes the plan of who decides, and whether operators drained the site, for when this
 // gateway decides, and for the next process. nil says nothing.
-func (d *decider) heed(p *steering.Plan) {
+func (d *decider) heed(p *steering.Plan, site string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if p == nil || p.Drained == (d.drained != "") {
+	if p == nil || p.Site != site {
+		return
+	}
+	if d.plan = p; p.Drained == (d.drained != "") {
 		return
 	}
 	d.drained = ""
@@ -191,6 +191,25 @@ func (d *decider) heed(p *steering.Plan) {
 	if err := d.saveDrain(); err != nil {
 		d.log.Warn("whether the site is drained is not kept over a restart", "err", err)
 	}
+}
+
+// inForce is what other sites get by the last plan, for as long as nobody decides: of the
+// services that are decided about.
+func (d *decider) inForce(of *decisions) (out []balancer.ServiceCopy) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.plan == nil {
+		return nil
+	}
+	for i := range d.plan.Services {
+		p := &d.plan.Services[i]
+		if of.fixed[p.Name] {
+			continue
+		}
+		serves := slices.ContainsFunc(p.Backends, func(b steering.BackendPlan) bool { return b.Weight > 0 })
+		out = append(out, balancer.ServiceCopy{Name: p.Name, Spills: few(p.Spills()), Decided: true, Serves: serves})
+	}
+	return out
 }
 
 // turns tells whether a plan drains the site, or ends that; nil is none. Mates have to know,

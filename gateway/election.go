@@ -154,7 +154,7 @@ func (e *election) run(ctx context.Context, p *dataplane) error {
 			stop = e.follow(ctx, p, holder)
 		}
 		if p.decider != nil && !e.leads() {
-			p.decider.heed(p.Decision())
+			p.decider.heed(p.Decision(), p.site)
 		}
 		select {
 		case <-ctx.Done():

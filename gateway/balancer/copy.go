@@ -110,6 +110,18 @@ func (k *Keeper) Follow() {
 	}
 }
 
+// GoOn has other sites get what an earlier process decided of services, until there is a
+// copy, or this one decides.
+func (k *Keeper) GoOn(before []ServiceCopy) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range before {
+		if own := k.services[s.Name]; own != nil {
+			own.copied = &s
+		}
+	}
+}
+
 // Await has no VIP servable, and why, until a mate's copy is adopted; "" ends that at once.
 func (k *Keeper) Await(why string) {
 	defer k.changed()

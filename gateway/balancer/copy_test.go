@@ -207,6 +207,34 @@ func TestFollowAfterDeciding(t *testing.T) {
 	want("it decided that the site is drained", bpfSpill{End: Slots, Site: 0})
 }
 
+// A process that starts, and follows nobody yet, goes on with what one before decided.
+func TestGoOn(t *testing.T) {
+	t.Parallel()
+	dir := testhost.BPFFS(t)
+	b, k := process(t, dir, 1)
+	s := service("web", Draining, Draining)
+	s.Spills, s.Decided = steering.Spills{{Site: "east", Slots: Slots}}, true
+	if err := k.Apply(Plan{Sites: twoSites(), Services: []PlannedService{s}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for sid := range k.backends {
+		k.way(sid, true)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, k = process(t, dir, 1)
+	t.Cleanup(func() { _ = b.Close() })
+	k.Follow()
+	k.GoOn([]ServiceCopy{{Name: "web", Spills: s.Spills, Decided: true}, {Name: "another"}})
+	if err := k.Apply(Plan{Sites: twoSites(), Services: []PlannedService{service("web", Active, Active)}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.spillsOf(t, "web"); !slices.Equal(got, []bpfSpill{{End: Slots, Site: 0}}) {
+		t.Errorf("spills %v", got)
+	}
+}
+
 // A mate comes to decide with the tables that it has, and its plans are after those that
 // it has copied, whatever the clocks say.
 func TestDecide(t *testing.T) {
