@@ -21,6 +21,7 @@ type lab struct {
 	topology *Topology
 	out      io.Writer
 	razor    string // path of the binary
+	consul   string // path of Consul; "" where the topology has none
 	net      *netlab.Lab
 	pins     string
 	sites    []*site
@@ -38,6 +39,7 @@ type site struct {
 	gateways []*host
 	backends []*host
 	services *host // nil without
+	consul   *host // nil without
 	outside  []*netlab.Link
 	lost     bool // its links to the outside are down
 	drained  bool
@@ -61,6 +63,7 @@ type host struct {
 	running []*netlab.Process
 	web     *netlab.Process // of them, the service of a backend
 	ill     bool            // that is not there
+	consul  []*consulServer // that run there
 	near    netip.Addr      // its address on the link, which is there before its locator is known
 	gate    netip.Addr      // its router; an invalid one is at the other end of the link
 	lost    bool
@@ -73,6 +76,7 @@ const (
 	roleGateway  role = "gateway"
 	roleBackend  role = "backend"
 	roleServices role = "services"
+	roleConsul   role = "consul"
 )
 
 // What is the same in all labs.
@@ -104,6 +108,12 @@ func (h *host) file(name string) string { return filepath.Join(h.node.Dir, name)
 // start builds the lab and starts all that is in it. Where it cannot, it leaves nothing.
 func start(ctx context.Context, t *Topology, razor string, out, log io.Writer) (*lab, error) {
 	l := &lab{ground: &ground{ctx: ctx, log: log}, topology: t, out: out, razor: razor}
+	if t.needsConsul() {
+		var err error
+		if l.consul, err = consulBinary(); err != nil {
+			return nil, err
+		}
+	}
 	ready := false
 	defer func() { // also where it panics
 		if !ready {
@@ -117,7 +127,7 @@ func start(ctx context.Context, t *Topology, razor string, out, log io.Writer) (
 	}{
 		{"namespaces and cables", l.lay},
 		{"routers (FRR)", l.startRouters},
-		{"redis, dns, razor and nginx", l.startHosts},
+		{"razor and what it asks", l.startHosts},
 		{"routes and health", l.settle},
 		{"connections", l.connect},
 	} {
@@ -171,6 +181,9 @@ func (l *lab) lay() {
 		}
 		if s.Redis != "" {
 			s.services = l.layHost(s, roleServices, s.Name+"-svc", services, 0)
+		}
+		if s.Consul > 0 {
+			s.consul = l.layHost(s, roleConsul, s.Name+"-consul", consulHost, 0)
 		}
 	}
 	for _, c := range l.topology.Cables {
@@ -268,8 +281,10 @@ func (l *lab) hosts() (out []*host) {
 
 func (s *site) hosts() []*host {
 	out := slices.Concat(s.gateways, s.backends)
-	if s.services != nil {
-		out = append(out, s.services)
+	for _, h := range []*host{s.services, s.consul} {
+		if h != nil {
+			out = append(out, h)
+		}
 	}
 	return out
 }

@@ -39,6 +39,8 @@ var things = map[string]struct {
 	"load":                {see: (*lab).seeLoad, site: true},
 	"addresses":           {see: (*lab).seeAddresses, site: true, of: true, named: true},
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
+	"deciding gateways":   {see: (*lab).seeDeciders, site: true},
+	"passing instances":   {see: (*lab).seeInstances, site: true},
 	"pins":                {see: (*lab).seeCounter, site: true, one: true},
 	"packets":             {see: (*lab).seeCounter, site: true, one: true, grows: true},
 }
@@ -271,13 +273,14 @@ func (l *lab) seeBackends(e *expectation) (n, of int, saw string) {
 		}
 		count, said := 0, []string{}
 		for _, b := range status.Backends {
-			if !s.has(b.Backend) {
+			at := s.backend(b)
+			if at == nil {
 				continue
 			}
 			if string(b.State) == state {
 				count++
 			}
-			said = append(said, strings.TrimSpace(fmt.Sprintf("%s %s %s", b.Backend, b.State, b.Reason)))
+			said = append(said, strings.TrimSpace(fmt.Sprintf("%s %s %s", at.name, b.State, b.Reason)))
 		}
 		agreed = agreed && (seen == nil || count == n)
 		n = count
@@ -327,6 +330,30 @@ func (l *lab) seeGateways(e *expectation) (n, of int, saw string) {
 		not = append(not, g.name)
 	}
 	return n, len(s.gateways), "all do but: " + strings.Join(not, ", ")
+}
+
+func (l *lab) seeDeciders(e *expectation) (n, of int, saw string) {
+	s := l.site(e.at)
+	all, saw := l.decides(s)
+	return len(all), len(s.gateways), saw
+}
+
+// seeInstances is how many Consul has of the service that pass.
+func (l *lab) seeInstances(e *expectation) (n, of int, saw string) {
+	s := l.site(e.at)
+	if s.consul == nil {
+		must(fmt.Errorf("site %s has no consul", s.Name))
+	}
+	all, err := s.consul.healths("web")
+	if err != nil {
+		return -1, 0, err.Error()
+	}
+	for _, health := range all {
+		if health == "passing" {
+			n++
+		}
+	}
+	return n, len(s.backends), fmt.Sprint(all)
 }
 
 func (l *lab) seeCounter(e *expectation) (n, of int, saw string) {

@@ -45,6 +45,8 @@ func (l *lab) boot(h *host) {
 		h.run(l.razor, "gateway", "--config", h.file("razor.yaml"))
 	case roleServices:
 		l.bootServices(h)
+	case roleConsul:
+		l.bootConsul(h)
 	}
 }
 
@@ -110,9 +112,12 @@ http {
 
 // backendConfig is razor.yaml of a backend.
 func (l *lab) backendConfig(h *host) string {
-	load := ""
+	more := ""
 	if h.site.Capacity > 0 {
-		load = fmt.Sprintf("\n  load: {measure: connections, capacity: %d}", h.site.Capacity)
+		more = fmt.Sprintf("\n  load: {measure: connections, capacity: %d}", h.site.Capacity)
+	}
+	if h.site.consul != nil {
+		more += fmt.Sprintf("\n  consul: {address: \"%s\", site: %s, services: [{service: web}]}", h.site.consulAddress(), h.site.Name)
 	}
 	return fmt.Sprintf(`agent:
   interfaces: [eth0]
@@ -125,7 +130,7 @@ func (l *lab) backendConfig(h *host) string {
   report_interval: 1s # a small machine has many hosts here, and may keep them waiting
   probes:
     - probe: {name: web, kind: http, target: "[::1]:80", interval: 1s, hold_down: 1s}%s
-`, block, h.file("dataplane.keys"), l.pinned(h), h.file("state"), vip4, vip6, locators(h.site.gateways), load)
+`, block, h.file("dataplane.keys"), l.pinned(h), h.file("state"), vip4, vip6, locators(h.site.gateways), more)
 }
 
 // locators are those of hosts, as a list in YAML has them.
@@ -154,10 +159,16 @@ func (l *lab) gatewayConfig(h *host) string {
 	line("    tables_listen: \"%s\"", tables(h))
 	mates := slices.DeleteFunc(slices.Clone(s.gateways), func(o *host) bool { return o == h })
 	switch {
+	case s.consul != nil:
+		line("    consul_lock: razor/%s/decider", s.Name)
 	case h != s.gateways[0]:
 		line("    follow: \"%s\"", tables(s.gateways[0]))
-	case len(mates) > 0:
+	}
+	if len(mates) > 0 && (h == s.gateways[0] || s.consul != nil) {
 		line("    mates: [%s]", strings.Join(called(mates, func(h *host) string { return fmt.Sprintf("%q", tables(h)) }), ", "))
+	}
+	if s.consul != nil {
+		line("  consul: {address: \"%s\"}", s.consulAddress())
 	}
 	line("  services:\n    - name: web\n      vips: [\"%s:80/tcp\", \"[%s]:80/tcp\"]", vip4, vip6)
 	if s.MinHealthy != nil {
@@ -166,11 +177,14 @@ func (l *lab) gatewayConfig(h *host) string {
 	if s.SlowStart > 0 {
 		line("      slow_start: %v", s.SlowStart)
 	}
-	if len(s.backends) > 0 {
+	switch {
+	case s.consul != nil:
+		line("      consul: {service: web, site: %s}", s.Name)
+	case len(s.backends) > 0:
 		line("      backends:")
-	}
-	for _, b := range s.backends {
-		line("        - {name: %s, locator: \"%s\"}", b.name, locator(b.number))
+		for _, b := range s.backends {
+			line("        - {name: %s, locator: \"%s\"}", b.name, locator(b.number))
+		}
 	}
 	if len(s.Spill) > 0 {
 		line("      spill:")

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -163,10 +164,19 @@ func prepared(t *Topology) error {
 			missing = append(missing, p.program+" (Debian: "+p.debian+")")
 		}
 	}
+	if t.needsConsul() {
+		if _, err := consulBinary(); err != nil {
+			missing = append(missing, "consul (.ci/consul builds it)")
+		}
+	}
 	if missing != nil {
-		return fmt.Errorf("needs %s; apt install them", strings.Join(missing, ", "))
+		return fmt.Errorf("needs %s; install them", strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+func (t *Topology) needsConsul() bool {
+	return slices.ContainsFunc(t.Sites, func(s Site) bool { return s.Consul > 0 })
 }
 
 func (t *Topology) needsRedis() bool {

@@ -58,6 +58,9 @@ func (s *Site) box(people []string) (out []string) {
 		}
 		add("services", []string{what})
 	}
+	if s.Consul > 0 {
+		add("consul", []string{fmt.Sprintf("%s-consul  servers %d", s.Name, s.Consul)})
+	}
 	width := 0
 	for _, r := range append(rows, people...) {
 		width = max(width, utf8.RuneCountInString(r))

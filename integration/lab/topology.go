@@ -44,6 +44,7 @@ type Site struct {
 	Capacity int     `yaml:"capacity"` // connections of a backend; 0 is that load is not measured
 	Redis    string  `yaml:"redis"`    // primary, replica; "" is none
 	DNS      bool    `yaml:"dns"`      // with Redis
+	Consul   int     `yaml:"consul"`   // servers; backends, and who decides, are in it
 	Spill    []Spill `yaml:"spill"`
 
 	// Settings of the service; without them they are razor's defaults.
@@ -76,6 +77,7 @@ const (
 	mostClients  = 8
 	mostKept     = 20_000
 	mostOpened   = 1_000
+	mostServers  = 5 // of Consul
 )
 
 //go:embed topologies/*.txtar
@@ -212,6 +214,7 @@ func (t *Topology) check(wrong func(key, format string, args ...any)) {
 		within(key+".capacity", s.Capacity, 0, 1_000_000)
 		within(key+".leaves", s.Leaves, 0, mostRouters)
 		within(key+".spines", s.Spines, 0, mostRouters)
+		within(key+".consul", s.Consul, 0, mostServers)
 		if (s.Leaves == 0) != (s.Spines == 0) {
 			wrong(key+".spines", "%d with %d leaves: want both, or none for one router", s.Spines, s.Leaves)
 		}

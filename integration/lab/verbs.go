@@ -28,7 +28,7 @@ func verbs() []verb {
 	return []verb{
 		{"status", "", "how gateways, backends and clients are", func(l *lab, args []string) { none(args); l.show() }},
 		{"picture", "", "the topology", func(l *lab, args []string) { none(args); fmt.Fprint(l.out, l.topology.picture()) }},
-		{"fail", "backend|gateway|site|service NAME...", "hosts lose their power, or backends nginx alone", (*lab).fail},
+		{"fail", "backend|gateway|site NAME...", "hosts lose their power; service BACKEND..., consul SITE...: nginx, or the server that leads, ends", (*lab).fail},
 		{"drain", "backend|gateway|site NAME...", "no new flows, those that are there go on", func(l *lab, args []string) { l.drain(args, true) }},
 		{"undrain", "backend|gateway|site NAME...", "end that", func(l *lab, args []string) { l.drain(args, false) }},
 		{"cut", "SITE SITE", "the cable between two sites", (*lab).cut},
@@ -53,6 +53,8 @@ HOW-MANY is no, some, all, 3, 40%, at least 3, at most 40%. WHAT and its PLACE:
   failed flows                  new ones that came to nothing, since the last mark
   active|draining|dead backends at a site, as its gateways see them
   announcing gateways           at a site
+  deciding gateways             at a site
+  passing instances             in Consul, at a site
   addresses                     of a name, at the nameserver of a site
   load                          at a site, of its capacity
   pins                          at a site or gateway
@@ -103,6 +105,10 @@ func (l *lab) chosen(args []string) (hosts []*host, sites []*site) {
 }
 
 func (l *lab) fail(args []string) {
+	if len(args) > 1 && args[0] == "consul" {
+		l.failConsul(args[1:])
+		return
+	}
 	if len(args) > 1 && args[0] == "service" {
 		hosts, _ := l.chosen(append([]string{"backend"}, args[1:]...))
 		for _, h := range hosts {
@@ -144,16 +150,17 @@ func (l *lab) drain(args []string, on bool) {
 
 // drainSite tells the gateway that decides at a site.
 func (l *lab) drainSite(s *site, on bool) {
-	if len(s.gateways) == 0 || s.gateways[0].lost {
-		must(fmt.Errorf("the first gateway of %s is not there, which decides", s.Name))
+	all, saw := l.decides(s)
+	if len(all) == 0 {
+		must(fmt.Errorf("no gateway of %s is there that decides %s", s.Name, saw))
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, 30*time.Second)
 	defer cancel()
 	var err error
 	if on {
-		_, err = gateway.DrainSiteLive(ctx, s.gateways[0].file("state"), "drained in the lab", true)
+		_, err = gateway.DrainSiteLive(ctx, all[0].file("state"), "drained in the lab", true)
 	} else {
-		_, err = gateway.UndrainSiteLive(ctx, s.gateways[0].file("state"))
+		_, err = gateway.UndrainSiteLive(ctx, all[0].file("state"))
 	}
 	must(err)
 	s.drained = on
@@ -213,8 +220,10 @@ func (l *lab) heal() {
 	var first, then []func()
 	for _, h := range l.hosts() {
 		switch {
-		case h.lost && h.role == roleServices:
+		case h.lost && (h.role == roleServices || h.role == roleConsul):
 			first = append(first, func() { l.mend(h) })
+		case h.consul != nil && !h.lost:
+			first = append(first, func() { l.mendConsul(h) })
 		case h.ill && !h.lost:
 			then = append(then, h.serve)
 		case h.lost:

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -57,10 +58,22 @@ func (l *lab) unsettled(g *host) string {
 	if err != nil {
 		return err.Error()
 	}
+	here := 0
 	for _, b := range s.Backends {
-		if (b.Agent == nil || b.Agent.Health != "up" || b.Why != "") && g.site.has(b.Backend) {
-			return fmt.Sprintf("backend %s is not up %s", b.Backend, b.Why)
+		h := g.site.backend(b)
+		if h == nil {
+			continue
 		}
+		here++
+		if b.Agent == nil || b.Agent.Health != "up" || b.Why != "" {
+			return fmt.Sprintf("backend %s is not up %s", h.name, b.Why)
+		}
+	}
+	if here < len(g.site.backends) {
+		return fmt.Sprintf("it has %d of %d backends", here, len(g.site.backends))
+	}
+	if s.Decider != nil && !s.Decider.Heard {
+		return "consul does not tell it who decides"
 	}
 	if why := unheard(s); why != "" {
 		return why
@@ -80,8 +93,11 @@ func (l *lab) unsettled(g *host) string {
 
 // unheard is another site that a gateway knows nothing of yet; "" if there is none.
 func unheard(s gateway.Status) string {
-	if s.Decision == nil {
+	switch {
+	case s.Decision == nil:
 		return "decided nothing"
+	case s.Decider != nil && s.Decider.Decides != (s.Decision.Mate == ""):
+		return fmt.Sprintf("what was decided is of %q, and %s", s.Decision.Mate, s.Decider)
 	}
 	for _, d := range s.Decision.Services {
 		for _, o := range d.Sites {
@@ -109,6 +125,20 @@ func announces(s gateway.Status) bool {
 		}
 	}
 	return n == 2 && slices.ContainsFunc(s.Peers, func(p gateway.PeerStatus) bool { return p.State == "established" })
+}
+
+// backend is the site's host that a gateway speaks of; nil if it is none of it. What comes
+// from Consul has no other name than that of Consul's node.
+func (s *site) backend(b gateway.BackendStatus) *host {
+	sid, err := netip.ParseAddr(b.SID)
+	if err != nil {
+		return nil
+	}
+	i := slices.IndexFunc(s.backends, func(h *host) bool { return locator(h.number).Contains(sid) })
+	if i < 0 {
+		return nil
+	}
+	return s.backends[i]
 }
 
 // has tells whether a host of that name is at the site.
@@ -184,7 +214,7 @@ func (l *lab) loaded(s *site) (load, capacity float64, err error) {
 		return 0, 0, err
 	}
 	for _, b := range status.Backends {
-		if b.Agent != nil && b.State != "dead" && s.has(b.Backend) {
+		if b.Agent != nil && b.State != "dead" && s.backend(b) != nil {
 			load, capacity = load+b.Agent.Load, capacity+b.Agent.Capacity
 		}
 	}
@@ -278,7 +308,8 @@ func (l *lab) showBackends(w io.Writer, s *site) {
 		return
 	}
 	for _, b := range status.Backends {
-		if !s.has(b.Backend) {
+		at := s.backend(b)
+		if at == nil {
 			continue
 		}
 		agent, load := "-", "-"
@@ -294,7 +325,7 @@ func (l *lab) showBackends(w io.Writer, s *site) {
 				load = fmt.Sprintf("%.0f %%", 100*b.Agent.Load/b.Agent.Capacity)
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.0f %%\t%s\n", b.Backend, b.State, agent, load, 100*b.Share, strings.Trim(b.Reason+"; "+b.Why, "; "))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.0f %%\t%s\n", at.name, b.State, agent, load, 100*b.Share, strings.Trim(b.Reason+"; "+b.Why, "; "))
 	}
 }
 
