@@ -41,8 +41,8 @@ func TestBadConfig(t *testing.T) {
 		{"bad key: slip in a section", "DSN:\n  hash: even\n", []string{`f:1: DSN: unknown key; want dns`}},
 		{"bad key: slip", "dns:\n  hash: even\n  lisen: []\n", []string{`f:3: dns.lisen: unknown key; want dns.listen`}},
 		{"bad key: unknown", "redis:\n  proxies: x\n", []string{`f:2: redis.proxies: unknown key; want one of address, user, password, tls, stale_after, sentinel`}},
-		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
-		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
+		{"bad key: number", "dns:\n  5: x\n", []string{`f:2: dns.5: unknown key; want one of listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, health, state_dir`}},
+		{"bad key: unprintable", "dns:\n  \"a\\e[31mb\": x\n", []string{`f:2: dns.a\027[31mb: unknown key; want one of listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, health, state_dir`}},
 		{"bad key: twice", "dns:\n  hash: even\n  trace_txt: true\n  hash: legacy\n", []string{`f:4: dns.hash: given twice, first on line 2; want it once`}},
 		{"bad key: section twice", "log: {level: info}\ndns:\nlog: {level: warn}\n", []string{`f:3: log: given twice, first on line 1; want it once`}},
 		{"bad key: merge", "dns: &d\n  hash: even\nlog:\n  <<: *d\n", []string{
@@ -51,7 +51,7 @@ func TestBadConfig(t *testing.T) {
 		}},
 
 		// Types.
-		{"bad type: section is a value", "dns: 53\n", []string{`f:1: dns: "53": not a section; want settings below it: listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, state_dir`}},
+		{"bad type: section is a value", "dns: 53\n", []string{`f:1: dns: "53": not a section; want settings below it: listen, zones, export, export_clients, hash_method, hash, geoip, trace_txt, health, state_dir`}},
 		{"bad type: section is a list", "log:\n  - info\n", []string{`f:1: log: not a section; want settings below it: level, format`}},
 		{"bad type: list is a value", "dns:\n  listen: 192.0.2.1:53\n", []string{`f:2: dns.listen: "192.0.2.1:53": not a list; want a list: ["192.0.2.1:53"]`}},
 		{"bad type: list is a section", "dns:\n  listen:\n    udp: 53\n", []string{`f:2: dns.listen: not a list; want a list`}},

@@ -191,8 +191,10 @@ configuration has a mistake.`
 
 	edgesLong = `Show every edge in Redis, a row for each route that it is in: how many members
 it has in each family, and which share that is of what the route is answered
-from now; its admin state, since when, and its health. A route with a pool of
-its own is an edge of itself. Below, the routes of which every edge is drained.`
+from now; its admin state, since when, and its health, by what its gateway says
+and how long it is silent (what razor dns goes by is damped: dns.health). A route
+with a pool of its own is an edge of itself. Below, the routes of which every
+edge is drained.`
 
 	edgesExample = `  razor edges
   razor edges --json | jq '.[] | select(.state != "active")'`

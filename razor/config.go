@@ -4,9 +4,16 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/razor-steering/razor/upstreams"
+)
+
+const (
+	maxRow       = 100
+	maxLostAfter = time.Hour
 )
 
 // Config is the `dns:` section. The zero value is filled by Defaults.
@@ -29,8 +36,17 @@ type Config struct {
 	GeoIP string `yaml:"geoip"`
 	// TraceTXT answers TXT queries with the client, its place and a draw.
 	TraceTXT bool `yaml:"trace_txt"`
+	// Health is when it is believed what gateways say of their edges.
+	Health HealthConfig `yaml:"health"`
 	// StateDir holds the last good snapshot and the control socket.
 	StateDir string `yaml:"state_dir"`
+}
+
+// HealthConfig is `dns.health:`.
+type HealthConfig struct {
+	Rise      int           `yaml:"rise"`       // times in a row that a gateway has to say up
+	Fall      int           `yaml:"fall"`       // and down
+	LostAfter time.Duration `yaml:"lost_after"` // silence, while others are heard, that counts as down
 }
 
 // Defaults fills what the operator left out.
@@ -50,6 +66,9 @@ func (c *Config) Defaults() {
 	if c.StateDir == "" {
 		c.StateDir = "/var/lib/razor"
 	}
+	rules := upstreams.HealthRules(c.Health)
+	rules.Defaults()
+	c.Health = HealthConfig(rules)
 }
 
 // RedisZones are the zones that may have a CONFIG in Redis, the export among them;
@@ -99,6 +118,17 @@ func (c *Config) Check() []upstreams.Defect {
 		if _, err := openGeo(c.GeoIP); err != nil {
 			bad("geoip", c.GeoIP, err.Error(), "a readable MaxMind Country or City database")
 		}
+	}
+	for _, n := range []struct {
+		key string
+		n   int
+	}{{"rise", c.Health.Rise}, {"fall", c.Health.Fall}} {
+		if n.n < 1 || n.n > maxRow {
+			bad("health."+n.key, strconv.Itoa(n.n), "out of range", "a number from 1 to "+strconv.Itoa(maxRow))
+		}
+	}
+	if l := c.Health.LostAfter; l < upstreams.LeastLostAfter || l > maxLostAfter {
+		bad("health.lost_after", l.String(), "out of range", "a time from "+upstreams.LeastLostAfter.String()+" to "+maxLostAfter.String())
 	}
 	if st, err := os.Stat(c.StateDir); err == nil && !st.IsDir() {
 		bad("state_dir", c.StateDir, "not a directory", "a directory that razor may write to")

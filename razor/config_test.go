@@ -7,19 +7,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestConfigDefaults(t *testing.T) {
 	t.Parallel()
 	var c Config
 	c.Defaults()
-	want := Config{Listen: []string{"0.0.0.0:53", "[::]:53"}, ExportClients: []string{"127.0.0.0/8", "::1/128"}, HashMethod: "edns", Hash: "even", StateDir: "/var/lib/razor"}
+	want := Config{Listen: []string{"0.0.0.0:53", "[::]:53"}, ExportClients: []string{"127.0.0.0/8", "::1/128"}, HashMethod: "edns", Hash: "even", Health: HealthConfig{2, 2, 15 * time.Second}, StateDir: "/var/lib/razor"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("%+v, want %+v", c, want)
 	}
 	given := Config{
 		Listen: []string{"[::1]:53"}, Zones: []string{"z.test"}, Export: "lists", ExportClients: []string{"::/0"},
-		HashMethod: "src", Hash: "legacy", GeoIP: "x", TraceTXT: true, StateDir: "y",
+		HashMethod: "src", Hash: "legacy", Health: HealthConfig{3, 1, time.Minute}, GeoIP: "x", TraceTXT: true, StateDir: "y",
 	}
 	c = given
 	c.Defaults()
@@ -85,6 +86,11 @@ func TestConfigCheck(t *testing.T) {
 		{"bad geoip, no database", func(c *Config) { c.GeoIP = file }, []string{"dns.geoip: " + file + ": …"}},
 		{"bad geoip, a directory", func(c *Config) { c.GeoIP = dir }, []string{"dns.geoip: " + dir + ": …"}},
 		{"bad state_dir", func(c *Config) { c.StateDir = file }, []string{"dns.state_dir: " + file + ": not a directory"}},
+
+		{"health", func(c *Config) { c.Health = HealthConfig{1, 100, 10 * time.Second} }, nil},
+		{"bad health", func(c *Config) { c.Health = HealthConfig{-1, 101, 9 * time.Second} }, []string{
+			"dns.health.rise: -1: out of range", "dns.health.fall: 101: out of range", "dns.health.lost_after: 9s: out of range",
+		}},
 
 		{"several", func(c *Config) { c.Listen, c.Zones, c.HashMethod, c.Hash = []string{"x"}, []string{"."}, "y", "z" }, []string{
 			"dns.listen[0]: x: not an address and port", "dns.zones[0]: .: empty name", "dns.hash_method: y: unknown", "dns.hash: z: unknown",

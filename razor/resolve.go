@@ -104,7 +104,7 @@ func (r *resolver) fromRoute(route *upstreams.Name, f steering.Family, stuck boo
 	if r.zone.Answer == upstreams.AnswerGroupHash && route.Groups != nil {
 		return r.fromGroup(route.Groups, f, count)
 	}
-	pool := r.zone.Eligible(route.Pool(f))
+	pool := r.zone.Answered(route, f)
 	if stuck {
 		shard := r.zone.Shard
 		if route.Shard > 0 {
@@ -131,7 +131,7 @@ func (r *resolver) hash(pool *steering.Pool, count int) []byte {
 // eligible, and draws from the group's pool.
 func (r *resolver) fromGroup(g *upstreams.Groups, f steering.Family, count int) pick {
 	pool := func(i int) *steering.Pool {
-		return r.zone.Eligible(r.snapshot.Route(g.Route(i)).Pool(f))
+		return r.zone.Answered(r.snapshot.Route(g.Route(i)), f)
 	}
 	choose := g.Pick
 	if r.legacy {

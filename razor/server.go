@@ -66,7 +66,7 @@ func Run(ctx context.Context, cfg Config, redis upstreams.Config, log *slog.Logg
 	if socket != nil {
 		defer socket.Close()
 	}
-	follower, err := upstreams.NewFollower(redis, upstreams.Options{Zones: cfg.RedisZones(), StateDir: cfg.StateDir}, log, reg)
+	follower, err := upstreams.NewFollower(redis, upstreams.Options{Zones: cfg.RedisZones(), StateDir: cfg.StateDir, Health: upstreams.HealthRules(cfg.Health)}, log, reg)
 	if err != nil {
 		return err
 	}

@@ -144,9 +144,10 @@ func (m *model) outdated() []string {
 	return out
 }
 
-// expire makes the snapshot anew where a blackhole has ended: no edit tells it.
+// expire makes the snapshot anew where a blackhole has ended, or an edge was not heard
+// for too long: no edit tells it.
 func (f *Follower) expire() {
-	if len(f.model.outdated()) > 0 {
+	if f.model.pulse.expire(); len(f.model.outdated())+len(f.model.pulse.turned) > 0 {
 		f.publish(nil)
 	}
 }

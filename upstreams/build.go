@@ -13,14 +13,17 @@ type model struct {
 	refs       map[string]int             // names that sticky names, places, prefixes and groups lead to
 	routesOf   map[string]map[string]bool // routes that have an edge
 	valid      map[string]validity        // zones with blackholes that end
+	pulse      *pulse                     // the health of edges
+	degraded   map[string]bool            // names of whose pools something is not healthy
 	now        func() time.Time           // the wall clock, which those ends are told by
 	snapshot   *Snapshot
-	emptied    []string // pools of which the last apply left nothing to answer
-	drained    []string // routes that the last apply found drained as a whole
+	emptied    []string        // pools of which the last apply left nothing to answer
+	drained    []string        // routes that the last apply found drained as a whole
+	turned     map[string]turn // edges whose health the last apply found to be another
 }
 
 func newModel(zones []string) *model {
-	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, valid: map[string]validity{}, now: time.Now, snapshot: &Snapshot{superseded: make(chan struct{})}}
+	return &model{configured: zones, values: map[keyID]*value{}, refs: map[string]int{}, routesOf: map[string]map[string]bool{}, valid: map[string]validity{}, pulse: newPulse(HealthRules{}), degraded: map[string]bool{}, now: time.Now, snapshot: &Snapshot{superseded: make(chan struct{})}}
 }
 
 // isApex tells whether sticky names below a name are of interest: it is a zone of
@@ -70,6 +73,11 @@ func (m *model) apply(changes []change) *Snapshot {
 	for _, c := range changes {
 		m.store(c, &next, &t)
 	}
+	m.pulse.hear(changes)
+	m.turned, m.pulse.turned = m.pulse.turned, map[string]turn{}
+	for edge := range m.turned {
+		t.edge(m, edge)
+	}
 	for _, zone := range m.outdated() {
 		t.zones[zone] = true
 	}
@@ -79,6 +87,7 @@ func (m *model) apply(changes []change) *Snapshot {
 	m.buildApps(&next, t.apps)
 	m.buildNames(&next, t.names)
 	m.buildZones(&next, &t)
+	m.buildHealth(&next, &t)
 	m.snapshot = &next
 	return m.snapshot
 }
@@ -89,6 +98,15 @@ type touched struct {
 	zones     map[string]bool // whose CONFIG, skip list or blackhole changed
 	apps      map[string]bool // whose upstream list or META changed
 	geography bool
+	edges     bool // which edges there are, or their health
+}
+
+// edge notes that the pool, the state or the health of what may be an edge changed.
+func (t *touched) edge(m *model, name string) {
+	t.names[name] = true
+	for route := range m.routesOf[name] {
+		t.names[route] = true
+	}
 }
 
 // store keeps one value and notes what has to be built anew.
@@ -112,15 +130,16 @@ func (m *model) store(c change, s *Snapshot, t *touched) {
 	case kindConfig:
 		t.zones[c.id.name] = true
 		t.names[c.id.name] = true
+	case kindHealth:
+		t.edges = true
 	default:
 		t.names[c.id.name] = true
 	}
 	switch c.id.kind {
 	case kindPool, kindState: // of an edge, perhaps
-		for route := range m.routesOf[c.id.name] {
-			t.names[route] = true
-		}
+		t.edge(m, c.id.name)
 	case kindEdges:
+		t.edges = true
 		m.relink(c.id.name, old, c.value)
 	}
 	s.MemberCount += memberCount(c.value) - memberCount(old)

@@ -1,6 +1,7 @@
 package upstreams
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/razor-steering/razor/steering"
@@ -97,8 +98,13 @@ func (m *model) name(name string) *Name {
 			own[f] = v.pool
 			n.keys++
 		}
-		n.pools[f] = m.pool(f, name, edges)
+		n.pools[f], n.healthy[f] = m.pool(f, name, edges)
 		n.drained = n.drained && n.pools[f] == nil
+	}
+	if n.healthy != n.pools {
+		m.degraded[name] = true
+	} else {
+		delete(m.degraded, name)
 	}
 	if own != n.pools {
 		n.own = &own
@@ -128,24 +134,52 @@ func (m *model) state(edge string) AdminState {
 }
 
 // pool is the union of the pools of a name and its edges, without what is not
-// active; nil without any. Of a name without edges it is the value's own: no two
-// names share one, as what a skip list leaves is kept by pool.
-func (m *model) pool(f steering.Family, name string, edges []string) *steering.Pool {
-	var own *steering.Pool
-	if v := m.values[keyID{kindPool, f, name}]; v != nil && m.state(name) == Active {
-		own = v.pool
-	}
-	if len(edges) == 0 {
-		return own
-	}
-	members := slices.Collect(own.Members())
-	for _, e := range edges {
-		if v := m.values[keyID{kindPool, f, e}]; v != nil && m.state(e) == Active {
-			members = slices.AppendSeq(members, v.pool.Members())
+// active, and what of that is healthy: the same pool where all is; each nil without any.
+// Of a name without edges it is the value's own: no two names share one, as what a
+// skip list leaves is kept by pool.
+//
+// Edges whose gateway drains are left out as those that an operator drains are, before
+// health and FLOOR, unless there are no others: then they are what is not healthy. A
+// restart of all gateways at once empties nothing.
+func (m *model) pool(f steering.Family, name string, edges []string) (all, healthy *steering.Pool) {
+	var staying, sound, leaving []*steering.Pool
+	for i, e := range append([]string{name}, edges...) {
+		v := m.values[keyID{kindPool, f, e}]
+		if v == nil || m.state(e) != Active || i > 0 && e == name {
+			continue
+		}
+		health := m.pulse.of(e)
+		if health == EdgeDraining {
+			leaving = append(leaving, v.pool)
+			continue
+		}
+		staying = append(staying, v.pool)
+		if health.answers() {
+			sound = append(sound, v.pool)
 		}
 	}
-	if len(members) == 0 {
+	if len(staying) == 0 {
+		staying = leaving
+	}
+	all = union(f, staying, len(edges) == 0)
+	if len(sound) == len(staying) {
+		return all, all
+	}
+	return all, union(f, sound, false)
+}
+
+// union is all members of some pools; nil without any. One that is alone may be the
+// union itself.
+func union(f steering.Family, pools []*steering.Pool, itself bool) *steering.Pool {
+	switch {
+	case len(pools) == 0:
 		return nil
+	case itself:
+		return pools[0]
+	}
+	var members []netip.Prefix
+	for _, p := range pools {
+		members = slices.AppendSeq(members, p.Members())
 	}
 	return steering.NewPool(f, members)
 }

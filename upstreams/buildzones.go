@@ -98,7 +98,7 @@ func (m *model) withoutAll(s *Snapshot, zones map[*Zone]bool) {
 	skipping := map[*Zone]bool{}
 	for z := range zones {
 		if z.skip[0] != nil || z.skip[1] != nil {
-			z.without = map[*steering.Pool]*steering.Pool{}
+			z.without, z.sound = map[*steering.Pool]*steering.Pool{}, map[*steering.Pool]*steering.Pool{}
 			skipping[z] = true
 		}
 	}
@@ -129,13 +129,16 @@ func (m *model) withoutTouched(s *Snapshot, z *Zone, names map[string]bool) {
 		if next == nil {
 			c := *z
 			next = &c
-			next.without = maps.Clone(z.without)
+			next.without, next.sound = maps.Clone(z.without), maps.Clone(z.sound)
 			s.zones[z.Name] = next
 		}
 		// What is left of the last snapshot's pools is of no more use.
 		if old != nil {
 			for _, p := range old.pools {
 				delete(next.without, p)
+			}
+			for _, p := range old.healthy {
+				delete(next.sound, p)
 			}
 		}
 		if n != nil {
@@ -150,6 +153,11 @@ func (m *model) take(z *Zone, name string, n *Name) {
 	for f, p := range n.pools {
 		if p == nil || z.skip[f] == nil {
 			continue
+		}
+		if h := n.healthy[f]; h != p {
+			if left := h.Without(z.skip[f]); left != h {
+				z.sound[h] = left
+			}
 		}
 		left := p.Without(z.skip[f])
 		if left == p {
@@ -169,6 +177,44 @@ func (z *Zone) touches(n *Name) bool {
 	}
 	for _, p := range n.pools {
 		if _, ok := z.without[p]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// buildHealth counts edges by their health, and finds the routes below FLOOR.
+func (m *model) buildHealth(s *Snapshot, t *touched) {
+	if t.edges || len(m.turned) > 0 {
+		s.Edges = map[EdgeHealth]int{}
+		for edge := range m.pulse.edges {
+			s.Edges[m.pulse.of(edge)]++
+		}
+		for edge := range m.routesOf {
+			if m.pulse.edges[edge] == nil {
+				s.Edges[EdgeUnknown]++
+			}
+		}
+	}
+	s.BelowFloor = nil
+	for name := range m.degraded {
+		for _, z := range s.zones {
+			if (m.refs[name] > 0 || s.Zone([]byte(name)) == z) && z.falls(s.Route(name)) {
+				s.BelowFloor = append(s.BelowFloor, NameText(name))
+				break
+			}
+		}
+	}
+	slices.Sort(s.BelowFloor)
+}
+
+// falls tells whether a name's health is below FLOOR in a family.
+func (z *Zone) falls(n *Name) bool {
+	if n == nil {
+		return false
+	}
+	for _, f := range []steering.Family{steering.IPv4, steering.IPv6} {
+		if n.healthy[f] != n.pools[f] && z.belowFloor(n, z.Eligible(n.pools[f]).Len(), z.healthyOf(n, f).Len()) {
 			return true
 		}
 	}

@@ -29,6 +29,8 @@ func (v *value) words() []string {
 		return fieldWords(v.config.fields)
 	case v.meta != nil:
 		return fieldWords(v.meta.fields)
+	case v.said != nil:
+		return []string{v.said.words()}
 	case v.route != "":
 		return []string{NameText(v.route)}
 	case v.edges != nil:

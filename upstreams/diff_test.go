@@ -34,6 +34,8 @@ func TestDiff(t *testing.T) {
 		{"r:EDGES", set("a", "b"), set("b"), "- r:EDGES a"},
 		{"e:STATE", raw{}, text("drained"), "+ e:STATE drained"},
 		{"e:STATE", text("active"), text("draining since=2026-11-21T05:31:00Z"), "- e:STATE active|+ e:STATE draining since=2026-11-21T05:31:00Z"},
+		{"e:HEALTH", text("up at=2026-11-21T05:31:00Z"), text("up at=2026-11-21T05:31:02Z"), ""},
+		{"e:HEALTH", text("up at=2026-11-21T05:31:00Z"), text("down at=2026-11-21T05:31:02Z reason=no session is up"), "- e:HEALTH up|+ e:HEALTH down reason=no session is up"},
 		{"r:A:BLACKHOLE", set("192.0.2.1", "192.0.2.2"), set("192.0.2.1", "192.0.2.2 until=2026-11-21T05:31:00Z"), "- r:A:BLACKHOLE 192.0.2.2|+ r:A:BLACKHOLE 192.0.2.2 until=2026-11-21T05:31:00Z"},
 		{"s", text("a"), text("b"), "- s a|+ s b"},
 		{"geoip:eu", text("a"), text("b"), "- geoip:eu a|+ geoip:eu b"},

@@ -89,6 +89,9 @@ func writeValue(w io.Writer, id keyID, v *value) error {
 	case kindState:
 		_, err := w.Write(appendCommand(nil, "SET", key, stateText(v.state, v.since)))
 		return err
+	case kindHealth:
+		_, err := w.Write(appendCommand(nil, "SET", key, v.said.String()))
+		return err
 	case kindGeo, kindSticky, kindSubnet:
 		_, err := w.Write(appendCommand(nil, "SET", key, NameText(v.route)))
 		return err

@@ -33,6 +33,7 @@ var everyKind = map[string]raw{
 	"r.example:AAAA:BLACKHOLE": rawSet("[2001:DB8::1] until=2026-11-21T05:31:00.25+02:00"),
 	"east:STATE":               rawText("draining  since=2026-11-21T05:31:00Z"),
 	"west:STATE":               rawText("drained"),
+	"west:HEALTH":              rawText("down  since=2026-11-21T05:31:00Z at=2026-11-21T05:31:00.25Z reason= nobody\n hears it: \xff "),
 	"r.example:EDGES":          rawSet("East", "west"),
 	"r.example:GROUPS":         rawSet("G1", "g2.example.", "g\\.3"),
 	"Shop.Example":             rawText("Node1.Route.Example."),

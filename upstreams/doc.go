@@ -6,6 +6,7 @@
 //	follow.go, session.go, edit.go, rescan.go, redis.go, replica.go  following one server
 //	track.go, resp.go    the connection on which Redis names the keys that change
 //	hold.go, holdguards.go  mass losses, which are not obeyed
+//	health.go, pulse.go  the health of edges: what their gateways say, and what is made of it
 //	subscribe.go         what roles are told of changes
 //	disk.go, saver.go    the last good snapshot on disk
 //	embedded.go          a Redis inside of the process

@@ -15,18 +15,19 @@ import (
 	"github.com/razor-steering/razor/steering"
 )
 
-// healthUnknown is the health of every edge: nothing measures it yet.
-const healthUnknown = "unknown"
-
 // Edge is what an edge has in the pool of one route.
 type Edge struct {
-	Name   string    `json:"edge"`
-	Route  string    `json:"route,omitempty"` // "" where it is in no route's pool
-	A      PoolShare `json:"a"`
-	AAAA   PoolShare `json:"aaaa"`
-	State  string    `json:"state"`
-	Since  time.Time `json:"since,omitzero"` // of the state; zero where that is not known
-	Health string    `json:"health"`
+	Name  string    `json:"edge"`
+	Route string    `json:"route,omitempty"` // "" where it is in no route's pool
+	A     PoolShare `json:"a"`
+	AAAA  PoolShare `json:"aaaa"`
+	State string    `json:"state"`
+	Since time.Time `json:"since,omitzero"` // of the state; zero where that is not known
+	// Health is by what the lists show now: what razor dns answers by is damped.
+	Health EdgeHealth `json:"health"`
+	Reason string     `json:"health_reason,omitempty"`
+	Heard  time.Time  `json:"heard,omitzero"`         // when its gateway said so; zero where it does not say
+	Age    float64    `json:"heard_before,omitempty"` // seconds, from then to the last word of any gateway
 }
 
 // PoolShare is an edge's part of a route's pool in one family.
@@ -63,7 +64,7 @@ func EdgesLive(ctx context.Context, cfg Config, zones []string, asJSON bool, w i
 		if !e.Since.IsZero() {
 			since = e.Since.Format(time.RFC3339)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\n", e.Name, route, e.A.Members, percent(e.A.Share), e.AAAA.Members, percent(e.AAAA.Share), e.State, since, e.Health)
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\n", e.Name, route, e.A.Members, percent(e.A.Share), e.AAAA.Members, percent(e.AAAA.Share), e.State, since, e.health())
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -74,6 +75,31 @@ func EdgesLive(ctx context.Context, cfg Config, zones []string, asJSON bool, w i
 		}
 	}
 	return nil
+}
+
+// health is the health in text, with how long ago its gateway spoke when any last did,
+// which clocks of gateways make wrong by as much as they are apart.
+func (e *Edge) health() string {
+	out := string(e.Health)
+	if !e.Heard.IsZero() {
+		out += fmt.Sprintf(", heard %v ago", time.Duration(e.Age*float64(time.Second)).Round(100*time.Millisecond))
+	}
+	if e.Reason != "" {
+		out += ": " + Printable(e.Reason)
+	}
+	return out
+}
+
+// describe adds what is known of the health of an edge.
+func (p *pulse) describe(edge string, row *Edge) {
+	e := p.edges[edge]
+	if e == nil {
+		return
+	}
+	row.Reason, row.Heard = e.reason, e.said.At
+	if !row.Heard.IsZero() {
+		row.Age = p.newest.Sub(row.Heard).Seconds()
+	}
 }
 
 func percent(share float64) string { return strconv.FormatFloat(100*share, 'g', 3, 64) + "%" }
@@ -118,7 +144,7 @@ func loadModel(ctx context.Context, r *reader, zones []string) (*model, error) {
 func (m *model) edges() []Edge {
 	names := map[string]bool{}
 	for id := range m.values {
-		if id.kind == kindPool || id.kind == kindState {
+		if id.kind == kindPool || id.kind == kindState || id.kind == kindHealth {
 			names[id.name] = true
 		}
 	}
@@ -127,7 +153,8 @@ func (m *model) edges() []Edge {
 	}
 	out := []Edge{}
 	for name := range names {
-		row := Edge{Name: NameText(name), State: m.state(name).String(), Health: healthUnknown}
+		row := Edge{Name: NameText(name), State: m.state(name).String(), Health: m.pulse.of(name)}
+		m.pulse.describe(name, &row)
 		if v := m.values[keyID{kind: kindState, name: name}]; v != nil {
 			row.Since = v.since
 		}
@@ -177,15 +204,27 @@ func (m *model) share(f steering.Family, edge, route string) PoolShare {
 	if z := m.snapshot.Zone([]byte(route)); z != nil {
 		left = left.Without(z.skip[f])
 	}
+	if !m.pulse.of(edge).answers() && !containsAny(all, left) { // or, by FLOOR, all the same
+		return out
+	}
 	out.Share = float64(left.Len()) / float64(all.Len())
 	return out
 }
 
+func containsAny(p, of *steering.Pool) bool {
+	for m := range of.Members() {
+		if p.Contains(m) {
+			return true
+		}
+	}
+	return false
+}
+
 // eligible is what a route is answered from in the zone that it is in.
 func (s *Snapshot) eligible(f steering.Family, route string) *steering.Pool {
-	p := s.Route(route).Pool(f)
+	n := s.Route(route)
 	if z := s.Zone([]byte(route)); z != nil {
-		return z.Eligible(p)
+		return z.Answered(n, f)
 	}
-	return p
+	return n.Pool(f)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,7 @@ type Options struct {
 	Zones    []string      // zones of the configuration, presentation form
 	StateDir string        // where the last good snapshot is kept; nowhere when empty
 	Rescan   time.Duration // how often all keys are read although nothing was announced; 30 s when 0
+	Health   HealthRules   // of edges; what is 0 has its default
 }
 
 // Follower keeps a snapshot in step with one Redis server. Readers take the
@@ -107,6 +109,7 @@ func NewFollower(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regis
 		cfg: cfg, opt: opt, log: log, model: newModel(zones),
 		defects: map[string][]Defect{}, emptied: map[string]bool{}, accepts: make(chan chan error),
 	}
+	f.model.pulse = newPulse(opt.Health)
 	f.first = f.model.snapshot.superseded
 	f.health.Store(&Health{Link: LinkDown})
 	f.metrics = newMetrics(reg, f)
@@ -236,7 +239,8 @@ func (f *Follower) setHealth(change func(*Health)) {
 
 // publish makes and swaps the snapshot.
 func (f *Follower) publish(changes []change) {
-	if len(changes) == 0 && f.snapshot.Load() != nil && len(f.model.outdated()) == 0 {
+	changes = f.model.beats(changes)
+	if len(changes) == 0 && f.snapshot.Load() != nil && len(f.model.outdated()) == 0 && len(f.model.pulse.turned) == 0 {
 		return
 	}
 	before := f.model.snapshot
@@ -254,6 +258,7 @@ func (f *Follower) publish(changes []change) {
 	// That there is nothing from the start is not worth keeping.
 	f.unsaved = f.unsaved || !s.Empty() || !before.Empty()
 	f.sayEmptied(s)
+	f.sayHealth(before, s)
 }
 
 // sayStale logs that the lists have become stale, and that they no longer are,
@@ -293,5 +298,30 @@ func (f *Follower) sayEmptied(s *Snapshot) {
 	}
 	for _, route := range f.model.drained {
 		f.log.Warn("every edge of a route is drained, answering no data", "route", Printable(route))
+	}
+}
+
+// sayHealth logs the edges whose health is another, and the routes that it leaves too
+// little of.
+func (f *Follower) sayHealth(before, s *Snapshot) {
+	for edge, t := range f.model.turned {
+		is, level := f.model.pulse.of(edge), slog.LevelInfo
+		switch {
+		case is == EdgeDown:
+			level = slog.LevelWarn
+		case t.was == EdgeUnknown:
+			level = slog.LevelDebug // the first word, as of all at the start
+		}
+		f.log.Log(context.Background(), level, "health of an edge", "edge", Printable(NameText(edge)), "is", string(is), "was", string(t.was), "reason", Printable(t.reason))
+	}
+	for _, route := range s.BelowFloor {
+		if !slices.Contains(before.BelowFloor, route) {
+			f.log.Error("less of a route is healthy than FLOOR, ON_EMPTY says what is answered", "route", Printable(route))
+		}
+	}
+	for _, route := range before.BelowFloor {
+		if !slices.Contains(s.BelowFloor, route) {
+			f.log.Info("enough of a route is healthy again", "route", Printable(route))
+		}
 	}
 }

@@ -72,7 +72,7 @@ func lossOf(before, now map[keyID]*value, zones map[string]*Zone, at time.Time) 
 				l.Guards++
 			}
 			continue
-		case kindGeo, kindSubnet, kindMeta:
+		case kindGeo, kindSubnet, kindMeta, kindHealth:
 			continue
 		case kindUpstream:
 			l.EndpointsOf += len(old.list)

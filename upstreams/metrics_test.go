@@ -47,7 +47,7 @@ var always = []string{
 
 func TestSeries(t *testing.T) {
 	t.Parallel()
-	lists := []string{"razor_upstreams_endpoints", "razor_upstreams_members", "razor_upstreams_names", "razor_upstreams_pools_emptied", "razor_upstreams_routes_drained", "razor_upstreams_zones"}
+	lists := []string{"razor_upstreams_edges{health=down}", "razor_upstreams_edges{health=draining}", "razor_upstreams_edges{health=unknown}", "razor_upstreams_edges{health=up}", "razor_upstreams_endpoints", "razor_upstreams_members", "razor_upstreams_names", "razor_upstreams_pools_emptied", "razor_upstreams_routes_below_floor", "razor_upstreams_routes_drained", "razor_upstreams_zones"}
 	for _, tt := range []struct {
 		name    string
 		health  Health

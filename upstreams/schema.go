@@ -20,6 +20,7 @@ const (
 	kindSticky                // <name>, string
 	kindEdges                 // <route>:EDGES, set
 	kindState                 // <edge>:STATE, string
+	kindHealth                // <edge>:HEALTH, string
 	kindSubnet                // prefix:<cidr>, string
 	kindUpstream              // <app>:UPSTREAMS, set
 	kindMeta                  // <app>:UPSTREAMS:META, hash
@@ -63,6 +64,7 @@ var suffixes = map[string]suffixKind{
 	"AAAA:BLACKHOLE": {kindBlackhole, steering.IPv6},
 	"EDGES":          {kind: kindEdges},
 	"STATE":          {kind: kindState},
+	"HEALTH":         {kind: kindHealth},
 	"UPSTREAMS":      {kind: kindUpstream},
 	"UPSTREAMS:META": {kind: kindMeta},
 }
@@ -148,7 +150,7 @@ func (id keyID) spelling() string {
 // slip is the defect of a key with an unknown suffix behind a name of a zone.
 func slip(key string) Defect {
 	_, suffix, _ := strings.Cut(key, ":")
-	want := "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, A:BLACKHOLE, AAAA:BLACKHOLE, GROUPS, EDGES, STATE behind the name"
+	want := "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, A:BLACKHOLE, AAAA:BLACKHOLE, GROUPS, EDGES, STATE, HEALTH behind the name"
 	if _, ok := suffixes[strings.ToUpper(suffix)]; ok {
 		want = strings.ToUpper(suffix) + " in upper case"
 	}

@@ -34,6 +34,7 @@ func TestParseKey(t *testing.T) {
 		{"r.example:AAAA:BLACKHOLE", kindBlackhole, v6, "r.example", "r.example:AAAA:BLACKHOLE"},
 		{"r.example:EDGES", kindEdges, v4, "r.example", "r.example:EDGES"},
 		{"r.example:STATE", kindState, v4, "r.example", "r.example:STATE"},
+		{"R.example:HEALTH", kindHealth, v4, "r.example", "r.example:HEALTH"},
 		{"app:UPSTREAMS", kindUpstream, v4, "app", "app:UPSTREAMS"},
 		{"app:UPSTREAMS:META", kindMeta, v4, "app", "app:UPSTREAMS:META"},
 		{"prefix:2001:DB8::/32", kindSubnet, v6, "2001:db8::/32", "prefix:2001:db8::/32"},
@@ -130,7 +131,7 @@ func TestBadKey(t *testing.T) {
 func TestInZone(t *testing.T) {
 	t.Parallel()
 	apex := func(name string) bool { return name == wire(t, "example") || name == wire(t, "r.other.test") }
-	const kinds = "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, A:BLACKHOLE, AAAA:BLACKHOLE, GROUPS, EDGES, STATE behind the name"
+	const kinds = "one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, A:BLACKHOLE, AAAA:BLACKHOLE, GROUPS, EDGES, STATE, HEALTH behind the name"
 	for _, tt := range []struct {
 		key  string
 		name string // of a sticky name

@@ -1,6 +1,7 @@
 package upstreams
 
 import (
+	"cmp"
 	"iter"
 	"net/netip"
 
@@ -29,6 +30,10 @@ type Snapshot struct {
 	Emptied int
 	// Drained counts routes of which operators have drained every edge.
 	Drained int
+	// Edges counts edges by their health.
+	Edges map[EdgeHealth]int
+	// BelowFloor are the routes of which less than FLOOR is healthy, sorted, as text.
+	BelowFloor []string
 }
 
 // Zone is a name that the server is authoritative for, with its CONFIG.
@@ -43,17 +48,20 @@ type Zone struct {
 	Shard  int  // SHARD of the zone's CONFIG; 0 without
 	NoECS  bool // the client subnet of queries is not used
 
-	// Of health, and of HTTPS and SVCB records; nothing is answered by them yet.
-	Floor   float64  // share of a pool, 0 to 1, below which health is ignored
-	OnEmpty OnEmpty  // what is answered then
-	ALPN    []string // protocol ids; nil without
-	Port    uint16   // 0 without
+	Floor   float64 // share of a pool, 0 to 1, below which health is ignored
+	OnEmpty OnEmpty // what is answered then
+
+	// Of HTTPS and SVCB records; nothing is answered by them yet.
+	ALPN []string // protocol ids; nil without
+	Port uint16   // 0 without
 
 	skip       [2]*steering.SkipList // with what is blackholed
 	blackholes []Blackhole           // in force
 	// without has what they leave of the pools that they touch. A
 	// pool that is not in it may be answered whole.
 	without map[*steering.Pool]*steering.Pool
+	// sound has the same of what is healthy of names of which not all is.
+	sound map[*steering.Pool]*steering.Pool
 }
 
 // NegativeTTL is the TTL of the SOA in a negative answer, in seconds: the
@@ -68,10 +76,52 @@ func (z *Zone) Eligible(p *steering.Pool) *steering.Pool {
 	return p
 }
 
+// Answered is the pool of a family that a name is answered from in the zone: what its
+// skip list and blackhole leave of the active edges, and of that what is healthy. Where
+// that is less than FLOOR of it, or nothing, it is all of it again, unless ON_EMPTY is
+// closed.
+func (z *Zone) Answered(n *Name, f steering.Family) *steering.Pool {
+	if n == nil {
+		return nil
+	}
+	all := z.Eligible(n.pools[f])
+	if n.healthy[f] == n.pools[f] {
+		return all
+	}
+	healthy := z.healthyOf(n, f)
+	if cmp.Or(n.OnEmpty, z.OnEmpty) == OnEmptyOpen && z.belowFloor(n, all.Len(), healthy.Len()) {
+		return all
+	}
+	return healthy
+}
+
+// healthyOf is what the zone's skip list and blackhole leave of what is healthy of a
+// name.
+func (z *Zone) healthyOf(n *Name, f steering.Family) *steering.Pool {
+	p := n.healthy[f]
+	if p == n.pools[f] {
+		return z.Eligible(p)
+	}
+	if left, ok := z.sound[p]; ok {
+		return left
+	}
+	return p
+}
+
+// belowFloor tells whether too few of the members of a name's pool are healthy.
+func (z *Zone) belowFloor(n *Name, all, healthy int) bool {
+	floor := z.Floor
+	if n.Floor != nil {
+		floor = *n.Floor
+	}
+	return all > 0 && (healthy == 0 || float64(healthy) < floor*float64(all))
+}
+
 // Name is what is known of one name, be it of a zone, a route elsewhere or a
 // group. A nil *Name has nothing.
 type Name struct {
 	pools   [2]*steering.Pool  // of the name and of its eligible edges, before any skip list
+	healthy [2]*steering.Pool  // what of pools is healthy; the same where all is
 	own     *[2]*steering.Pool // of the name itself, where pools are not; nil else
 	Groups  *Groups            // of group_consistent_hash; nil without
 	Route   string             // the route that the name is stuck to, wire form; "" without
@@ -88,7 +138,7 @@ type Name struct {
 }
 
 // Pool is the pool of a family that the name is answered from, before any skip
-// list: its own members and those of its edges, without what is draining or
+// list and its health: its own members and those of its edges, without what is draining or
 // drained. nil without.
 func (n *Name) Pool(f steering.Family) *steering.Pool {
 	if n == nil {

@@ -23,6 +23,7 @@ type value struct {
 	edges      []string           // kindEdges: names in wire form, sorted
 	state      AdminState         // kindState
 	since      time.Time          // kindState: when it began; zero where it does not say
+	said       *EdgeSaid          // kindHealth
 	list       []Endpoint         // kindUpstream
 	meta       *meta              // kindMeta
 }
@@ -115,6 +116,8 @@ func parseValue(id keyID, key string, r raw) (*value, []Defect) {
 		ok = len(v.edges) > 0
 	case kindState:
 		v.state, v.since, ok = p.state(r.text)
+	case kindHealth:
+		v.said, ok = p.health(r.text)
 	case kindUpstream:
 		v.list = p.endpoints(r.set)
 		ok = len(v.list) > 0
@@ -139,6 +142,9 @@ func (v *value) equal(w *value) bool {
 		return maps.Equal(v.config.fields, w.config.fields) && slices.Equal(v.config.bad, w.config.bad)
 	case v.groups != nil:
 		return slices.Equal(v.groups.Names(), w.groups.Names())
+	}
+	if v.said != nil {
+		return v.said.same(w.said) && v.said.At.Equal(w.said.At)
 	}
 	if v.meta != nil {
 		return maps.Equal(v.meta.fields, w.meta.fields)

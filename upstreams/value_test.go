@@ -269,6 +269,9 @@ func TestValueEqual(t *testing.T) {
 		{"e:STATE", rawText("drained"), rawText("draining"), false},
 		{"e:STATE", rawText("drained since=2026-11-21T05:31:00Z"), rawText("drained since=2026-11-21T06:31:00+01:00"), true},
 		{"e:STATE", rawText("drained since=2026-11-21T05:31:00Z"), rawText("drained"), false},
+		{"e:HEALTH", rawText("up at=2026-11-21T05:31:00Z"), rawText(" up  at=2026-11-21T06:31:00+01:00"), true},
+		{"e:HEALTH", rawText("up at=2026-11-21T05:31:00Z"), rawText("up at=2026-11-21T05:31:01Z"), false},
+		{"e:HEALTH", rawText("up"), rawText("down"), false},
 		{"r:GROUPS", rawSet("a", "b"), rawSet("b", "a"), true},
 		{"r:GROUPS", rawSet("a", "b"), rawSet("a"), false},
 		{"r:GROUPS", rawSet("a"), rawSet("A"), false}, // the text is hashed

@@ -49,7 +49,7 @@ func TestCheckLive(t *testing.T) {
 	soa := "want ns1.example.org. hostmaster.example.org. SERIAL REFRESH RETRY EXPIRE MINIMUM"
 	want := []string{
 		`Missing.example:CONFIG: the zone has no SOA and is refused; want HSET Missing.example:CONFIG SOA …`,
-		`a.r.example:SKIPLIST: "SKIPLIST": unknown kind of key; want one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, A:BLACKHOLE, AAAA:BLACKHOLE, GROUPS, EDGES, STATE behind the name`,
+		`a.r.example:SKIPLIST: "SKIPLIST": unknown kind of key; want one of CONFIG, A, AAAA, A:SKIPLIST, AAAA:SKIPLIST, A:BLACKHOLE, AAAA:BLACKHOLE, GROUPS, EDGES, STATE, HEALTH behind the name`,
 		`b..example:A: empty label (a final dot, or two dots in a row); want a name in lower case without the final dot before :A`,
 		`badsoa.example:CONFIG: "SOA x\027[31m 1 2 3 4 5 6": x\027[31m: space or control character in a name; ` + soa,
 		`broken.example:A: "rubbish": unable to parse IP` + want4,
