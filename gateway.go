@@ -36,8 +36,8 @@ func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
 	}
 	log := cfg.Log.logger(c.stderr)
 	log.Info("starting", "version", version, "config", c.config)
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP, syscall.SIGUSR2)
+	hangups := make(chan os.Signal, 4)
+	signal.Notify(hangups, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(hangups)
 	opt := gateway.Options{
 		Redis: cfg.Redis, Zones: cfg.DNS.RedisZones(), Speaker: []string{"/proc/self/exe", bgp.SpeakerCommand},

@@ -151,7 +151,9 @@ the configuration. The exit status is 1 if none answers.`
 
 	drainGatewayLong = `Take a gateway out of service: its peers hear that it leaves (RFC 8326), and,
 when traffic is elsewhere, that nothing is announced; then the sessions are
-closed. Returns when that is done. It stays drained over restarts until it is
+closed. Returns when that is done: with gateway.health.report some time longer
+than the largest TTL, as nameservers hear of it first and the pool is announced
+until resolvers have forgotten it. It stays drained over restarts until it is
 undrained. On a gateway that is drained already the reason changes.
 
 Without NAME it is the gateway on this host. With NAME, the edge of that name is
@@ -192,9 +194,9 @@ configuration has a mistake.`
 	edgesLong = `Show every edge in Redis, a row for each route that it is in: how many members
 it has in each family, and which share that is of what the route is answered
 from now; its admin state, since when, and its health, by what its gateway says
-and how long it is silent (what razor dns goes by is damped: dns.health). A route
-with a pool of its own is an edge of itself. Below, the routes of which every
-edge is drained.`
+and how long it is silent (what razor dns goes by is damped: dns.health). A
+route with a pool of its own is an edge of itself. Below, the routes of which
+every edge is drained.`
 
 	edgesExample = `  razor edges
   razor edges --json | jq '.[] | select(.state != "active")'`

@@ -40,6 +40,8 @@ type Config struct {
 	Probes []probe.Config `yaml:"probes"`
 	// PoolLimit is how many members of the pool are announced at most.
 	PoolLimit int `yaml:"pool_limit"`
+	// Health is what nameservers are told of the edge.
+	Health HealthConfig `yaml:"health"`
 	// Drain is how the gateway leaves.
 	Drain DrainConfig `yaml:"drain"`
 	// Blackhole bounds what is announced under attack.
@@ -87,6 +89,8 @@ type PeerMED struct {
 type DrainConfig struct {
 	Converge time.Duration `yaml:"converge"` // from the announcement of leaving to the withdrawal
 	Settle   time.Duration `yaml:"settle"`   // from that to the end of the sessions
+	// Forget is the longest that the pool stays announced for resolvers that still answer it.
+	Forget time.Duration `yaml:"forget"`
 }
 
 // BlackholeConfig is `gateway.blackhole:`.
@@ -137,6 +141,9 @@ func (c *Config) Defaults() {
 	}
 	or(&c.Drain.Converge, 5*time.Second)
 	or(&c.Drain.Settle, 2*time.Second)
+	or(&c.Drain.Forget, 5*time.Minute)
+	or(&c.Health.Every, 2*time.Second)
+	or(&c.Health.Settle, 5*time.Second)
 	or(&c.PoolLimit, 1000)
 	or(&c.Blackhole.Limit, 50)
 	or(&c.Blackhole.Longest, 24*time.Hour)
@@ -202,6 +209,12 @@ func (c *Config) Check() []upstreams.Defect {
 	d.dataplane(c)
 	d.decisions(c)
 	d.list = append(d.list, c.Consul.Check("gateway.consul")...)
+	d.times("health.every", c.Health.Every, leastEvery, mostEvery)
+	d.times("health.settle", c.Health.Settle, 0, mostSettle)
+	d.times("drain.forget", c.Drain.Forget, 0, time.Hour)
+	if c.Health.Report && !c.Lists {
+		d.add("health.report", "true", "the lists are not followed", "gateway.lists: true")
+	}
 	if c.Lists && len(c.Allowed) == 0 {
 		d.add("allowed", "", "missing", "the prefixes that lists in Redis may have announced")
 	}
@@ -217,6 +230,12 @@ func (d *defects) add(key, member, reason, want string) {
 func (d *defects) number(key string, n, least, most int) {
 	if n < least || n > most {
 		d.add(key, strconv.Itoa(n), "out of range", "a number from "+strconv.Itoa(least)+" to "+strconv.Itoa(most))
+	}
+}
+
+func (d *defects) times(key string, t, least, most time.Duration) {
+	if t < least || t > most {
+		d.add(key, t.String(), "out of range", "a time from "+least.String()+" to "+most.String())
 	}
 }
 
@@ -417,7 +436,7 @@ func (s *SetConfig) route() bgp.Route {
 // needsRestart tells whether something differs that cannot be changed while the
 // gateway runs.
 func (c *Config) needsRestart(next *Config) bool {
-	return c.Name != next.Name || c.Site != next.Site || c.StateDir != next.StateDir || c.Lists != next.Lists || !reflect.DeepEqual(c.BGP, next.BGP) ||
+	return c.Name != next.Name || c.Site != next.Site || c.StateDir != next.StateDir || c.Lists != next.Lists || c.Health != next.Health || !reflect.DeepEqual(c.BGP, next.BGP) ||
 		!reflect.DeepEqual(c.Dataplane, next.Dataplane) || !reflect.DeepEqual(c.Consul, next.Consul) ||
 		!reflect.DeepEqual(c.memberships(), next.memberships())
 }

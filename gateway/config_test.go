@@ -70,6 +70,12 @@ func TestCheck(t *testing.T) {
 		{"bad name: a dot", func(c *Config) { c.Name = "." }, []string{`gateway.name: ".": not the name of an edge; want a name such as edge1.example.org`}},
 		{"bad state_dir", func(c *Config) { c.StateDir = "state" }, []string{`gateway.state_dir: "state": not an absolute path; want a directory such as /var/lib/razor-gateway`}},
 		{"no peers", func(c *Config) { c.BGP.Peers = nil }, []string{`gateway.bgp.peers: no peer; want peers with an address, or unnumbered: [eth0]`}},
+		{"bad health", func(c *Config) { c.Health = HealthConfig{true, time.Minute, -time.Second} }, []string{
+			`gateway.health.every: "1m0s": out of range; want a time from 500ms to 3s`,
+			`gateway.health.settle: "-1s": out of range; want a time from 0s to 10m0s`,
+			`gateway.health.report: "true": the lists are not followed; want gateway.lists: true`,
+		}},
+		{"bad drain.forget", func(c *Config) { c.Drain.Forget = 2 * time.Hour }, []string{`gateway.drain.forget: "2h0m0s": out of range; want a time from 0s to 1h0m0s`}},
 		{"bad allowed", func(c *Config) { c.Allowed = append(c.Allowed, "192.0.2.1/24", "example.org") }, []string{
 			`gateway.allowed[2]: "192.0.2.1/24": has bits behind its length; 192.0.2.0/24 is the prefix` + wantPrefix,
 			`gateway.allowed[3]: "example.org": unexpected character` + wantPrefix,
@@ -168,7 +174,7 @@ func TestDefaults(t *testing.T) {
 	c := Config{Announce: []SetConfig{{From: "node"}, {Set: "kept", When: "web", Floor: new(0), WithdrawAfter: "never"}}, Probes: []probe.Config{{Name: "web", Kind: "http"}}}
 	c.Defaults()
 	host, _ := os.Hostname()
-	if c.Name != host || c.StateDir != "/var/lib/razor-gateway" || c.Drain != (DrainConfig{5 * time.Second, 2 * time.Second}) || c.Blackhole != (BlackholeConfig{50, 24 * time.Hour}) {
+	if c.Name != host || c.StateDir != "/var/lib/razor-gateway" || c.Drain != (DrainConfig{5 * time.Second, 2 * time.Second, 5 * time.Minute}) || c.Health != (HealthConfig{false, 2 * time.Second, 5 * time.Second}) || c.Blackhole != (BlackholeConfig{50, 24 * time.Hour}) {
 		t.Errorf("%+v", c)
 	}
 	if s := c.Announce[0]; s.Set != "node" || s.When != "always" || *s.Floor != 1 || s.WithdrawAfter != "1m" {
@@ -212,6 +218,7 @@ func TestNeedsRestart(t *testing.T) {
 		{"another name", func(c *Config) { c.Name = "b" }, true},
 		{"another directory", func(c *Config) { c.StateDir = "/b" }, true},
 		{"lists", func(c *Config) { c.Lists = true }, true},
+		{"what nameservers are told", func(c *Config) { c.Health.Report = true }, true},
 		{"another AS", func(c *Config) { c.BGP.AS = "4200000002" }, true},
 		{"another peer", func(c *Config) { c.BGP.Peers[0].Address = "2001:db8::2" }, true},
 		{"BFD", func(c *Config) { c.BGP.Peers[0].BFD = &bgp.BFDConfig{} }, true},

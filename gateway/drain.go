@@ -30,9 +30,11 @@ type drain struct {
 	since  time.Time // of the stage
 	closed bool      // the sessions were told goodbye
 
-	// forget is for how long resolvers may answer the addresses of an edge whose
-	// STATE is draining; 0 where it is drained.
-	forget time.Duration
+	// forget is for how long resolvers may answer the addresses of the edge's pool after
+	// unasked, from when on they get no new ones; 0 where nobody waits for them.
+	forget  time.Duration
+	unasked time.Time // zero while nameservers do not know
+	hurry   bool      // resolvers are not waited for any longer
 }
 
 // why says why nothing is to be announced; "" when all is.
@@ -64,7 +66,10 @@ func (d *drain) step(now time.Time, idle bool) (begin, end bool, next time.Time)
 		d.stage, d.since = steering.Leaving, now
 	}
 	if d.stage == steering.Leaving {
-		if next = d.since.Add(d.converge()); now.Before(next) && !idle {
+		if next = d.forgotten(); now.Before(next) && !idle {
+			if vips := d.since.Add(d.config.Converge); now.Before(vips) {
+				next = soonest(vips, next)
+			}
 			return false, false, next
 		}
 		d.stage, d.since = steering.OutOfTheWay, now
@@ -79,13 +84,30 @@ func (d *drain) step(now time.Time, idle bool) (begin, end bool, next time.Time)
 	return false, true, time.Time{}
 }
 
-// converge is how long the gateway says that it leaves. An edge whose addresses
-// resolvers still answer is not out of the way before they have forgotten them.
-func (d *drain) converge() time.Duration {
-	if d.leaving != "" || d.byHand != "" {
-		return d.config.Converge
+// forgotten is when the pool may be withdrawn. An edge whose addresses resolvers still
+// answer is not out of the way before they have forgotten them; nobody else has those.
+func (d *drain) forgotten() time.Time {
+	converged := d.since.Add(d.config.Converge)
+	if d.forget == 0 || d.hurry {
+		return converged
 	}
-	return max(d.config.Converge, d.forget)
+	end := d.since.Add(d.config.Forget) // nameservers that cannot be told are not waited for for ever
+	if known := d.unasked.Add(d.forget); !d.unasked.IsZero() && known.Before(end) {
+		end = known
+	}
+	if end.Before(converged) {
+		return converged
+	}
+	return end
+}
+
+// anycast is the stage of the prefixes that others may have too: they do not wait for
+// resolvers.
+func (d *drain) anycast(now time.Time) steering.Stage {
+	if d.stage == steering.Leaving && !now.Before(d.since.Add(d.config.Converge)) {
+		return steering.OutOfTheWay
+	}
+	return d.stage
 }
 
 const (

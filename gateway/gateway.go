@@ -45,10 +45,12 @@ type Options struct {
 	Speaker []string // command of a BGP speaker
 	// Reload reads the configuration again, and tells whether what the process has
 	// beside it is another, so that it has to start again; nil where nothing changes.
-	Reload  func() (next Config, beside bool, err error)
-	Signals <-chan os.Signal // SIGHUP is a wish to reload, SIGUSR2 one to restart
-	Sites   Sites            // may be nil
-	Changed <-chan struct{}  // each is that they say something else
+	Reload func() (next Config, beside bool, err error)
+	// Signals are wishes: SIGHUP to reload, SIGUSR2 to restart, a second SIGTERM or SIGINT
+	// to wait for resolvers no longer.
+	Signals <-chan os.Signal
+	Sites   Sites           // may be nil
+	Changed <-chan struct{} // each is that they say something else
 	// Handle has a page served for those who watch; nil where there are none.
 	Handle func(pattern string, h http.Handler)
 }
@@ -65,11 +67,14 @@ type Gateway struct {
 	announcer *bgp.Announcer
 	paths     *paths
 	lists     *upstreams.Follower // nil without
+	herald    *herald             // nil where nameservers are told nothing
 	dataplane *dataplane          // nil without
 	page      *live.Page
 	wake      chan struct{} // something that plan depends on has changed
 	away      atomic.Bool   // what is announced is withdrawn, by a drain
 	started   time.Time
+
+	stops int // signals to end, of the loop
 
 	mu             sync.Mutex // of what verbs and the loop share
 	config         Config
@@ -151,6 +156,9 @@ func newGateway(cfg Config, opt Options, log *slog.Logger, reg prometheus.Regist
 			return nil, err
 		}
 	}
+	if cfg.Health.Report {
+		g.herald = newHerald(&cfg, opt.Redis, log, g.poke)
+	}
 	return g, nil
 }
 
@@ -187,6 +195,9 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 	if g.lists != nil {
 		group.Go(func() error { return g.lists.Run(inner) })
 		group.Go(func() error { g.watchLists(inner); return nil })
+	}
+	if g.herald != nil {
+		group.Go(func() error { g.herald.run(inner); return nil })
 	}
 	group.Go(func() error { return g.paths.run(inner) }) // at once: after a restart the peers wait for it
 	group.Go(func() error { g.watchPeers(inner); return nil })
@@ -258,8 +269,22 @@ func (g *Gateway) loop(ctx context.Context, group *errgroup.Group) error {
 		case <-g.wake:
 		case <-g.opt.Changed:
 		case s := <-g.opt.Signals:
-			g.reload(ctx, group, s == syscall.SIGUSR2)
+			g.signal(ctx, group, s)
 		}
+	}
+}
+
+// signal obeys one. The first to end is that of the context of Run; a second one ends
+// the waiting for resolvers.
+func (g *Gateway) signal(ctx context.Context, group *errgroup.Group, s os.Signal) {
+	if s != syscall.SIGTERM && s != os.Interrupt {
+		g.reload(ctx, group, s == syscall.SIGUSR2)
+		return
+	}
+	if g.stops++; g.stops > 1 {
+		g.mu.Lock()
+		g.drain.hurry = true
+		g.mu.Unlock()
 	}
 }
 
@@ -305,7 +330,9 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 	defer g.mu.Unlock()
 	defer func() { close(g.stepped); g.stepped = make(chan struct{}) }()
 	now := time.Now()
-	g.drain.byList, g.drain.forget = g.listState()
+	state, why := g.listState()
+	g.drain.byList = why
+	g.askResolvers(now, state)
 	stage := g.drain.stage
 	begin, end, next := g.drain.step(now, g.announcer.Alone())
 	g.away.Store(g.drain.stage == steering.OutOfTheWay)
@@ -321,7 +348,7 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 		g.log.Info("closing all sessions", "why", g.drain.why())
 		g.announcer.Shutdown(g.drain.why())
 	}
-	next = soonest(next, p.until, g.holes.next(now, g.config.Blackhole.Longest))
+	next = soonest(next, g.judgeEdge(now), p.until, g.holes.next(now, g.config.Blackhole.Longest))
 	if g.begun && len(g.bound) > 0 {
 		next = soonest(next, g.boundAt.Add(repair))
 	}
@@ -373,7 +400,7 @@ func (g *Gateway) begin(ctx context.Context, group *errgroup.Group, now time.Tim
 // facts are what a plan depends on now.
 func (g *Gateway) facts(now time.Time) facts {
 	f := facts{
-		now: now, stage: g.drain.stage, node: g.identity.Node, health: map[string]steering.Damped{},
+		now: now, stage: g.drain.anycast(now), own: g.drain.stage, node: g.identity.Node, health: map[string]steering.Damped{},
 		sites: g.opt.Sites, unbound: g.unbound, was: map[netip.Prefix]*Announcement{},
 	}
 	if g.dataplane != nil {
@@ -388,7 +415,7 @@ func (g *Gateway) facts(now time.Time) facts {
 	if g.lists != nil {
 		f.pool = g.pool()
 		f.holes, f.refused = g.blackholes(now)
-		if f.stage == steering.OutOfTheWay {
+		if f.own == steering.OutOfTheWay {
 			f.holes = nil
 		}
 	}

@@ -38,19 +38,16 @@ func (g *Gateway) edge() *upstreams.Name {
 	return snapshot.Name([]byte(wire))
 }
 
-// listState says why the lists want this gateway drained; "" if they do not.
-func (g *Gateway) listState() (why string, forget time.Duration) {
+// listState is what the lists want of this gateway, and in words where that is a drain.
+func (g *Gateway) listState() (state upstreams.AdminState, why string) {
 	if g.lists == nil {
-		return "", 0
+		return upstreams.Active, ""
 	}
 	e := g.edge()
 	if e == nil || e.State == upstreams.Active {
-		return "", 0
+		return upstreams.Active, ""
 	}
-	if e.State == upstreams.Draining {
-		forget = time.Duration(g.lists.Snapshot().LargestTTL()+1) * time.Second
-	}
-	return fmt.Sprintf("%s:STATE is %s", g.config.Name, e.State), forget
+	return e.State, fmt.Sprintf("%s:STATE is %s", g.config.Name, e.State)
 }
 
 // pool are the members of this edge's pools.

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/razor-steering/razor/agent/probe"
@@ -9,6 +11,7 @@ import (
 	"github.com/razor-steering/razor/gateway/bgp"
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/steering/wire"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // metrics are those of the announcements; those of peers, BFD and probes are where
@@ -17,6 +20,7 @@ type metrics struct {
 	gateway *Gateway
 
 	prefixes, stage, holes, beyond, refused *prometheus.Desc
+	edge, edgeAge                           *prometheus.Desc
 	withdrawals                             *prometheus.CounterVec
 }
 
@@ -44,6 +48,8 @@ func newMetrics(g *Gateway) *metrics {
 		holes:    desc("blackholes", "Prefixes that are announced as blackholes."),
 		beyond:   desc("blackholes_refused", "Prefixes that would be, and are beyond the limit."),
 		refused:  desc("members_refused", "Members of lists that must not be announced."),
+		edge:     desc("edge_health", "1 for what nameservers are told of the edge: up, down or draining.", "health"),
+		edgeAge:  desc("edge_health_age_seconds", "Time since Redis took what they are told."),
 		withdrawals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "razor_gateway_withdrawals_total", Help: "Prefixes that were withdrawn, by reason.",
 		}, []string{"reason"}),
@@ -52,7 +58,7 @@ func newMetrics(g *Gateway) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.prefixes, m.stage, m.holes, m.beyond, m.refused} {
+	for _, d := range []*prometheus.Desc{m.prefixes, m.stage, m.holes, m.beyond, m.refused, m.edge, m.edgeAge} {
 		ch <- d
 	}
 	m.withdrawals.Describe(ch)
@@ -86,5 +92,17 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.beyond, float64(g.beyond))
 	gauge(m.refused, float64(len(g.refused)))
 	g.mu.Unlock()
+	if e := g.herald.status(); e != nil {
+		for _, health := range []upstreams.EdgeHealth{upstreams.EdgeUp, upstreams.EdgeDown, upstreams.EdgeDraining} {
+			v := 0.0
+			if e.Health == health {
+				v = 1
+			}
+			gauge(m.edge, v, string(health))
+		}
+		if !e.Written.IsZero() {
+			gauge(m.edgeAge, time.Since(e.Written).Seconds())
+		}
+	}
 	m.withdrawals.Collect(ch)
 }

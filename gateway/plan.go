@@ -20,6 +20,7 @@ type Announcement struct {
 
 	presence steering.Presence
 	label    string
+	pool     bool // of this edge alone
 }
 
 // A Dataplane says whether packets to a prefix would be served.
@@ -37,7 +38,8 @@ type Sites interface {
 // facts is what a plan depends on beside the configuration.
 type facts struct {
 	now       time.Time
-	stage     steering.Stage
+	stage     steering.Stage             // of the drain, for prefixes that others may have too
+	own       steering.Stage             // of it for what is this gateway's alone: pool and node
 	node      netip.Prefix               // this host's /64; the zero Prefix without one
 	pool      []netip.Prefix             // of this edge, in Redis
 	health    map[string]steering.Damped // of the probes
@@ -85,7 +87,7 @@ func (c *Config) makePlan(f facts) plan {
 		}
 	}
 	slices.SortFunc(p.announcements, func(a, b *Announcement) int { return bgp.ComparePrefixes(a.Prefix, b.Prefix) })
-	if f.stage != steering.OutOfTheWay {
+	if f.own != steering.OutOfTheWay {
 		for _, hole := range f.holes {
 			p.routes = append(p.routes, bgp.Route{Prefix: hole, Communities: []bgp.Community{bgp.BlackholeRoute, bgp.NoExport}, Blackhole: true})
 		}
@@ -146,10 +148,14 @@ func (f *facts) absent(p netip.Prefix) int {
 // add judges one prefix.
 func (p *plan) add(s *SetConfig, route bgp.Route, prefix netip.Prefix, f facts) {
 	o := s.offer(prefix, f)
-	ruling := o.Judge(f.stage, f.now)
+	stage := f.stage
+	if s.From != "" {
+		stage = f.own
+	}
+	ruling := o.Judge(stage, f.now)
 	a := &Announcement{
 		Prefix: prefix, Set: s.Set, Presence: ruling.Presence.String(), Reason: ruling.Reason, Since: f.now,
-		presence: ruling.Presence, label: ruling.Label,
+		presence: ruling.Presence, label: ruling.Label, pool: s.From == fromPool,
 	}
 	if was := f.was[prefix]; was != nil && was.presence == a.presence {
 		a.Since = was.Since

@@ -135,13 +135,13 @@ func TestMakePlan(t *testing.T) {
 			facts: facts{health: health(up), dataplane: fakeDataplane{"192.0.2.1/32": "no backend"}},
 			want:  "route 2001:db8:feed::1/128\nroute 192.0.2.128/25\n",
 		}, {
-			name: "leaving", facts: facts{stage: steering.Leaving, health: health(up), holes: prefixes("192.0.2.1/32")},
+			name: "leaving", facts: facts{stage: steering.Leaving, own: steering.Leaving, health: health(up), holes: prefixes("192.0.2.1/32")},
 			want: "route 192.0.2.1/32 graceful-shutdown lowered\nroute 2001:db8:feed::1/128 graceful-shutdown lowered\nroute 192.0.2.128/25 graceful-shutdown lowered\nblackhole 192.0.2.1/32 blackhole no-export\n",
 		}, {
-			name: "the community is there already", edit: oneSet(func(s *SetConfig) { s.Communities = []string{"graceful-shutdown"} }), facts: facts{stage: steering.Leaving, health: health(up)},
+			name: "the community is there already", edit: oneSet(func(s *SetConfig) { s.Communities = []string{"graceful-shutdown"} }), facts: facts{stage: steering.Leaving, own: steering.Leaving, health: health(up)},
 			want: "route 192.0.2.128/25 graceful-shutdown lowered\n",
 		}, {
-			name: "out of the way", edit: func(c *Config) { c.Announce[0].Bind = true }, facts: facts{stage: steering.OutOfTheWay, health: health(up), holes: prefixes("192.0.2.1/32")},
+			name: "out of the way", edit: func(c *Config) { c.Announce[0].Bind = true }, facts: facts{stage: steering.OutOfTheWay, own: steering.OutOfTheWay, health: health(up), holes: prefixes("192.0.2.1/32")},
 			want: "",
 		}, {
 			name: "a blackhole is beside the route", edit: func(c *Config) { c.Announce = c.Announce[:1] }, facts: facts{holes: prefixes("192.0.2.1/32", "192.0.2.9/32")},
@@ -236,15 +236,19 @@ func randomConfig(t *rapid.T) Config {
 func randomFacts(t *rapid.T, c *Config) facts {
 	some := prefixes("192.0.2.1/32", "192.0.2.2/32", "192.0.2.0/25", "192.0.2.77/32", "2001:db8:feed::1/128", "2001:db8:feed:2::/64", "203.0.113.1/32", "2001:db8::/32")
 	f := facts{
-		now: noon, stage: steering.Stage(rapid.IntRange(0, 2).Draw(t, "stage")),
+		now: noon, own: steering.Stage(rapid.IntRange(0, 2).Draw(t, "stage")),
 		node:   rapid.SampledFrom(append(prefixes("2001:db8:0:12::/64", "2001:db8:feed:1::/64"), netip.Prefix{})).Draw(t, "node"),
 		pool:   rapid.SliceOfDistinct(rapid.SampledFrom(some), rapid.ID).Draw(t, "pool"),
 		health: map[string]steering.Damped{"web": {Health: steering.Health(rapid.IntRange(0, 2).Draw(t, "health")), Since: noon.Add(-time.Duration(rapid.IntRange(0, 120).Draw(t, "for")) * time.Second)}},
 		holes:  rapid.SliceOfDistinct(rapid.SampledFrom(prefixes("192.0.2.1/32", "192.0.2.9/32", "2001:db8:feed::1/128")), rapid.ID).Draw(t, "holes"),
 	}
+	f.stage = steering.Stage(rapid.IntRange(int(f.own), 2).Draw(t, "stage of others"))
+	if f.own == steering.InService {
+		f.stage = f.own
+	}
 	if rapid.Bool().Draw(t, "was") {
 		before := f
-		before.stage, before.health = steering.InService, map[string]steering.Damped{"web": {Health: steering.HealthUp}}
+		before.stage, before.own, before.health = steering.InService, steering.InService, map[string]steering.Damped{"web": {Health: steering.HealthUp}}
 		f.was = map[netip.Prefix]*Announcement{}
 		for _, a := range c.makePlan(before).announcements {
 			f.was[a.Prefix] = a
@@ -289,7 +293,7 @@ func TestPlanHolds(t *testing.T) {
 				routes[r.Prefix] = r
 			}
 		}
-		if f.stage == steering.OutOfTheWay && len(p.routes)+len(p.bind) > 0 {
+		if f.own == steering.OutOfTheWay && len(p.routes)+len(p.bind) > 0 {
 			t.Fatalf("a drained gateway announces\n%s", p.told())
 		}
 		judged := map[netip.Prefix]bool{}

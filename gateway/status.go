@@ -35,6 +35,7 @@ type Status struct {
 	Disbelieved   []string              `json:"disbelieved,omitempty"` // services whose agents are not believed everything, and why
 	Sites         []balancer.SiteStatus `json:"sites,omitempty"`       // others
 	Decision      *DecisionStatus       `json:"decision,omitempty"`    // nil where nothing was decided
+	Edge          *EdgeStatus           `json:"edge,omitempty"`        // nil where nameservers are told nothing
 	Lists         *ListStatus           `json:"lists,omitempty"`       // nil where they are not followed
 	Refused       []string              `json:"refused,omitempty"`     // members of lists that must not be announced, and why
 	BindError     string                `json:"bind_error,omitempty"`
@@ -73,7 +74,7 @@ func (g *Gateway) Status() Status {
 		Name: g.config.Name, Identity: g.identity.String(), AS: g.identity.AS, RouterID: g.identity.RouterID.String(),
 		Stage: stageWords[g.drain.stage], Drained: g.drain.why(), Since: g.drain.since, Started: g.started,
 		Peers: []PeerStatus{}, Announcements: append([]*Announcement{}, g.current.announcements...), Blackholes: []HoleStatus{}, Probes: []ProbeStatus{},
-		Refused: g.refused, BindError: g.bindError,
+		Refused: g.refused, BindError: g.bindError, Edge: g.herald.status(),
 	}
 	if g.dataplane != nil {
 		s.Backends, s.Sites = g.dataplane.reports.status(g.dataplane.Status(), time.Now()), g.dataplane.Sites()
@@ -104,7 +105,11 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 	if s.Drained != "" {
 		fmt.Fprintf(w, " since %s: %s", s.Since.UTC().Format(time.RFC3339), s.Drained)
 	}
-	fmt.Fprintf(w, "\n%s\n\n", s.Identity)
+	fmt.Fprintf(w, "\n%s\n", s.Identity)
+	if s.Edge != nil {
+		fmt.Fprintln(w, s.Edge)
+	}
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "PEER\tADDRESS\tAS\tSTATE\tFOR\tIPv4\tIPv6\tBFD\tLAST ERROR")
 	for _, p := range s.Peers {
@@ -156,6 +161,9 @@ func (s *Status) remarks() string {
 	var b strings.Builder
 	if s.Lists != nil && s.Lists.wrong() != "" {
 		fmt.Fprintf(&b, "lists: %s\n", s.Lists.wrong())
+	}
+	if s.Edge != nil && s.Edge.Failure != "" {
+		fmt.Fprintf(&b, "nameservers are not told how this edge is: %s\n", s.Edge.Failure)
 	}
 	if s.Decision != nil && s.Decision.Drained != "" {
 		fmt.Fprintf(&b, "site %s is drained: %s\n", s.Decision.Site, s.Decision.Drained)

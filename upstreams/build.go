@@ -131,7 +131,7 @@ func (m *model) store(c change, s *Snapshot, t *touched) {
 		t.zones[c.id.name] = true
 		t.names[c.id.name] = true
 	case kindHealth:
-		t.edges = true
+		t.names[c.id.name], t.edges = true, true
 	default:
 		t.names[c.id.name] = true
 	}

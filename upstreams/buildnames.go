@@ -85,7 +85,10 @@ func count(b bool) int {
 
 // name collects the keys of one name.
 func (m *model) name(name string) *Name {
-	n := &Name{State: m.state(name)}
+	n := &Name{State: m.state(name), Said: EdgeUnknown}
+	if v := m.values[keyID{kind: kindHealth, name: name}]; v != nil {
+		n.Said = v.said.Health
+	}
 	var edges []string
 	if v := m.values[keyID{kind: kindEdges, name: name}]; v != nil {
 		edges = v.edges

@@ -37,10 +37,10 @@ func (h EdgeHealth) answers() bool { return h == EdgeUnknown || h == EdgeUp }
 
 // EdgeSaid is what the gateway of an edge says of it.
 type EdgeSaid struct {
-	Health EdgeHealth // up, down or draining
-	At     time.Time  // when it said so, by its clock; zero where that does not age
-	Since  time.Time  // when it began; zero where it does not say
-	Reason string
+	Health EdgeHealth `json:"health"`         // up, down or draining
+	At     time.Time  `json:"at,omitzero"`    // when it said so, by its clock; zero where that does not age
+	Since  time.Time  `json:"since,omitzero"` // when it began; zero where it does not say
+	Reason string     `json:"reason"`
 }
 
 const (

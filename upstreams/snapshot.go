@@ -132,6 +132,7 @@ type Name struct {
 	ALPN    []string           // ALPN of it; nil without
 	Port    uint16             // PORT of it; 0 without
 	State   AdminState         // of the edge of that name
+	Said    EdgeHealth         // what the gateway of the edge of that name said; unknown without
 	drained bool               // names lead to it or it has edges, and all is drained by hand
 	below   int                // names that exist strictly below
 	keys    int                // keys of this name

@@ -88,6 +88,21 @@ func (w *Writer) ReplicationID(ctx context.Context) (string, error) {
 	return id, err
 }
 
+// SayHealth writes what the gateway of an edge says of it. The account needs +set of that
+// key alone.
+func (w *Writer) SayHealth(ctx context.Context, edge string, said EdgeSaid) error {
+	wire, err := WireName(trimDot(edge))
+	if err != nil {
+		return fmt.Errorf("%s: %w", edge, err)
+	}
+	key := keyID{kind: kindHealth, name: wire}.spelling()
+	err = w.do(ctx, func(c *redis.Client) error { return c.Set(ctx, key, said.String(), 0).Err() })
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, settingDefect("redis.", "an account that may write "+key+" on the primary, such as one with (+set ~"+key+")", err))
+	}
+	return nil
+}
+
 // forget closes a client that is of no more use; nil means whichever it is.
 func (w *Writer) forget(c *redis.Client) {
 	w.mu.Lock()

@@ -108,6 +108,18 @@ func listAlerts() []Alert {
 			Fires:       one(`razor_upstreams_routes_drained{site="west"}`, "1x30"), Quiet: one(`razor_upstreams_routes_drained{site="west"}`, "0x30"), Labels: map[string]string{"site": "west"},
 		},
 		{
+			Name: "RazorRoutesBelowFloor", Expr: `max by (site) (razor_upstreams_routes_below_floor) > 0`, For: "1m", Severity: Critical,
+			Summary:     "Less of a route is healthy than its FLOOR, at site {{ $labels.site }}",
+			Description: "What is down is answered too, or with ON_EMPTY closed little or nothing. The log of razor dns names the routes, razor edges the edges and what their gateways say.",
+			Fires:       one(`razor_upstreams_routes_below_floor{site="west"}`, "1x30"), Quiet: one(`razor_upstreams_routes_below_floor{site="west"}`, "0x30"), Labels: map[string]string{"site": "west"},
+		},
+		{
+			Name: "RazorEdgesDown", Expr: `max by (site) (razor_upstreams_edges{health="down"}) > 0`, For: "5m", Severity: Warning,
+			Summary:     "Edges are down, by what site {{ $labels.site }} hears of them",
+			Description: "razor edges says of each what its gateway said last, and whether it is silent; razor status there says why.",
+			Fires:       one(`razor_upstreams_edges{site="west",health="down"}`, "1x30"), Quiet: one(`razor_upstreams_edges{site="west",health="down"}`, "0x30"), Labels: map[string]string{"site": "west"},
+		},
+		{
 			Name: "RazorListsNotSaved", Expr: `increase(razor_upstreams_save_errors_total[15m]) > 0`, For: "0m", Severity: Warning,
 			Summary:     "{{ $labels.job }} at {{ $labels.instance }} cannot write its lists to disk",
 			Description: "The state_dir is full or read-only (df, the log). A restart without Redis would begin with older lists.",

@@ -79,6 +79,13 @@ func gatewayAlerts() []Alert {
 			Labels: at(),
 		},
 		{
+			Name: "RazorEdgeHealthNotTold", Unseen: "gateways that tell nothing", Expr: `razor_gateway_edge_health_age_seconds > 10`, For: "10s", Severity: Warning,
+			Summary:     "{{ $labels.instance }} cannot tell nameservers how its edge is",
+			Description: "While other gateways can, the edge is taken for down. razor status has the error of Redis: is the primary there, and may the account write <name>:HEALTH?",
+			Fires:       one(`razor_gateway_edge_health_age_seconds{instance="a:8055",site="west"}`, "0+60x30"), Quiet: one(`razor_gateway_edge_health_age_seconds{instance="a:8055",site="west"}`, "1x30"),
+			Labels: at(),
+		},
+		{
 			Name: "RazorBlackholesBeyondLimit", Expr: `razor_gateway_blackholes_refused > 0`, For: "1m", Severity: Warning,
 			Summary:     "{{ $labels.instance }} does not announce all attacked prefixes: there are more than blackhole.limit",
 			Description: "razor status shows those that are announced. Take ended ones off the BLACKHOLE lists, or raise the limit if the routers take more.",

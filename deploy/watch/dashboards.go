@@ -85,6 +85,8 @@ func dnsAndPools() *Dashboard {
 				lines("Left out", "Keys and members that cannot be used (razor upstreams check), pools that are emptied, routes of which every edge is drained.", "short",
 					Query{`max(razor_upstreams_rejected)`, "rejected"}, Query{`max(razor_upstreams_pools_emptied)`, "pools emptied"},
 					Query{`max(razor_upstreams_routes_drained)`, "routes drained"}),
+				lines("Edges", "By health, as answers go by it, and routes of which less than FLOOR is healthy.", "short",
+					Query{`max by (health) (razor_upstreams_edges)`, "{{health}}"}, Query{`max(razor_upstreams_routes_below_floor)`, "routes below FLOOR"}),
 				lines("From an edit to the answer", "From a change that Redis named to the snapshot that has it, 99 of 100.", "s",
 					Query{`histogram_quantile(0.99, sum by (le, instance) (rate(razor_upstreams_edit_duration_seconds_bucket[$__rate_interval])))`, "{{instance}}"}).
 					mayBeEmpty("lists that nobody edits"),
@@ -123,6 +125,8 @@ func gatewaysAndBGP() *Dashboard {
 				lines("Withdrawals", "Prefixes withdrawn in five minutes, by reason.", "short",
 					Query{`sum by (reason) (increase(razor_gateway_withdrawals_total[5m]))`, "{{reason}}"}).mayBeEmpty("nothing was withdrawn yet"),
 				lines("Drain", "0 in service, 1 leaving, 2 drained.", "short", Query{`razor_gateway_drain_stage`, "{{instance}}"}),
+				lines("Health of edges", "What gateways tell nameservers: 1 up, 0 down, draining or not told.", "short",
+					Query{`razor_gateway_edge_health{health="up"}`, "{{instance}}"}).states().mayBeEmpty("gateways that tell nothing"),
 				lines("Blackholes", "Attacked prefixes announced, those beyond the limit, and members that must not be announced.", "short",
 					Query{`sum by (instance) (razor_gateway_blackholes)`, "{{instance}}"}, Query{`sum by (instance) (razor_gateway_blackholes_refused)`, "{{instance}} beyond the limit"},
 					Query{`sum by (instance) (razor_gateway_members_refused)`, "{{instance}} refused"}),
