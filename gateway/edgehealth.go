@@ -68,6 +68,7 @@ func (h *herald) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-h.wake:
+			tick.Reset(h.config.Every) // who counts words in a row shall not count this one twice
 		}
 		h.mu.Lock()
 		said := h.said

@@ -89,6 +89,12 @@ func newFront(tb testing.TB, file string, edit ...string) *front {
 // further settings of BGP, and the rest of its section.
 func (f *front) gateway(way, rest string) *behind {
 	f.t.Helper()
+	return f.gatewayWith(way, rest, "")
+}
+
+// gatewayWith is gateway with further sections of the configuration.
+func (f *front) gatewayWith(way, rest, sections string) *behind {
+	f.t.Helper()
 	i := len(f.gateways) + 1
 	g := &behind{number: i}
 	f.gateways = append(f.gateways, g)
@@ -116,7 +122,7 @@ func (f *front) gateway(way, rest string) *behind {
 	for _, vip := range []string{vip4, vip6} {
 		node.Echo(service(vip))
 	}
-	g.announcer = startGateway(f.t, node, g.section(rest))
+	g.announcer = startGatewayWith(f.t, node, g.section(rest), sections)
 	return g
 }
 
