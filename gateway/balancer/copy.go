@@ -60,7 +60,7 @@ func (k *Keeper) Number() (steering.PlanNumber, <-chan struct{}) {
 // better off with what they have.
 var ErrNoTables = errors.New("not all services have a table yet")
 
-// Copy is the tables as they are. The error may be [ErrNoTables].
+// Copy is the tables as they are, of who follows with what it copied. The error may be [ErrNoTables].
 func (k *Keeper) Copy() (Copy, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -70,6 +70,9 @@ func (k *Keeper) Copy() (Copy, error) {
 		}
 	}
 	c := Copy{Plan: k.number, Decision: k.plan.Decision}
+	if k.follows {
+		c.Decision = k.decision
+	}
 	planned := map[string]PlannedService{}
 	for _, s := range k.plan.Services {
 		planned[s.Name] = s
@@ -85,6 +88,9 @@ func (k *Keeper) Copy() (Copy, error) {
 		}
 		p := planned[name]
 		one := ServiceCopy{Name: name, Table: table, Backends: map[uint16]netip.Addr{}, Spills: p.Spills, Decided: p.Decided, Serves: p.serves()}
+		if k.follows && s.copied != nil {
+			one.Spills, one.Decided, one.Serves = s.copied.Spills, s.copied.Decided, s.copied.Serves
+		}
 		for _, index := range s.table.Backends() {
 			one.Backends[index] = sids[index]
 		}

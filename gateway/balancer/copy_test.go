@@ -148,6 +148,9 @@ func TestAdoptSpills(t *testing.T) {
 	plan(decider, steering.Spills{{Site: "north", Slots: 1000}}, decision, Active, Active)
 	copied()
 	want("as the decider", bpfSpill{End: 1000, Site: 1})
+	if c, err := mate.Copy(); err != nil || c.Decision == nil || len(c.Services[0].Spills) != 1 || !c.Services[0].Decided {
+		t.Errorf("a copy of the copy: %+v of %+v, %v", c.Services[0].Spills, c.Decision, err)
+	}
 	if got := mate.Decision(); got == nil || got.Number != decision.Number {
 		t.Errorf("decision %+v, want %+v", got, decision)
 	}
