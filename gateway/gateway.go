@@ -229,14 +229,6 @@ func (g *Gateway) openDataplane() (err error) {
 	return nil
 }
 
-// leave begins the drain that ends the process.
-func (g *Gateway) leave(why string) {
-	g.mu.Lock()
-	g.drain.leaving = why
-	g.mu.Unlock()
-	g.poke()
-}
-
 func (g *Gateway) poke() {
 	select {
 	case g.wake <- struct{}{}:
@@ -288,41 +280,6 @@ func (g *Gateway) signal(ctx context.Context, group *errgroup.Group, s os.Signal
 	}
 }
 
-// finished tells whether the process is to end. One that has left waits for the
-// sessions to end and for agents to send answers by others, and leaves nothing on loopback.
-func (g *Gateway) finished(ctx context.Context) (bool, error) {
-	g.mu.Lock()
-	leaving, done, restart := g.drain.leaving != "", g.drain.done(), g.restart
-	g.mu.Unlock()
-	switch {
-	case restart && !leaving:
-		g.log.Info("restarting, routes kept")
-		g.handOver()
-		return true, ErrRestart
-	case !leaving || !done:
-		return false, nil
-	}
-	deadline := time.Now().Add(byeWait)
-	for _, _, open := g.announcer.Sessions(); open > 0 && time.Now().Before(deadline) && ctx.Err() == nil; _, _, open = g.announcer.Sessions() {
-		time.Sleep(5 * time.Millisecond)
-	}
-	for answers := (lull{}); g.dataplane != nil && ctx.Err() == nil && !answers.over(time.Now(), g.dataplane.returned()); {
-		time.Sleep(lullFor / 20)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.bound) > 0 {
-		g.bind(nil)
-	}
-	if g.dataplane != nil {
-		if err := g.dataplane.remove(); err != nil {
-			return true, err
-		}
-		return true, forgetPins(g.config.StateDir)
-	}
-	return true, nil
-}
-
 // step plans anew, carries the plan out, and says when to come back; zero if
 // nothing is to be waited for.
 func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
@@ -360,13 +317,6 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 	}
 	g.sayReady()
 	return next
-}
-
-// unreachable tells whether nobody can reach this host by what it announces. For any
-// goroutine.
-func (g *Gateway) unreachable() bool {
-	_, up, _ := g.announcer.Sessions()
-	return up == 0 || g.away.Load()
 }
 
 func soonest(times ...time.Time) time.Time {
@@ -459,43 +409,6 @@ func (g *Gateway) watchPeers(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// reload takes what may change without a restart from the configuration; for what
-// may not, or if told so, the process restarts, with the routes kept.
-func (g *Gateway) reload(ctx context.Context, group *errgroup.Group, restart bool) {
-	next, beside, err := g.readConfig()
-	if err != nil {
-		g.log.Error("configuration not reloaded, going on with the old one", "err", err)
-		return
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if restart || beside || g.config.needsRestart(&next) {
-		g.restart = true
-		return
-	}
-	if g.dataplane != nil {
-		if err := g.dataplane.reload(&next, time.Now()); err != nil {
-			g.log.Error("configuration not reloaded, going on with the old one", "err", err)
-			return
-		}
-	}
-	g.config, g.drain.config = next, next.Drain
-	g.syncProbes(ctx, group)
-	g.log.Info("configuration reloaded")
-}
-
-// readConfig is the configuration as it is now, with which a gateway could start.
-func (g *Gateway) readConfig() (next Config, beside bool, err error) {
-	if g.opt.Reload == nil {
-		return g.config, false, nil
-	}
-	if next, beside, err = g.opt.Reload(); err != nil {
-		return next, beside, err
-	}
-	_, err = next.Identity()
-	return next, beside, errors.Join(join(next.CheckFiles()), err)
 }
 
 // verbs are what an operator may ask of the running gateway.

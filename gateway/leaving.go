@@ -1,0 +1,56 @@
+package gateway
+
+import (
+	"context"
+	"time"
+)
+
+// leave begins the drain that ends the process.
+func (g *Gateway) leave(why string) {
+	g.mu.Lock()
+	g.drain.leaving = why
+	g.mu.Unlock()
+	g.poke()
+}
+
+// finished tells whether the process is to end. One that has left waits for the
+// sessions to end and for agents to send answers by others, and leaves nothing on loopback.
+func (g *Gateway) finished(ctx context.Context) (bool, error) {
+	g.mu.Lock()
+	leaving, done, restart := g.drain.leaving != "", g.drain.done(), g.restart
+	g.mu.Unlock()
+	switch {
+	case restart && !leaving:
+		g.log.Info("restarting, routes kept")
+		g.handOver()
+		return true, ErrRestart
+	case !leaving || !done:
+		return false, nil
+	}
+	deadline := time.Now().Add(byeWait)
+	for _, _, open := g.announcer.Sessions(); open > 0 && time.Now().Before(deadline) && ctx.Err() == nil; _, _, open = g.announcer.Sessions() {
+		time.Sleep(5 * time.Millisecond)
+	}
+	for answers := (lull{}); g.dataplane != nil && ctx.Err() == nil && !answers.over(time.Now(), g.dataplane.returned()); {
+		time.Sleep(lullFor / 20)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.bound) > 0 {
+		g.bind(nil)
+	}
+	if g.dataplane != nil {
+		if err := g.dataplane.remove(); err != nil {
+			return true, err
+		}
+		return true, forgetPins(g.config.StateDir)
+	}
+	return true, nil
+}
+
+// unreachable tells whether nobody can reach this host by what it announces. For any
+// goroutine.
+func (g *Gateway) unreachable() bool {
+	_, up, _ := g.announcer.Sessions()
+	return up == 0 || g.away.Load()
+}
