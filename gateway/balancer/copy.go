@@ -157,12 +157,12 @@ func (k *Keeper) Decide(now time.Time) {
 	k.next()
 }
 
-// HasTables tells whether some service has a slot with a backend.
+// HasTables tells whether some service has a slot with a backend, also of old flows alone.
 func (k *Keeper) HasTables() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.services {
-		if s.serves {
+		if s.serves || len(s.table.Backends()) > 0 {
 			return true
 		}
 	}

@@ -228,6 +228,9 @@ func TestGoOn(t *testing.T) {
 	}
 	b, k = process(t, dir, 1)
 	t.Cleanup(func() { _ = b.Close() })
+	if k.HasTables() {
+		t.Error("it has tables, and nobody ever had a flow")
+	}
 	k.Follow()
 	k.GoOn([]ServiceCopy{{Name: "web", Spills: s.Spills, Decided: true}, {Name: "another"}})
 	if err := k.Apply(Plan{Sites: twoSites(), Services: []PlannedService{service("web", Active, Active)}}, time.Now()); err != nil {

@@ -197,3 +197,27 @@ func TestKeeperRestartsWithoutAWay(t *testing.T) {
 		t.Errorf("slots %v, want %v", after, before)
 	}
 }
+
+// Who takes no new flows has tables all the same: of those who have old ones.
+func TestKeeperHasTables(t *testing.T) {
+	t.Parallel()
+	dir := testhost.BPFFS(t)
+	b, k := process(t, dir, 1)
+	if k.HasTables() {
+		t.Error("of nobody")
+	}
+	apply(t, k, service("web", Active, Active))
+	apply(t, k, service("web", Draining, Draining))
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, k = process(t, dir, 1)
+	t.Cleanup(func() { _ = b.Close() })
+	if !k.HasTables() {
+		t.Error("a process that starts does not know who has flows")
+	}
+	apply(t, k, service("web", Dead, Dead))
+	if k.HasTables() {
+		t.Error("of the dead")
+	}
+}
