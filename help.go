@@ -65,7 +65,8 @@ takes over at once.`
 	gatewayLong = `Announce the prefixes of the configuration (gateway.announce) to BGP peers, as
 long as what they depend on is well, until SIGINT or SIGTERM. Then the gateway
 drains: it tells the peers that it leaves (RFC 8326), waits until traffic is
-elsewhere, withdraws, and closes the sessions. A second signal ends it at once.
+elsewhere, withdraws, and closes the sessions. A second signal ends the waiting,
+a third one the process.
 
 SIGHUP reloads the configuration: sets, probes and times change in place. Where
 anything else differs the gateway starts again, and SIGUSR2 or razor restart

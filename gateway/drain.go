@@ -34,7 +34,7 @@ type drain struct {
 	// unasked, from when on they get no new ones; 0 where nobody waits for them.
 	forget  time.Duration
 	unasked time.Time // zero while nameservers do not know
-	hurry   bool      // resolvers are not waited for any longer
+	hurry   bool      // neither they nor the network are waited for any longer
 }
 
 // why says why nothing is to be announced; "" when all is.
@@ -88,7 +88,10 @@ func (d *drain) step(now time.Time, idle bool) (begin, end bool, next time.Time)
 // answer is not out of the way before they have forgotten them; nobody else has those.
 func (d *drain) forgotten() time.Time {
 	converged := d.since.Add(d.config.Converge)
-	if d.forget == 0 || d.hurry {
+	switch {
+	case d.hurry:
+		return d.since
+	case d.forget == 0:
 		return converged
 	}
 	end := d.since.Add(d.config.Forget) // nameservers that cannot be told are not waited for for ever

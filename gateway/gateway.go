@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,8 @@ const (
 	// all routes were sent.
 	startWait = 10 * time.Second
 	byeWait   = 2 * time.Second // for sessions to end
+	// oneWish is how long signals to end are one: some senders tell the process and its group.
+	oneWish = time.Second
 	// repair is how often what somebody else took from loopback is put back.
 	repair = 10 * time.Second
 )
@@ -47,7 +50,7 @@ type Options struct {
 	// beside it is another, so that it has to start again; nil where nothing changes.
 	Reload func() (next Config, beside bool, err error)
 	// Signals are wishes: SIGHUP to reload, SIGUSR2 to restart, a second SIGTERM or SIGINT
-	// to wait for resolvers no longer.
+	// to wait for nobody when leaving.
 	Signals <-chan os.Signal
 	Sites   Sites           // may be nil
 	Changed <-chan struct{} // each is that they say something else
@@ -74,7 +77,7 @@ type Gateway struct {
 	away      atomic.Bool   // what is announced is withdrawn, by a drain
 	started   time.Time
 
-	stops int // signals to end, of the loop
+	stopped time.Time // when the first signal to end came; of the loop
 
 	mu             sync.Mutex // of what verbs and the loop share
 	config         Config
@@ -267,16 +270,20 @@ func (g *Gateway) loop(ctx context.Context, group *errgroup.Group) error {
 }
 
 // signal obeys one. The first to end is that of the context of Run; a second one ends
-// the waiting for resolvers.
+// the waiting for resolvers and the network; a third one ends the process.
 func (g *Gateway) signal(ctx context.Context, group *errgroup.Group, s os.Signal) {
 	if s != syscall.SIGTERM && s != os.Interrupt {
 		g.reload(ctx, group, s == syscall.SIGUSR2)
 		return
 	}
-	if g.stops++; g.stops > 1 {
+	switch now := time.Now(); {
+	case g.stopped.IsZero():
+		g.stopped = now
+	case now.Sub(g.stopped) >= oneWish:
 		g.mu.Lock()
 		g.drain.hurry = true
 		g.mu.Unlock()
+		signal.Reset(os.Interrupt, syscall.SIGTERM)
 	}
 }
 

@@ -101,6 +101,36 @@ func TestHealthOfRoutes(t *testing.T) {
 	}
 }
 
+// A mass loss that is held takes no edge's health, nor does it make one silent.
+func TestHealthOutlivesHold(t *testing.T) {
+	t.Parallel()
+	s := step(t)
+	s.fill(10)
+	say := func(edge, word, at string) { s.doArgs("SET", edge+":HEALTH", word+" at=2026-11-21T05:31:"+at+"Z") }
+	say("west", "down", "00")
+	say("east", "up", "00")
+	s.rescanned("start")
+	s.do("FLUSHALL")
+	s.rescanned(causeFlush)
+	if s.session.Health().Hold == "" {
+		t.Fatal("no hold")
+	}
+	for _, at := range []string{"02", "04", "06"} {
+		say("east", "up", at) // the other gateway finds Redis later
+		s.rescanned("beat")
+	}
+	if got := s.following.Snapshot().Edges; got[EdgeUp] != 1 || got[EdgeDown] != 1 {
+		t.Errorf("during the hold: %v", got)
+	}
+	say("west", "up", "08")
+	s.rescanned("back")
+	say("west", "up", "10")
+	s.rescanned("back")
+	if got := s.following.Snapshot().Edges; got[EdgeUp] != 2 {
+		t.Errorf("told during the hold: %v", got)
+	}
+}
+
 // What is only said again is no news, and is not written to disk each time.
 func TestBeatsAreNoNews(t *testing.T) {
 	t.Parallel()
