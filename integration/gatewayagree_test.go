@@ -297,7 +297,7 @@ func TestRazorAndGatewayAgree(t *testing.T) {
 	west.link.Down()
 	west.Kill()
 	a.answered("east")
-	a.names.Kill() // what it knew outlives it
+	a.names.Terminate() // what it knew outlives it
 	server := &announcer{tb: t, node: a.tor, config: filepath.Join(a.tor.Dir, "dns.yaml"), role: "dns"}
 	server.start()
 	a.lab.Eventually("answers", func() bool { _, err := a.resolve(dns.TypeA); return err == nil })
