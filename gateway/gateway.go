@@ -299,7 +299,9 @@ func (g *Gateway) step(ctx context.Context, group *errgroup.Group) time.Time {
 	g.askResolvers(now, state)
 	stage := g.drain.stage
 	begin, end, next := g.drain.step(now, g.announcer.Alone())
-	g.away.Store(g.drain.stage == steering.OutOfTheWay)
+	if g.away.Store(g.drain.stage == steering.OutOfTheWay); stage == steering.OutOfTheWay && !g.away.Load() && g.dataplane != nil {
+		g.dataplane.meetAgain(ctx, group)
+	}
 	if g.drain.stage != stage {
 		g.log.Info("drain", "stage", stageWords[g.drain.stage], "why", g.drain.why())
 	}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/razor-steering/razor/gateway/balancer"
@@ -27,7 +28,7 @@ import (
 //	GET /tables?after=TERM.SEQUENCE&nonce=N
 //
 // is answered when the tables are others than those of the number, or with 204 after
-// a while. Both sides prove that they have the flow key: the question has the MAC of
+// a while, with &soon=1 at once. Both sides prove that they have the flow key: the question has the MAC of
 // its nonce and number, the answer that of the nonce, its status, and the length and sum
 // of its body, so that whoever asks believes those before it reads any of the body.
 const (
@@ -50,6 +51,9 @@ type mates struct {
 	busy   chan struct{} // as many as are answered at once
 	hold   time.Duration // until an answer without news
 	log    *slog.Logger
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // of the question that waits for an answer
 }
 
 func newMates(k *balancer.Keeper, flowKey []byte, log *slog.Logger) *mates {
@@ -92,7 +96,11 @@ func (m *mates) tables(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "another flow key", http.StatusForbidden)
 		return
 	}
-	timeout := time.NewTimer(m.hold)
+	hold := m.hold
+	if q.Has("soon") {
+		hold = 0
+	}
+	timeout := time.NewTimer(hold)
 	defer timeout.Stop()
 	for {
 		number, news := m.keeper.Number()
@@ -147,11 +155,18 @@ func (m *mates) macOf(nonce string, status int, length int64, sum string) string
 
 // fetch asks a mate for its tables if they are others than those of a number. Nothing
 // new is false.
-func (m *mates) fetch(ctx context.Context, mate string, after steering.PlanNumber) (c balancer.Copy, ok bool, err error) {
+func (m *mates) fetch(ctx context.Context, mate string, after steering.PlanNumber, soon bool) (c balancer.Copy, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tablesHold+tablesWait)
 	defer cancel()
+	m.mu.Lock()
+	m.cancel = cancel
+	m.mu.Unlock()
 	nonce := rand.Text()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+mate+tablesPath+"?after="+after.String()+"&nonce="+nonce, http.NoBody)
+	question := "?after=" + after.String() + "&nonce=" + nonce
+	if soon {
+		question += "&soon=1"
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+mate+tablesPath+question, http.NoBody)
 	if err != nil {
 		return c, false, err
 	}
@@ -173,6 +188,15 @@ func (m *mates) fetch(ctx context.Context, mate string, after steering.PlanNumbe
 		return c, false, fmt.Errorf("the answer is no copy: %w", err)
 	}
 	return c, true, nil
+}
+
+// hurry ends the question that waits for an answer, to be asked again.
+func (m *mates) hurry() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cancel != nil {
+		m.cancel()
+	}
 }
 
 // hear reads what is proved to be a mate's answer.
@@ -200,10 +224,13 @@ func (m *mates) follow(ctx context.Context, mate string) {
 	after, away := m.keeper.Adopted(), false
 	for ctx.Err() == nil {
 		began := time.Now()
-		number, err := m.copyOnce(ctx, mate, after)
-		if err == nil && (number != after || time.Since(began) > retryEvery) {
+		number, err := m.copyOnce(ctx, mate, after, away)
+		if err == nil && (number != after || away || time.Since(began) > retryEvery) {
 			if away {
 				m.log.Info("the mate that decides is back", "mate", mate)
+			}
+			if m.keeper.Awaits() { // what it has is known here
+				m.keeper.Await("")
 			}
 			after, away = number, false
 			continue
@@ -223,8 +250,8 @@ func (m *mates) follow(ctx context.Context, mate string) {
 }
 
 // copyOnce takes one copy over, if there is a new one, and returns its number.
-func (m *mates) copyOnce(ctx context.Context, mate string, after steering.PlanNumber) (steering.PlanNumber, error) {
-	c, news, err := m.fetch(ctx, mate, after)
+func (m *mates) copyOnce(ctx context.Context, mate string, after steering.PlanNumber, soon bool) (steering.PlanNumber, error) {
+	c, news, err := m.fetch(ctx, mate, after, soon)
 	if err != nil || !news {
 		return after, err
 	}

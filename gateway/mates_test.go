@@ -69,11 +69,11 @@ func TestMates(t *testing.T) {
 	go func() { served <- decider.serve(ctx, l) }()
 	at := l.Addr().String()
 
-	first, ok, err := mate.fetch(ctx, at, steering.PlanNumber{})
+	first, ok, err := mate.fetch(ctx, at, steering.PlanNumber{}, false)
 	if err != nil || !ok || len(first.Services) != 1 {
 		t.Fatalf("first copy: %v, %v", ok, err)
 	}
-	if _, _, err := aMate(t, "another key", quiet).fetch(ctx, at, steering.PlanNumber{}); err == nil || !strings.Contains(err.Error(), "403") {
+	if _, _, err := aMate(t, "another key", quiet).fetch(ctx, at, steering.PlanNumber{}, false); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Errorf("with another key: %v", err)
 	}
 	resp, err := http.Get("http://" + at + tablesPath + "?after=0.0&nonce=x")
@@ -186,7 +186,7 @@ func TestForgedTables(t *testing.T) {
 		}, "403 Forbidden: no no"},
 	} {
 		forger := httptest.NewServer(http.HandlerFunc(c.answer))
-		_, ok, err := mate.fetch(t.Context(), forger.Listener.Addr().String(), steering.PlanNumber{})
+		_, ok, err := mate.fetch(t.Context(), forger.Listener.Addr().String(), steering.PlanNumber{}, false)
 		if c.wrong == "" && (err != nil || !ok) || c.wrong != "" && (err == nil || !strings.Contains(err.Error(), c.wrong)) {
 			t.Errorf("%s: %v, %v, want %q", c.name, ok, err, c.wrong)
 		}
@@ -226,8 +226,12 @@ func TestNothingNew(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(decider.tables))
 	defer server.Close()
 	number, _ := decider.keeper.Number()
-	if _, ok, err := decider.fetch(t.Context(), server.Listener.Addr().String(), number); ok || err != nil {
+	if _, ok, err := decider.fetch(t.Context(), server.Listener.Addr().String(), number, false); ok || err != nil {
 		t.Errorf("%v, %v", ok, err)
+	}
+	decider.hold = time.Hour
+	if _, ok, err := decider.fetch(t.Context(), server.Listener.Addr().String(), number, true); ok || err != nil {
+		t.Errorf("soon: %v, %v", ok, err)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"net"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/upstreams"
 )
@@ -53,7 +55,7 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 func (p *dataplane) firstCopy(ctx context.Context, mate string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, firstWait)
 	defer cancel()
-	if _, err = p.mates.copyOnce(ctx, mate, steering.PlanNumber{}); err != nil || p.followed != "" {
+	if _, err = p.mates.copyOnce(ctx, mate, steering.PlanNumber{}, false); err != nil || p.followed != "" {
 		return err
 	}
 	if p.decider != nil {
@@ -68,7 +70,7 @@ func (p *dataplane) await(ctx context.Context, log *slog.Logger) {
 	timeout := time.NewTimer(aloneAfter)
 	defer timeout.Stop()
 	for p.Awaits() {
-		if len(p.asked) == 0 && p.election.leads() { // there is nobody to ask
+		if p.followed == "" && len(p.asked) == 0 && p.election.leads() { // there is nobody to ask
 			p.Await("")
 			return
 		}
@@ -87,4 +89,15 @@ func (p *dataplane) await(ctx context.Context, log *slog.Logger) {
 			}
 		}
 	}
+}
+
+// meetAgain has a gateway that copies tables, and could not while it was drained, announce
+// VIPs once it has those of who decides now, or when that does not answer for long enough.
+func (p *dataplane) meetAgain(ctx context.Context, group *errgroup.Group) {
+	if p.followed == "" && (p.election == nil || p.election.leads()) {
+		return
+	}
+	p.Await(fmt.Sprintf("tables of mates are awaited for %v", aloneAfter))
+	p.mates.hurry()
+	group.Go(func() error { p.await(ctx, p.mates.log); return nil })
 }

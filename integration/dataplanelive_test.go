@@ -203,6 +203,16 @@ func TestLiveFlows(t *testing.T) {
 	drain(l.gateway, "undrain", "gateway")
 	l.until([]string{"swp1", "swp5"}, vip4, vip6)
 	l.check("it is undrained", "")
+	drain(l.mate, "drain", "gateway")
+	l.until([]string{"swp1"}, vip4, vip6)
+	for _, to := range []string{"2001:db8:5e:3::", "2001:db8:5e:4::", "2001:db8:5e:2::"} { // each leaves the slots that it had
+		l.gateway.replace(`"`+to+`/64"`, `"`+to+`/64", state: draining`)
+		l.beginOn(slices.DeleteFunc([]string{"web1", "web2", "web3"}, func(b string) bool { return to == nodePrefix(int(b[3]-'0')+1).Addr().String() })...)
+		l.gateway.replace(", state: draining", "")
+	}
+	drain(l.mate, "undrain", "gateway")
+	l.until([]string{"swp1", "swp5"}, vip4, vip6)
+	l.check("the mate was drained, and tables are others", "")
 	drain(l.gateway, "restart", "gateway")
 	l.gateway.awaitUp(1)
 	l.check("it was restarted", "")
