@@ -28,6 +28,9 @@ type lab struct {
 	cables   []*cable
 	clients  []*client
 	marked   map[string]int // counters at the last mark, by gateway and series
+	since    time.Time      // of the last mark
+	outages  []outage       // that were asked for
+	down     []*netlab.Link // that were cut
 }
 
 // site is one that runs.
@@ -63,11 +66,14 @@ type host struct {
 	running []*netlab.Process
 	web     *netlab.Process // of them, the service of a backend
 	ill     bool            // that is not there
+	agent   *netlab.Process // of them, of a backend
+	lies    string          // what its agent says of its load; "" is the truth
 	consul  []*consulServer // that run there
 	near    netip.Addr      // its address on the link, which is there before its locator is known
 	gate    netip.Addr      // its router; an invalid one is at the other end of the link
 	lost    bool
 	drained bool
+	dropped bool // packets to it, of some kind
 }
 
 type role string
@@ -141,7 +147,7 @@ func start(ctx context.Context, t *Topology, razor string, out, log io.Writer) (
 		fmt.Fprintf(out, "%-28s %5.1f s\n", phase.what, time.Since(from).Seconds())
 	}
 	fmt.Fprintf(out, "%-28s %5.1f s\n\n", "ready after", time.Since(began).Seconds())
-	ready = true
+	ready, l.since = true, time.Now()
 	return l, nil
 }
 

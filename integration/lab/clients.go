@@ -35,7 +35,7 @@ type client struct {
 	kept   map[*connection]bool
 	coming int      // that are being opened
 	broke  []broken // since the last mark
-	fresh  []fresh  // new flows of the last seconds
+	visits []visit  // of late
 	failed []error  // new flows since the last mark
 	serial int      // of all connections that were opened
 }
@@ -52,12 +52,6 @@ type connection struct {
 type broken struct {
 	by  string
 	why error
-}
-
-// fresh is a new flow that was answered.
-type fresh struct {
-	at time.Time
-	by string
 }
 
 const (
@@ -240,21 +234,24 @@ func (c *client) fail(ctx context.Context, err error) {
 
 // visit opens a connection, asks once and ends.
 func (c *client) visit(ctx context.Context) {
+	v := visit{began: time.Now()}
 	k, err := c.dial(ctx)
 	<-c.some
+	v.ended, v.err = time.Now(), err
 	if err == nil {
+		v.by = k.by
 		_ = k.conn.Close()
+	}
+	if ctx.Err() != nil {
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fail(ctx, err)
-	if err == nil {
-		old := slices.IndexFunc(c.fresh, func(f fresh) bool { return time.Since(f.at) < 2*recently })
-		if old > 0 {
-			c.fresh = slices.Delete(c.fresh, 0, old)
-		}
-		c.fresh = append(c.fresh, fresh{time.Now(), k.by})
+	if len(c.visits) == mostVisits {
+		c.visits = slices.Delete(c.visits, 0, mostVisits/10)
 	}
+	c.visits = append(c.visits, v)
 }
 
 // dial opens a connection to a VIP, in turn of both families, and asks once.

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // expectation is a sentence such as: at least 30% new flows of client-1 at east.
@@ -15,8 +17,9 @@ type expectation struct {
 	least, most float64 // a number, or a share where percent is
 	percent     bool
 	what        string
-	of          string // a client; "" is all
-	at          string // a site or backend; "" is anywhere
+	of          string        // a client; "" is all
+	at          string        // a site or backend; "" is anywhere
+	over        time.Duration // it is the mean of that time; 0 is a moment
 }
 
 // things are what can be expected. What only grows is looked at once where it is not to
@@ -37,6 +40,7 @@ var things = map[string]struct {
 	"draining backends":   {see: (*lab).seeBackends, site: true},
 	"dead backends":       {see: (*lab).seeBackends, site: true},
 	"load":                {see: (*lab).seeLoad, site: true},
+	"spilled share":       {see: (*lab).seeSpilled, site: true},
 	"addresses":           {see: (*lab).seeAddresses, site: true, of: true, named: true},
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
 	"deciding gateways":   {see: (*lab).seeDeciders, site: true},
@@ -63,13 +67,19 @@ func parseExpectation(words []string) (e expectation, err error) {
 		return e, err
 	}
 	var what []string
-	for len(rest) > 0 && rest[0] != "of" && rest[0] != "at" {
+	for len(rest) > 0 && !slices.Contains([]string{"of", "at", "over"}, rest[0]) {
 		what, rest = append(what, rest[0]), rest[1:]
 	}
 	e.what = strings.Join(what, " ")
 	for len(rest) > 0 {
+		if len(rest) == 2 && rest[0] == "over" {
+			if e.over, err = time.ParseDuration(rest[1]); err != nil || e.over < time.Second {
+				return e, fmt.Errorf("%q: want a second or more", rest[1])
+			}
+			break
+		}
 		if len(rest) < 2 || rest[0] != "of" && rest[0] != "at" {
-			return e, fmt.Errorf("%q: want of CLIENT or at PLACE", strings.Join(rest, " "))
+			return e, fmt.Errorf("%q: want of CLIENT, at PLACE, or over TIME at the end", strings.Join(rest, " "))
 		}
 		place := &e.at
 		if rest[0] == "of" {
@@ -91,6 +101,8 @@ func parseExpectation(words []string) (e expectation, err error) {
 		return e, fmt.Errorf("%s: want at SITE", e.what)
 	case e.of == "" && thing.named:
 		return e, fmt.Errorf("%s: want of NAME", e.what)
+	case e.over > 0 && (thing.grows || thing.named):
+		return e, fmt.Errorf("%s: want it now, not over a time", e.what)
 	case e.percent && (thing.grows || thing.named):
 		return e, fmt.Errorf("%s: want a number, not a share", e.what)
 	}
@@ -108,6 +120,8 @@ func (e *expectation) amount(words []string) (rest []string, err error) {
 	case "no":
 		e.most = 0
 		return words[1:], nil
+	case "any":
+		return words[1:], nil
 	case "some":
 		e.least = 1
 		return words[1:], nil
@@ -121,6 +135,20 @@ func (e *expectation) amount(words []string) (rest []string, err error) {
 	}
 	if len(words) == 0 {
 		return nil, errors.New("want a number")
+	}
+	if from, to, ok := strings.Cut(words[0], "-"); ok && bound == "" && from != "" {
+		if _, err := e.amount([]string{"at", "most", to, ""}); err != nil {
+			return nil, err
+		}
+		most, percent := e.most, e.percent
+		if _, err := e.amount([]string{"at", "least", from, ""}); err != nil {
+			return nil, err
+		}
+		if e.percent != percent || e.least > most {
+			return nil, fmt.Errorf("%q: want a range such as 3-5 or 20%%-30%%", words[0])
+		}
+		e.most = most
+		return words[1:], nil
 	}
 	text, percent := strings.CutSuffix(words[0], "%")
 	n, err := strconv.ParseFloat(text, 64)
@@ -153,13 +181,24 @@ func (l *lab) expect(words []string) {
 	default:
 		l.placed(&e, roleBackend)
 	}
-	see := func() (bool, string) {
+	measure := func() (float64, string) {
 		n, of, saw := thing.see(l, &e)
 		value := float64(n)
 		if e.percent {
 			value = 100 * value / max(1, float64(of))
 		}
+		return value, saw
+	}
+	see := func() (bool, string) {
+		value, saw := measure()
+		if words[0] == "any" {
+			fmt.Fprintln(l.out, " ", saw)
+		}
 		return value >= e.least && value <= e.most, saw
+	}
+	if e.over > 0 {
+		l.expectMean(&e, measure)
+		return
 	}
 	if !thing.grows || e.least > 0 {
 		l.eventually("expect "+strings.Join(words, " "), see)
@@ -168,6 +207,25 @@ func (l *lab) expect(words []string) {
 	if ok, saw := see(); !ok {
 		must(fmt.Errorf("expect %s: %s", strings.Join(words, " "), saw))
 	}
+}
+
+// expectMean looks at something for a while, and says its mean, the least and the most.
+func (l *lab) expectMean(e *expectation, measure func() (float64, string)) {
+	sum, least, most, n := 0.0, math.Inf(1), math.Inf(-1), 0
+	for end := time.Now().Add(e.over); time.Now().Before(end); n++ {
+		value, saw := measure()
+		if value < 0 {
+			must(errors.New(saw))
+		}
+		sum, least, most = sum+value, min(least, value), max(most, value)
+		l.pause(500 * time.Millisecond)
+	}
+	mean := sum / float64(n)
+	text := fmt.Sprintf("%s at %s over %v: %.1f, from %.1f to %.1f", e.what, e.at, e.over, mean, least, most)
+	if mean < e.least || mean > e.most {
+		must(errors.New(text))
+	}
+	fmt.Fprintln(l.out, " ", text)
 }
 
 // placed leaves if the place is not of the lab: a site, or a host of a role.
@@ -300,6 +358,24 @@ func (l *lab) seeLoad(e *expectation) (n, of int, saw string) {
 		return -1, 0, err.Error()
 	}
 	return int(load), int(capacity), fmt.Sprintf("%.0f of %.0f", load, capacity)
+}
+
+// seeSpilled is the share, in thousandths, of the new flows of a site's clients that other
+// sites get, as was decided.
+func (l *lab) seeSpilled(e *expectation) (n, of int, saw string) {
+	s := l.site(e.at)
+	for _, g := range s.gateways {
+		if g.lost {
+			continue
+		}
+		status, err := l.status(g)
+		if err != nil || status.Decision == nil || len(status.Decision.Services) == 0 {
+			return -1, 0, fmt.Sprintf("%s has decided nothing: %v", g.name, err)
+		}
+		d := status.Decision.Services[0]
+		return int(1000 * (1 - d.Here.Share)), 1000, d.Reason
+	}
+	return -1, 0, "no gateway runs"
 }
 
 // seeAddresses is what the nameserver of a site answers.

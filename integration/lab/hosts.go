@@ -38,6 +38,7 @@ func (l *lab) boot(h *host) {
 		h.put("nginx.conf", h.nginx())
 		h.serve()
 		h.run(l.razor, "agent", "--config", h.file("razor.yaml"))
+		h.agent = h.running[len(h.running)-1]
 	case roleGateway:
 		h.put("dataplane.keys", keyFile)
 		h.put("flow.key", flowKey)
@@ -113,7 +114,10 @@ http {
 // backendConfig is razor.yaml of a backend.
 func (l *lab) backendConfig(h *host) string {
 	more := ""
-	if h.site.Capacity > 0 {
+	switch {
+	case h.lies != "":
+		more = fmt.Sprintf("\n  load: {measure: probe, capacity: %d, probe: {kind: exec, command: [/bin/echo, \"%s\"]}}", h.site.Capacity, h.lies)
+	case h.site.Capacity > 0:
 		more = fmt.Sprintf("\n  load: {measure: connections, capacity: %d}", h.site.Capacity)
 	}
 	if h.site.consul != nil {

@@ -50,12 +50,12 @@ var running = make(chan struct{}, 2)
 
 // needed is razor for a lab. The test is skipped without what labs need, and waits until
 // there are few others.
-func needed(t *testing.T) string {
+func needed(t *testing.T, topology *Topology) string {
 	t.Helper()
 	running <- struct{}{}
 	t.Cleanup(func() { <-running })
 	testhost.NeedsRoot(t)
-	if err := prepared(&Topology{Sites: []Site{{Redis: "primary"}}}); err != nil {
+	if err := prepared(topology); err != nil {
 		if os.Getenv("RAZOR_TEST_REQUIRE") != "" {
 			t.Fatal(err)
 		}
@@ -74,7 +74,11 @@ func TestStories(t *testing.T) {
 	for _, name := range names() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			razor := needed(t)
+			topology, err := load(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			razor := needed(t, topology)
 			var out bytes.Buffer
 			status := command(t.Context(), []string{"-razor", razor, "-story", name}, nil, &out, &out)
 			t.Logf("%s", out.String())
@@ -99,7 +103,7 @@ clients:
 // instead.
 func TestPrompt(t *testing.T) {
 	t.Parallel()
-	razor := needed(t)
+	razor := needed(t, &Topology{})
 	file := filepath.Join(t.TempDir(), "small.txtar")
 	if err := os.WriteFile(file, []byte(small), 0o600); err != nil {
 		t.Fatal(err)
@@ -261,7 +265,7 @@ and north ── west
 // A lab that cannot start, is interrupted, or is killed leaves nothing.
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
-	razor := needed(t)
+	razor := needed(t, &Topology{})
 	file := filepath.Join(t.TempDir(), "small.txtar")
 	if err := os.WriteFile(file, []byte(small), 0o600); err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ type router struct {
 	ports []*port
 	own   []netip.Prefix // that it announces
 	frr   *netlab.FRR
+	lost  bool
 
 	evpn    bool
 	overlay bool       // its hosts are in the segment of the site

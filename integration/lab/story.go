@@ -93,6 +93,7 @@ func (l *lab) play(lines []line, out io.Writer) error {
 	if err := l.sound(); err != nil {
 		return err
 	}
+	l.showOutages()
 	fmt.Fprintf(out, "all as expected, after %.1f s\n", time.Since(began).Seconds())
 	return nil
 }

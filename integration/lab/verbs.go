@@ -28,14 +28,18 @@ func verbs() []verb {
 	return []verb{
 		{"status", "", "how gateways, backends and clients are", func(l *lab, args []string) { none(args); l.show() }},
 		{"picture", "", "the topology", func(l *lab, args []string) { none(args); fmt.Fprint(l.out, l.topology.picture()) }},
-		{"fail", "backend|gateway|site NAME...", "hosts lose their power; service BACKEND..., consul SITE...: nginx, or the server that leads, ends", (*lab).fail},
+		{"fail", "backend|gateway|services|router|site NAME...", "hosts lose their power; service BACKEND..., consul SITE...: nginx, or the server that leads, ends", (*lab).fail},
 		{"drain", "backend|gateway|site NAME...", "no new flows, those that are there go on", func(l *lab, args []string) { l.drain(args, true) }},
 		{"undrain", "backend|gateway|site NAME...", "end that", func(l *lab, args []string) { l.drain(args, false) }},
-		{"cut", "SITE SITE", "the cable between two sites", (*lab).cut},
-		{"heal", "", "end all fail, drain and cut", func(l *lab, args []string) { none(args); l.heal() }},
+		{"cut", "NAME NAME", "the cables between two sites, or two of routers and hosts", (*lab).cut},
+		{"drop", "all|reports|summaries HOST...", "packets to it, silently: all of both ways, or what its agents tell it, or other sites", (*lab).drop},
+		{"heal", "", "end all fail, drain, cut and drop", func(l *lab, args []string) { none(args); l.heal() }},
 		{"shift", "CLIENT SITE", "its router prefers the way to another site", (*lab).shift},
 		{"load", "SITE N%", "its clients keep so many connections, of its capacity", (*lab).load},
+		{"lie", "BACKEND N", "its agent says that its load is N connections; without N the truth again", (*lab).lie},
 		{"mark", "", "count what breaks, and packets, from now on", func(l *lab, args []string) { none(args); l.mark() }},
+		{"failover", "SITE", "how its new flows went elsewhere since the last mark, and when", func(l *lab, args []string) { want(args, 1, "a site"); l.failedOver(l.site(args[0])) }},
+		{"outage", "OF-WHAT", "how long nothing was served since the last mark, for a table; and mark", (*lab).outage},
 		{"wait", "TIME", "such as 2s", (*lab).wait},
 		{"redis", "COMMAND...", "a command to the primary, as redis-cli takes it", (*lab).tell},
 		{"logs", "HOST", "what its programs wrote last", (*lab).logs},
@@ -45,7 +49,8 @@ func verbs() []verb {
 }
 
 const expectHelp = `
-HOW-MANY is no, some, all, 3, 40%, at least 3, at most 40%. WHAT and its PLACE:
+HOW-MANY is no, some, all, 3, 40%, 3-5, 20%-30%, at least 3, at most 40%, or any, which
+shows it. "over 30s" at the end is the mean of that time. WHAT and its PLACE:
 
   new flows                     opened for this, at a site or backend
   connections                   that are kept, at a site or backend
@@ -57,6 +62,7 @@ HOW-MANY is no, some, all, 3, 40%, at least 3, at most 40%. WHAT and its PLACE:
   passing instances             in Consul, at a site
   addresses                     of a name, at the nameserver of a site
   load                          at a site, of its capacity
+  spilled share                 of a site, of its clients' new flows, as was decided
   pins                          at a site or gateway
   away|entered|spilled packets  since the last mark, at a site or gateway: any result
                                 of razor_gateway_packets_total
@@ -93,7 +99,7 @@ func (l *lab) chosen(args []string) (hosts []*host, sites []*site) {
 	}
 	for _, name := range args[1:] {
 		switch args[0] {
-		case "backend", "gateway":
+		case "backend", "gateway", "services":
 			hosts = append(hosts, l.host(role(args[0]), name))
 		case "site":
 			sites = append(sites, l.site(name))
@@ -105,18 +111,16 @@ func (l *lab) chosen(args []string) (hosts []*host, sites []*site) {
 }
 
 func (l *lab) fail(args []string) {
-	if len(args) > 1 && args[0] == "consul" {
+	switch {
+	case len(args) < 2:
+	case args[0] == "consul":
 		l.failConsul(args[1:])
 		return
-	}
-	if len(args) > 1 && args[0] == "service" {
-		hosts, _ := l.chosen(append([]string{"backend"}, args[1:]...))
-		for _, h := range hosts {
-			if h.lost {
-				must(fmt.Errorf("%s is lost", h.name))
-			}
-			h.fall()
-		}
+	case args[0] == "router":
+		l.failRouters(args[1:])
+		return
+	case args[0] == "service":
+		l.failServices(args[1:])
 		return
 	}
 	hosts, sites := l.chosen(args)
@@ -189,17 +193,6 @@ func (l *lab) drainHost(h *host, on bool) {
 	h.drained = on
 }
 
-func (l *lab) cut(args []string) {
-	want(args, 2, "the names of two sites")
-	a, b := l.site(args[0]), l.site(args[1])
-	i := slices.IndexFunc(l.cables, func(k *cable) bool { return k.a == a && k.b == b || k.a == b && k.b == a })
-	if i < 0 {
-		must(fmt.Errorf("no cable between %s and %s", a.Name, b.Name))
-	}
-	l.cables[i].cut = true
-	l.cables[i].link.Down()
-}
-
 // heal mends all, cables first, as hosts ask others when they start.
 func (l *lab) heal() {
 	for _, k := range l.cables {
@@ -208,6 +201,8 @@ func (l *lab) heal() {
 			k.cut = false
 		}
 	}
+	l.rejoin()
+	l.mendLinks()
 	for _, s := range l.sites {
 		if !s.lost {
 			continue
@@ -291,6 +286,11 @@ func (l *lab) wait(args []string) {
 	if err != nil || d < 0 {
 		must(fmt.Errorf("%q: want a time such as 2s", args[0]))
 	}
+	l.pause(d)
+}
+
+// pause lets time go by.
+func (l *lab) pause(d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-l.ctx.Done():

@@ -223,7 +223,7 @@ func (l *lab) loaded(s *site) (load, capacity float64, err error) {
 
 // mark has what is counted count from now.
 func (l *lab) mark() {
-	l.marked = map[string]int{}
+	l.marked, l.since = map[string]int{}, time.Now()
 	for _, s := range l.sites {
 		for _, g := range s.gateways {
 			if g.lost {
@@ -357,9 +357,9 @@ func (c *client) show(w io.Writer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	visits, total := map[string]int{}, 0
-	for _, f := range c.fresh {
-		if time.Since(f.at) < recently {
-			visits[c.lab.siteOf(f.by)]++
+	for _, v := range c.visits {
+		if v.err == nil && time.Since(v.ended) < recently {
+			visits[c.lab.siteOf(v.by)]++
 			total++
 		}
 	}
