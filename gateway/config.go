@@ -30,7 +30,7 @@ type Config struct {
 	Allowed []string `yaml:"allowed"`
 	// StateDir has the control socket, and what an operator drained.
 	StateDir string `yaml:"state_dir"`
-	// Lists has the gateway follow Redis: its pool, its admin state, blackholes.
+	// Lists has the gateway follow Redis: its pool, its admin state, blackholes, backends.
 	Lists bool `yaml:"lists"`
 	// BGP are the peers.
 	BGP bgp.Config `yaml:"bgp"`

@@ -37,7 +37,7 @@ type dataplane struct {
 	summaries  *summaries  // of other sites; nil without gateway.site
 	decider    *decider    // nil where this gateway does not decide
 	teller     *teller     // likewise, and without keys
-	members    *membership // nil where no service has backends from Consul
+	members    *membership // nil where all services have their backends from the file
 	election   *election   // nil where no lock says who decides
 
 	configuring sync.Mutex // held while a plan becomes that of config
@@ -45,9 +45,9 @@ type dataplane struct {
 }
 
 // openDataplane puts the balancer on the interfaces, with the plan of the
-// configuration, or takes over that of an earlier process. changed is called when
-// Servable may say something else.
-func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func()) (*dataplane, error) {
+// configuration, or takes over that of an earlier process. lists may have backends of
+// services; nil without. changed is called when Servable may say something else.
+func openDataplane(c *Config, node netip.Prefix, lists *upstreams.Follower, log *slog.Logger, changed func()) (*dataplane, error) {
 	flowKey, err := c.Dataplane.flowKey()
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func openDataplane(c *Config, node netip.Prefix, log *slog.Logger, changed func(
 		return nil, err
 	}
 	p := &dataplane{flowKey: flowKey, locator: locator, config: c}
-	if p.members, err = newMembership(c, log); err != nil {
+	if p.members, err = newMembership(c, lists, log); err != nil {
 		return nil, err
 	}
 	if p.election, err = newElection(c, log); err != nil {
@@ -180,7 +180,7 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 }
 
 // configure makes the plan that of a configuration, nil is the same as before, with the
-// backends that Consul has. Where that cannot be, all is as before.
+// backends that Consul and lists have. Where that cannot be, all is as before.
 func (p *dataplane) configure(c *Config, now time.Time) error {
 	p.configuring.Lock()
 	defer p.configuring.Unlock()

@@ -49,6 +49,8 @@ type ServiceConfig struct {
 	Backends  []BackendConfig `yaml:"backends"`
 	// Consul is where backends are that are not Backends; nil for none.
 	Consul *ConsulServiceConfig `yaml:"consul"`
+	// Upstream is the application whose list in Redis has the backends; "" for none.
+	Upstream string `yaml:"upstream"`
 	// Spill is what other sites get of new flows, whatever their load and that here; without
 	// it that is decided.
 	Spill []SpillConfig `yaml:"spill"`
@@ -159,7 +161,7 @@ func (d *defects) dataplane(c *Config) {
 		}
 	}
 	d.election(p)
-	d.services(c.Services, block)
+	d.services(c.Services, block, c.Lists)
 	d.sites(c, block)
 }
 
@@ -173,7 +175,7 @@ func (d *defects) locator(key, text string, block netip.Prefix, want string) {
 	}
 }
 
-func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
+func (d *defects) services(services []ServiceConfig, block netip.Prefix, lists bool) {
 	names, vips, takers := map[string]bool{}, map[balancer.VIP]string{}, map[string]bool{}
 	for i := range services {
 		s, key := &services[i], "services["+strconv.Itoa(i)+"]"
@@ -201,7 +203,7 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix) {
 			vips[v] = s.Name
 		}
 		d.backends(key, s.Backends, block)
-		d.membership(key, s)
+		d.membership(key, s, lists)
 		if share := s.MinHealthy; share != nil && !(*share >= 0 && *share <= 1) {
 			d.add(key+".min_healthy", number64(*share), "not a share", "a number from 0 to 1, such as 0.5")
 		}

@@ -197,7 +197,7 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 	}
 	if g.lists != nil {
 		group.Go(func() error { return g.lists.Run(inner) })
-		group.Go(func() error { g.watchLists(inner); return nil })
+		group.Go(func() error { watchLists(inner, g.lists, g.poke); return nil })
 	}
 	if g.herald != nil {
 		group.Go(func() error { g.herald.run(inner); return nil })
@@ -223,7 +223,7 @@ func (g *Gateway) openDataplane() (err error) {
 	if !g.config.Dataplane.used() {
 		return nil
 	}
-	if g.dataplane, err = openDataplane(&g.config, g.identity.Node, g.log, g.poke); err != nil || former != nil {
+	if g.dataplane, err = openDataplane(&g.config, g.identity.Node, g.lists, g.log, g.poke); err != nil || former != nil {
 		return err
 	}
 	if err := notePins(g.config.StateDir, g.config.Dataplane.Pins); err != nil {

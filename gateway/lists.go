@@ -15,13 +15,13 @@ import (
 	"github.com/razor-steering/razor/upstreams"
 )
 
-// watchLists wakes the loop when the lists in Redis change.
-func (g *Gateway) watchLists(ctx context.Context) {
+// watchLists wakes a loop at once, and when the lists in Redis change.
+func watchLists(ctx context.Context, lists *upstreams.Follower, poke func()) {
 	for {
-		snapshot := g.lists.Snapshot()
-		g.poke()
+		snapshot := lists.Snapshot()
+		poke()
 		select {
-		case <-g.lists.Changed(snapshot):
+		case <-lists.Changed(snapshot):
 		case <-ctx.Done():
 			return
 		}

@@ -15,22 +15,23 @@ import (
 )
 
 // leaveAfter is how long a backend that is in Consul no longer, and whose agent never
-// spoke here, keeps its flows: as long as a slot remembers who had it before.
+// spoke here, keeps its flows, or one that is in its list no longer: as long as a slot
+// remembers who had it before.
 const leaveAfter = 10 * time.Minute
 
 // wordPause is until it is looked again what agents say of backends that Consul says less
 // good of.
 const wordPause = time.Second
 
-// member is a backend that Consul has, or had. It is kept in a file.
+// member is a backend that Consul, or a list, has or had. It is kept in a file.
 type member struct {
-	ID      string // of the instance
+	ID      string // of the instance, or the address and port of the endpoint
 	Name    string
 	Locator string
 	Target  int
 	Weight  int
 	State   balancer.State
-	Left    time.Time `json:",omitzero"` // since when Consul does not have it; zero while it does
+	Left    time.Time `json:",omitzero"` // since when it is not there any more; zero while it is
 	Drains  time.Time `json:",omitzero"` // since when it drains for that
 }
 
@@ -38,6 +39,9 @@ type member struct {
 type agentWord struct {
 	spoke bool // ever
 	dead  bool // it is silent, and that is believed
+	// silent is that it is, and that no silence of this service is disbelieved: also of a
+	// backend that drains by configuration, which silence makes nothing else.
+	silent bool
 }
 
 // serviceMembers are the backends of a service by their SIDs, as Consul and agents make
@@ -51,22 +55,28 @@ type agentWord struct {
 //   - Maintenance in Consul is an operator's will: draining, whatever is left.
 //   - Else a guard holds what would go by Consul's word alone and leave fewer than the floor.
 //
+// Those of a list in Redis are as the list has them (see listed). Who is not in it any more
+// drains by an operator's will, whatever is left, and is dead when its agent is silent, or
+// after leaveAfter. What of a mass loss is not obeyed is the lists' matter.
+//
 // The methods depend on their arguments alone.
 type serviceMembers struct {
-	config  ConsulServiceConfig
-	service string
-	block   netip.Prefix
-	guard   steering.Guard
-	list    map[netip.Addr]member
-	bad     map[string]string // why an instance is left out, by ID
-	held    string            // why not all that Consul says is obeyed; "" is that it is
+	config   ConsulServiceConfig
+	upstream string // the application whose list has the backends; "" where Consul has
+	site     string // of this gateway
+	service  string
+	block    netip.Prefix
+	guard    steering.Guard
+	list     map[netip.Addr]member
+	bad      map[string]string // why an instance or an endpoint is left out, by ID
+	held     string            // why not all that Consul says is obeyed; "" is that it is
 }
 
-// spec is what an instance says of its backend.
+// spec is what an instance, or an endpoint, says of its backend.
 type spec struct {
 	member
 
-	health consul.Health
+	health consul.Health // "" of an endpoint
 }
 
 // read takes an instance for a backend. Neither spec nor error is for one of another site.
@@ -143,6 +153,11 @@ func (m *serviceMembers) specs(instances []consul.Member) (map[netip.Addr]*spec,
 // another without anything being said; zero for never. It tells whether it is another.
 func (m *serviceMembers) next(instances []consul.Member, word func(netip.Addr) agentWord, now time.Time) (changed bool, again time.Time) {
 	specs, bad := m.specs(instances)
+	return m.settle(specs, bad, word, now)
+}
+
+// settle has the list be of those that there are, and of those that are leaving.
+func (m *serviceMembers) settle(specs map[netip.Addr]*spec, bad map[string]string, word func(netip.Addr) agentWord, now time.Time) (changed bool, again time.Time) {
 	next := map[netip.Addr]member{}
 	var lost []netip.Addr // that were to have new flows, and are not by Consul's word alone
 	for sid, s := range specs {
@@ -167,7 +182,7 @@ func (m *serviceMembers) next(instances []consul.Member, word func(netip.Addr) a
 				again = now.Add(wordPause) // its agent may be silent
 			}
 		}
-		willed := specs[sid] != nil && specs[sid].health == consul.Maintenance
+		willed := m.upstream != "" || specs[sid] != nil && specs[sid].health == consul.Maintenance
 		if was.State == balancer.Active && was.Weight > 0 && is.State != balancer.Active && !willed {
 			lost = append(lost, sid)
 		}
@@ -181,8 +196,8 @@ func (m *serviceMembers) next(instances []consul.Member, word func(netip.Addr) a
 	return changed, again
 }
 
-// left is a backend that no instance is for, if it is one still. One whose instance cannot
-// be read is as before.
+// left is a backend that nothing is for any more, if it is one still. One whose instance or
+// endpoint cannot be used is as before.
 func (m *serviceMembers) left(was member, bad map[string]string, word agentWord, now time.Time) (member, bool) {
 	if bad[was.ID] != "" {
 		return was, true
@@ -191,9 +206,12 @@ func (m *serviceMembers) left(was member, bad map[string]string, word agentWord,
 	if was.Left.IsZero() {
 		was.Left = now
 	}
-	if word.spoke {
+	if word.spoke && (word.dead || word.silent && m.upstream != "") {
+		return was, false
+	}
+	if word.spoke && m.upstream == "" {
 		was.State, was.Drains = balancer.Active, time.Time{} // agents say what it is
-		return was, !word.dead
+		return was, true
 	}
 	if was.State != balancer.Draining || was.Drains.IsZero() {
 		was.State, was.Drains = balancer.Draining, now

@@ -216,12 +216,20 @@ func TestMembershipDefects(t *testing.T) {
 		`gateway.services[0].consul.tag: "a\": has quotes; want a tag without quotes`:                           func(s *ServiceConfig) { s.Consul.Tag = `a\` },
 		`gateway.services[0].consul.datacenters[1]: "a": empty, or listed twice; want the name of a datacenter`: func(s *ServiceConfig) { s.Consul.Datacenters = []string{"a", "a"} },
 		`gateway.services[0].consul.floor: "0%": not a share; want a share such as "50%"`:                       func(s *ServiceConfig) { s.Consul.Floor = "0%" },
+		`gateway.services[0].consul: beside upstream; want one of the two`:                                      func(s *ServiceConfig) { s.Upstream = "web" },
+		`gateway.services[0].backends: beside upstream; want one of the two`: func(s *ServiceConfig) {
+			s.Consul, s.Upstream, s.Backends = nil, "web", make([]BackendConfig, 1)
+		},
+		`gateway.services[0].upstream: "a..b": empty label (a final dot, or two dots in a row); want the name of an application`: func(s *ServiceConfig) { s.Consul, s.Upstream = nil, "a..b" },
+		`gateway.services[0].upstream: "web": the lists are not followed; want gateway.lists: true`: func(s *ServiceConfig) {
+			s.Consul, s.Upstream, s.Name = nil, "web", "unfollowed"
+		},
 	} {
 		s := ServiceConfig{Consul: &ConsulServiceConfig{Service: "web"}}
 		s.defaults()
 		change(&s)
 		d := &defects{}
-		d.membership("services[0]", &s)
+		d.membership("services[0]", &s, s.Name != "unfollowed")
 		got := ""
 		if len(d.list) > 0 {
 			got = d.list[0].Error()
@@ -242,7 +250,7 @@ func TestMembersKept(t *testing.T) {
 	c.Consul.Defaults()
 	open := func() *membership {
 		t.Helper()
-		m, err := newMembership(c, slog.New(slog.DiscardHandler))
+		m, err := newMembership(c, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

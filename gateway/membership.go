@@ -4,85 +4,35 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
 	"github.com/razor-steering/razor/upstreams/consul"
 )
 
-// membersFile has, in the state directory, the backends that Consul had last: a gateway
-// that starts while Consul is away has them.
+// membersFile has, in the state directory, the backends that Consul and lists had last: a
+// gateway that starts while Consul is away has them, and knows who is leaving.
 const membersFile = "members.json"
 
-// ConsulServiceConfig is `consul:` of a service, whose backends Consul says.
-type ConsulServiceConfig struct {
-	Service     string   `yaml:"service"`     // name in Consul
-	Datacenters []string `yaml:"datacenters"` // of Consul; the agent's own when empty
-	Tag         string   `yaml:"tag"`         // only instances that have it; all when empty
-	Site        string   `yaml:"site"`        // only instances whose meta has it; all when empty
-	// Floor is what stays of the backends where Consul alone says that they are gone: a
-	// share or a number.
-	Floor string `yaml:"floor"`
-}
-
-func (c *ConsulServiceConfig) defaults() { or(&c.Floor, "50%") }
-
-// membership names what is wrong with where a service's backends come from.
-func (d *defects) membership(key string, s *ServiceConfig) {
-	c := s.Consul
-	if c == nil {
-		return
-	}
-	if len(s.Backends) > 0 {
-		d.add(key+".backends", "", "beside consul", "one of the two")
-	}
-	key += ".consul"
-	if why := consul.ServiceReason(c.Service); why != "" {
-		d.add(key+".service", c.Service, why, consul.ServiceWant)
-	}
-	if why := consul.TagReason(c.Tag); why != "" {
-		d.add(key+".tag", c.Tag, why, consul.TagWant)
-	}
-	for i, dc := range c.Datacenters {
-		if dc == "" || slices.Contains(c.Datacenters[:i], dc) {
-			d.add(key+".datacenters["+strconv.Itoa(i)+"]", dc, "empty, or listed twice", "the name of a datacenter in Consul, each once")
-		}
-	}
-	if _, err := steering.ParseLimit(c.Floor); err != nil {
-		d.add(key+".floor", c.Floor, err.Error(), `a share such as "50%" or a number of backends such as 20`)
-	}
-}
-
-// memberships are where the backends of services come from, by their names.
-func (c *Config) memberships() map[string]ConsulServiceConfig {
-	out := map[string]ConsulServiceConfig{}
-	for i := range c.Services {
-		if from := c.Services[i].Consul; from != nil {
-			out[c.Services[i].Name] = *from
-		}
-	}
-	return out
-}
-
-// membership keeps the backends of the services that have them from Consul.
+// membership keeps the backends of the services that have them from Consul or from a list
+// in Redis.
 type membership struct {
-	log  *slog.Logger
-	file string
-	from *consul.Members
-	word func(service string, sid netip.Addr) agentWord
+	log   *slog.Logger
+	file  string
+	from  *consul.Members     // nil where no service is in Consul
+	lists *upstreams.Follower // nil where no service is of a list
+	saved *upstreams.Snapshot // what lists had at the start
+	word  func(service string, sid netip.Addr) agentWord
 	// configure has the plan be of the backends that there are now.
 	configure func() error
 	wake      chan struct{}
@@ -94,31 +44,41 @@ type membership struct {
 	refused  string // why the plan does not have them, as it was logged; of the loop
 }
 
-// followed is a service that Consul is asked for.
+// followed is a service that Consul is asked for, or whose list is followed.
 type followed struct {
 	serviceMembers
 
 	answer consul.Answer
+	wire   string            // the name of the application of the list, in wire form
+	heard  bool              // the lists were known in this process
 	said   map[string]string // of what is left out, as it was logged
 	saidOf string            // that is held
 }
 
-// newMembership is that of a configuration, nil where no service has backends from Consul.
-// What a process before has kept in the state directory is there at once.
-func newMembership(c *Config, log *slog.Logger) (*membership, error) {
+// newMembership is that of a configuration, nil where all services have their backends from
+// the file. What a process before has kept in the state directory is there at once.
+func newMembership(c *Config, lists *upstreams.Follower, log *slog.Logger) (m *membership, err error) {
 	memberships := c.memberships()
 	if len(memberships) == 0 {
 		return nil, nil
 	}
-	from, err := consul.NewMembers(c.Consul, "gateway.consul", log)
-	if err != nil {
-		return nil, err
-	}
-	m := &membership{log: log, file: filepath.Join(c.StateDir, membersFile), from: from, wake: make(chan struct{}, 1), services: map[string]*followed{}}
+	m = &membership{log: log, file: filepath.Join(c.StateDir, membersFile), wake: make(chan struct{}, 1), services: map[string]*followed{}}
 	block := netip.MustParsePrefix(c.Dataplane.SRBlock)
 	for name, of := range memberships {
-		f := &followed{serviceMembers: serviceMembers{config: of, service: name, block: block, list: map[netip.Addr]member{}}}
-		f.guard.Floor, _ = steering.ParseLimit(of.Floor) // as Check has seen it
+		f := &followed{serviceMembers: serviceMembers{upstream: of.upstream, site: c.Site, service: name, block: block, list: map[netip.Addr]member{}}}
+		if of.consul != nil {
+			f.config = *of.consul
+			f.guard.Floor, _ = steering.ParseLimit(f.config.Floor) // as Check has seen it
+			if m.from == nil {
+				m.from, err = consul.NewMembers(c.Consul, "gateway.consul", log)
+			}
+		} else {
+			m.lists, m.saved = lists, lists.Snapshot()
+			f.wire, err = upstreams.WireName(of.upstream)
+		}
+		if err != nil {
+			return nil, err
+		}
 		m.services[name] = f
 	}
 	m.load()
@@ -133,7 +93,7 @@ func (m *membership) load() {
 		err = json.Unmarshal(text, &saved)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		m.log.Warn("the backends that consul had before are not known", "err", err)
+		m.log.Warn("the backends that consul or lists had before are not known", "err", err)
 		return
 	}
 	for name, list := range saved {
@@ -164,7 +124,7 @@ func (m *membership) save() {
 		err = os.Rename(m.file+".new", m.file)
 	}
 	if err != nil {
-		m.log.Warn("the backends that consul has are not kept over a restart", "err", err)
+		m.log.Warn("the backends that consul or lists have are not kept over a restart", "err", err)
 	}
 }
 
@@ -185,11 +145,19 @@ func (m *membership) in(c *Config) *Config {
 	return &out
 }
 
-// run follows Consul until ctx ends.
+// run follows Consul and the lists until ctx ends.
 func (m *membership) run(ctx context.Context) error {
-	defer m.from.Close()
 	g, ctx := errgroup.WithContext(ctx)
+	if m.from != nil {
+		defer m.from.Close()
+	}
+	if m.lists != nil {
+		g.Go(func() error { watchLists(ctx, m.lists, m.poke); return nil })
+	}
 	for _, f := range m.services {
+		if f.upstream != "" {
+			continue
+		}
 		q := consul.Query{Service: f.config.Service, Tag: f.config.Tag, Datacenters: f.config.Datacenters}
 		g.Go(func() error {
 			return m.from.Follow(ctx, q, func(a consul.Answer) {
@@ -211,7 +179,7 @@ func (m *membership) poke() {
 	}
 }
 
-// loop has the plan be of what Consul and agents say.
+// loop has the plan be of what Consul, lists and agents say.
 func (m *membership) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -233,11 +201,8 @@ func (m *membership) loop(ctx context.Context) {
 // round brings the lists up to date, and the plan where they are others.
 func (m *membership) round(now time.Time) (again time.Time) {
 	m.mu.Lock()
-	for name, f := range m.services {
-		if f.answer.At.IsZero() {
-			continue // not all have answered: what was kept stays
-		}
-		changed, at := f.next(f.answer.Members, func(sid netip.Addr) agentWord { return m.word(name, sid) }, now)
+	for _, f := range m.services {
+		changed, at := m.hear(f, now)
 		m.unsaved, m.untold = m.unsaved || changed, m.untold || changed
 		again = soonest(again, at)
 		m.say(f)
@@ -259,6 +224,32 @@ func (m *membership) round(now time.Time) (again time.Time) {
 	return again
 }
 
+// hear brings the list of a service up to date. Before all have answered, or the lists were
+// read, what was kept stays.
+func (m *membership) hear(f *followed, now time.Time) (changed bool, again time.Time) {
+	word := func(sid netip.Addr) agentWord { return m.word(f.service, sid) }
+	if f.upstream == "" {
+		if f.answer.At.IsZero() {
+			return false, time.Time{}
+		}
+		return f.next(f.answer.Members, word, now)
+	}
+	snapshot := m.lists.Snapshot()
+	if !f.heard {
+		if snapshot == m.saved && len(f.list) > 0 && m.lists.Health().FromDisk {
+			return false, now.Add(wordPause) // that may be older than what is kept here
+		}
+		if f.heard = !snapshot.Empty(); !f.heard { // an empty Redis may have lost what is kept here
+			return false, time.Time{}
+		}
+	}
+	var endpoints []upstreams.Endpoint
+	if list := snapshot.Upstream(f.wire); list != nil {
+		endpoints = list.Endpoints
+	}
+	return f.nextOf(endpoints, word, now)
+}
+
 // sayApplied logs why the plan does not have the backends, once for each reason.
 func (m *membership) sayApplied(err error) {
 	why := ""
@@ -268,9 +259,9 @@ func (m *membership) sayApplied(err error) {
 	switch {
 	case why == m.refused:
 	case why != "":
-		m.log.Error("backends of consul are not applied, the plan stays as it is", "err", err)
+		m.log.Error("backends of consul or lists are not applied, the plan stays as it is", "err", err)
 	default:
-		m.log.Info("backends of consul are applied again")
+		m.log.Info("backends of consul or lists are applied again")
 	}
 	m.refused = why
 }
@@ -278,7 +269,11 @@ func (m *membership) sayApplied(err error) {
 // say logs what is left out and held, once for each change.
 func (m *membership) say(f *followed) {
 	for id, why := range f.bad {
-		if f.said[id] != why {
+		switch {
+		case f.said[id] == why:
+		case f.upstream != "":
+			m.log.Warn("endpoint left out, it cannot be a backend", "service", f.service, "list", f.key(), "member", id, "reason", why)
+		default:
 			m.log.Warn("instance in consul left out", "service", f.service, "instance", id, "reason", why)
 		}
 	}
@@ -292,112 +287,16 @@ func (m *membership) say(f *followed) {
 	f.saidOf = f.held
 }
 
-// MembershipStatus is what Consul says of a service's backends.
-type MembershipStatus struct {
-	Service  string   `json:"service"`
-	Members  int      `json:"members"`            // in the plan
-	Gone     int      `json:"gone,omitempty"`     // of those, that Consul does not have
-	LeftOut  []string `json:"left_out,omitempty"` // instances that cannot be used, and why
-	Held     string   `json:"held,omitempty"`     // why not all that Consul says is obeyed
-	Failed   string   `json:"failed,omitempty"`   // why there is nothing new of Consul
-	Answered bool     `json:"answered"`           // this process has heard of Consul
-	Age      float64  `json:"age"`                // seconds since it answered last
-}
-
-// status is that of all services. nil has none.
-func (m *membership) status(now time.Time) (out []MembershipStatus) {
-	if m == nil {
-		return nil
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name, f := range m.services {
-		s := MembershipStatus{Service: name, Members: len(f.list), Held: f.held, Answered: !f.answer.At.IsZero()}
-		for _, is := range f.list {
-			if !is.Left.IsZero() {
-				s.Gone++
-			}
-		}
-		for id, why := range f.bad {
-			s.LeftOut = append(s.LeftOut, id+": "+why)
-		}
-		slices.Sort(s.LeftOut)
-		if f.answer.Err != nil {
-			s.Failed = f.answer.Err.Error()
-		}
-		if s.Answered {
-			s.Age = max(0, now.Sub(f.answer.At)).Seconds()
-		}
-		out = append(out, s)
-	}
-	slices.SortFunc(out, func(a, b MembershipStatus) int { return strings.Compare(a.Service, b.Service) })
-	return out
-}
-
-// wrong tells whether there is something that somebody should know.
-func (s *MembershipStatus) wrong() bool {
-	return s.Gone > 0 || len(s.LeftOut) > 0 || s.Held != "" || s.Failed != "" || !s.Answered
-}
-
-// String is the state in words.
-func (s *MembershipStatus) String() string {
-	text := fmt.Sprintf("service %s: %d backends from consul", s.Service, s.Members)
-	if s.Gone > 0 {
-		text += fmt.Sprintf(", %d of them are there no longer", s.Gone)
-	}
-	if len(s.LeftOut) > 0 {
-		text += fmt.Sprintf(", %d instances left out: %s", len(s.LeftOut), s.LeftOut[0])
-	}
-	if s.Held != "" {
-		text += "; held: " + s.Held
-	}
-	switch {
-	case s.Failed != "" && s.Answered:
-		text += fmt.Sprintf("; no answer for %.0f s: %s", s.Age, s.Failed)
-	case s.Failed != "":
-		text += "; no answer: " + s.Failed
-	case !s.Answered:
-		text += "; no answer yet"
-	}
-	return text
-}
-
-var (
-	membersDesc     = reportDesc("membership_backends", "Backends of a service that is in Consul.", "service")
-	membersGoneDesc = reportDesc("membership_gone", "Backends of a service that Consul does not have any more, and that are in the plan.", "service")
-	membersBadDesc  = reportDesc("membership_left_out", "Instances of a service in Consul that cannot be used.", "service")
-	membersHeldDesc = reportDesc("membership_held", "Whether not all is obeyed that Consul says of a service.", "service")
-	membersAgeDesc  = reportDesc("membership_age_seconds", "Time since Consul answered last for a service, the oldest of its datacenters.", "service")
-	membersFailDesc = reportDesc("membership_failures_total", "Queries for services that Consul did not answer.")
-)
-
-// Describe implements prometheus.Collector.
-func (m *membership) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{membersDesc, membersGoneDesc, membersBadDesc, membersHeldDesc, membersAgeDesc, membersFailDesc} {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (m *membership) Collect(ch chan<- prometheus.Metric) {
-	ch <- prometheus.MustNewConstMetric(membersFailDesc, prometheus.CounterValue, float64(m.from.Failures()))
-	for _, s := range m.status(time.Now()) {
-		gauge := func(d *prometheus.Desc, v float64) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, s.Service)
-		}
-		gauge(membersDesc, float64(s.Members))
-		gauge(membersGoneDesc, float64(s.Gone))
-		gauge(membersBadDesc, float64(len(s.LeftOut)))
-		gauge(membersHeldDesc, number(s.Held != ""))
-		if s.Answered {
-			gauge(membersAgeDesc, s.Age)
-		}
-	}
-}
-
 // word is what is known here of the agent of a backend.
 func (r *reports) word(service string, sid netip.Addr) agentWord {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return agentWord{spoke: r.told[sid] != nil, dead: r.judged[service].findings[sid].Standing == steering.StandingDead}
+	of := r.judged[service].findings
+	is := of[sid]
+	word := agentWord{spoke: r.told[sid] != nil, dead: is.Standing == steering.StandingDead, silent: is.Claimed == steering.StandingDead}
+	for _, f := range of {
+		disbelieved := f.Claimed == steering.StandingDead && f.Standing != steering.StandingDead && f.Reason != ""
+		word.silent = word.silent && !disbelieved
+	}
+	return word
 }

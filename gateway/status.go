@@ -30,7 +30,7 @@ type Status struct {
 	Blackholes    []HoleStatus          `json:"blackholes"`
 	Probes        []ProbeStatus         `json:"probes"`
 	Backends      []BackendStatus       `json:"backends,omitempty"`    // of the services that are balanced
-	Membership    []MembershipStatus    `json:"membership,omitempty"`  // of services whose backends are from Consul
+	Membership    []MembershipStatus    `json:"membership,omitempty"`  // of services whose backends are from Consul or a list
 	Decider       *ElectionStatus       `json:"decider,omitempty"`     // nil where no lock says who decides
 	Disbelieved   []string              `json:"disbelieved,omitempty"` // services whose agents are not believed everything, and why
 	Sites         []balancer.SiteStatus `json:"sites,omitempty"`       // others
@@ -176,7 +176,7 @@ func (s *Status) remarks() string {
 	}
 	for i := range s.Membership {
 		if of := &s.Membership[i]; of.wrong() {
-			fmt.Fprintf(&b, "consul: %s\n", of)
+			fmt.Fprintf(&b, "%s: %s\n", of.where(), of)
 		}
 	}
 	for _, r := range s.Refused {

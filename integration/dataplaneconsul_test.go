@@ -84,11 +84,11 @@ func (m *consulHosts) registered(want ...string) {
 }
 
 // has waits until the gateway has backends in states, by the hosts' numbers.
-func (m *consulHosts) has(want ...string) {
-	m.t.Helper()
-	m.lab.Eventually(fmt.Sprintf("the gateway has %q", want), func() bool {
+func (h *hosts) has(want ...string) {
+	h.t.Helper()
+	h.lab.Eventually(fmt.Sprintf("the gateway has %q", want), func() bool {
 		var got []string
-		for _, b := range m.gateway.status().Backends {
+		for _, b := range h.gateway.status().Backends {
 			number := strings.TrimSuffix(strings.TrimPrefix(b.SID, "2001:db8:5e:"), ":5201::")
 			got = append(got, number+" "+string(b.State))
 		}
@@ -97,16 +97,16 @@ func (m *consulHosts) has(want ...string) {
 	})
 }
 
-// membership is what the gateway says of Consul.
-func (m *consulHosts) membership() gateway.MembershipStatus {
-	if all := m.gateway.status().Membership; len(all) == 1 {
+// membership is what the gateway says of where it has the backends from.
+func (h *hosts) membership() gateway.MembershipStatus {
+	if all := h.gateway.status().Membership; len(all) == 1 {
 		return all[0]
 	}
 	return gateway.MembershipStatus{}
 }
 
-func (m *consulHosts) forget(backend string) {
-	m.flows = slices.DeleteFunc(m.flows, func(f *liveFlow) bool {
+func (h *hosts) forget(backend string) {
+	h.flows = slices.DeleteFunc(h.flows, func(f *liveFlow) bool {
 		gone := strings.TrimSpace(f.by) == backend
 		if gone {
 			_ = f.conn.Close()
