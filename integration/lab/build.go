@@ -31,6 +31,8 @@ type lab struct {
 	since    time.Time      // of the last mark
 	outages  []outage       // that were asked for
 	down     []*netlab.Link // that were cut
+
+	prometheus string // address; "" without
 }
 
 // site is one that runs.

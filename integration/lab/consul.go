@@ -37,8 +37,8 @@ type consulServer struct {
 
 // consulBinary is the Consul that .ci/consul has built, or one that is installed.
 func consulBinary() (string, error) {
-	if file, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/razor-steering/razor").Output(); err == nil {
-		script := filepath.Join(strings.TrimSpace(string(file)), ".ci", "consul")
+	if dir, err := moduleDir(); err == nil {
+		script := filepath.Join(dir, ".ci", "consul")
 		if found, err := exec.Command(script, "find").Output(); err == nil {
 			return strings.TrimSpace(string(found)), nil
 		}

@@ -1,59 +1,180 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"html/template"
 	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"regexp"
 	"strconv"
+	"strings"
 	"sync"
+	"time"
 )
 
+// httpDNS and httpAgent are where a nameserver and an agent have their metrics, on their
+// host.
+const (
+	httpDNS   = "[::1]:8053"
+	httpAgent = "[::1]:8056"
+)
+
+// door is a port of 127.0.0.1 that leads to a page on a host.
+type door struct {
+	host    *host
+	address string // of 127.0.0.1
+}
+
 // doors has the machine's own browser reach the pages of gateways: ports of 127.0.0.1 from
-// that one on, a gateway each. It returns when they listen.
+// that one on, the first for all of them, then one each. It returns when they listen.
 func (l *lab) doors(first int) error {
+	all := net.JoinHostPort("127.0.0.1", strconv.Itoa(first))
+	var gateways []door
 	for _, s := range l.sites {
 		for _, g := range s.gateways {
-			address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first))
-			d, err := net.Listen("tcp", address)
+			first++
+			d, err := l.door(g, httpAddress, first, "http://"+all)
 			if err != nil {
 				return fmt.Errorf("-http: %w", err)
 			}
-			var open sync.WaitGroup
-			open.Go(func() { g.door(d) })
-			l.Cleanup(func() {
-				_ = d.Close()
-				open.Wait()
-			})
-			fmt.Fprintf(l.out, "%-10s http://%s/\n", g.name, address)
-			first++
+			gateways = append(gateways, d)
 		}
+	}
+	if err := l.serve(all, l.together(gateways)); err != nil {
+		return fmt.Errorf("-http: %w", err)
+	}
+	fmt.Fprintf(l.out, "%-10s http://%s/\n", "all", all)
+	for _, d := range gateways {
+		fmt.Fprintf(l.out, "%-10s http://%s/\n", d.host.name, d.address)
 	}
 	fmt.Fprintln(l.out)
 	return nil
 }
 
-// door takes calls until it is closed.
-func (h *host) door(d net.Listener) {
-	for {
-		near, err := d.Accept()
-		if err != nil {
-			return
-		}
-		go h.pass(near)
+// door leads to an address on a host, from a port, or from any one where that is 0. Pages of
+// an origin may read what comes from there; "" is none.
+func (l *lab) door(h *host, to string, port int, origin string) (door, error) {
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: to})
+			r.Out.Header.Del("Origin")
+		},
+		ModifyResponse: func(r *http.Response) error {
+			if origin != "" {
+				r.Header.Set("Access-Control-Allow-Origin", origin)
+			}
+			return nil
+		},
+		Transport:     &http.Transport{DialContext: h.node.Dial, DisableKeepAlives: true, ResponseHeaderTimeout: 30 * time.Second},
+		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0), // a host that dies ends what it was saying
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, h.name+" does not answer: "+err.Error(), http.StatusBadGateway)
+		},
 	}
+	d, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return door{}, err
+	}
+	l.serveAt(d, proxy)
+	return door{h, d.Addr().String()}, nil
 }
 
-// pass is one call: it ends with either end, of which that in the lab dies with it.
-func (h *host) pass(near net.Conn) {
-	defer near.Close()
-	far, err := h.dial(httpAddress)
+func (l *lab) serve(address string, h http.Handler) error {
+	d, err := net.Listen("tcp", address)
 	if err != nil {
-		return // the gateway is not there
+		return err
 	}
-	defer far.Close()
-	go func() {
-		_, _ = io.Copy(far, near)
-		_ = far.Close()
-	}()
-	_, _ = io.Copy(near, far)
+	l.serveAt(d, h)
+	return nil
+}
+
+// serveAt serves until the lab ends.
+func (l *lab) serveAt(d net.Listener, h http.Handler) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return l.ctx }}
+	var open sync.WaitGroup
+	open.Go(func() { _ = server.Serve(d) })
+	l.Cleanup(func() {
+		_ = server.Close()
+		open.Wait()
+	})
+}
+
+var (
+	pageStyle   = regexp.MustCompile(`(?s)<style>(.*?)</style>`)
+	pageScript  = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
+	pageSection = regexp.MustCompile(`data-section="([a-z]+)"`)
+)
+
+// labPage is the page of all gateways: the script of theirs, with each as a source.
+var labPage = template.Must(template.New("").Parse(`<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{{.Name}} · razor lab</title>
+<style>{{.Style}}</style>
+</head>
+<body>
+{{range $g := .Gateways}}<main data-source="http://{{.}}/live?html">
+{{range $.Sections}}<div data-section="{{.}}"></div>
+{{end}}</main>
+{{end}}<script>{{.Script}}</script>
+</body>
+</html>
+`))
+
+// together is one page for all gateways. Style, script and policy are those of the first one
+// that answers; browsers have few connections to one origin, so each keeps its own.
+func (l *lab) together(gateways []door) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			http.NotFound(w, r)
+			return
+		}
+		text, policy, err := pageOf(r.Context(), gateways)
+		style, script := pageStyle.FindStringSubmatch(text), pageScript.FindStringSubmatch(text)
+		if err != nil || style == nil || script == nil {
+			http.Error(w, fmt.Sprint("no gateway answers: ", err), http.StatusBadGateway)
+			return
+		}
+		var sections []string
+		for _, s := range pageSection.FindAllStringSubmatch(text, -1) {
+			sections = append(sections, s[1])
+		}
+		addresses := called(gateways, func(d door) string { return d.address })
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", strings.ReplaceAll(policy, "connect-src 'self'", "connect-src http://"+strings.Join(addresses, " http://")))
+		_ = labPage.Execute(w, map[string]any{
+			"Name": l.topology.Name, "Gateways": addresses, "Sections": sections,
+			"Style": template.CSS(style[1]), "Script": template.JS(script[1]), // of razor itself
+		})
+	})
+}
+
+// pageOf is the page of the first gateway that answers, and its policy.
+func pageOf(ctx context.Context, gateways []door) (text, policy string, err error) {
+	for _, g := range gateways {
+		var r *http.Request
+		if r, err = http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.address+"/", nil); err != nil {
+			return "", "", err
+		}
+		var answer *http.Response
+		if answer, err = http.DefaultClient.Do(r); err != nil {
+			continue
+		}
+		var body []byte
+		body, err = io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if err == nil && answer.StatusCode == http.StatusOK {
+			return string(body), answer.Header.Get("Content-Security-Policy"), nil
+		}
+	}
+	return "", "", err
 }

@@ -44,6 +44,7 @@ var things = map[string]struct {
 	"addresses":           {see: (*lab).seeAddresses, site: true, of: true, named: true},
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
 	"deciding gateways":   {see: (*lab).seeDeciders, site: true},
+	"watched programs":    {see: (*lab).seeTargets},
 	"passing instances":   {see: (*lab).seeInstances, site: true},
 	"pins":                {see: (*lab).seeCounter, site: true, one: true},
 	"packets":             {see: (*lab).seeCounter, site: true, one: true, grows: true},
@@ -373,7 +374,8 @@ func (l *lab) seeSpilled(e *expectation) (n, of int, saw string) {
 			return -1, 0, fmt.Sprintf("%s has decided nothing: %v", g.name, err)
 		}
 		d := status.Decision.Services[0]
-		return int(1000 * (1 - d.Here.Share)), 1000, d.Reason
+		away := 1 - d.Here.Share
+		return int(1000 * away), 1000, fmt.Sprintf("%.1f %%, %s", 100*away, d.Reason)
 	}
 	return -1, 0, "no gateway runs"
 }

@@ -45,6 +45,7 @@ type options struct {
 	razor, script         string
 	http                  int
 	story, clean, verbose bool
+	prometheus            bool
 }
 
 // command is the program: it returns the exit status.
@@ -54,7 +55,8 @@ func command(ctx context.Context, args []string, in io.Reader, out, problems io.
 	flags.SetOutput(problems)
 	flags.StringVar(&o.razor, "razor", "", "`file` of the razor to run; without it, it is built")
 	flags.StringVar(&o.script, "script", "", "run the commands of a `file` instead of a prompt; - is standard input")
-	flags.IntVar(&o.http, "http", 0, "have ports of 127.0.0.1 from this `port` on lead to the pages of the gateways")
+	flags.IntVar(&o.http, "http", 0, "have ports of 127.0.0.1 from this `port` on lead to a page of all gateways, and to theirs")
+	flags.BoolVar(&o.prometheus, "prometheus", false, "run a Prometheus that asks all programs of the lab, with the rules of deploy/")
 	flags.BoolVar(&o.story, "story", false, "run the topology's own story instead of a prompt")
 	flags.BoolVar(&o.clean, "clean", false, "remove what labs left that were killed, and end; each start does that too")
 	flags.BoolVar(&o.verbose, "v", false, "show each command that builds the network, as it can be typed")
@@ -112,6 +114,11 @@ func run(ctx context.Context, o options, args []string, in io.Reader, out, probl
 	defer l.stop()
 	if o.http != 0 {
 		if err := l.doors(o.http); err != nil {
+			return err
+		}
+	}
+	if o.prometheus {
+		if err := l.watch(); err != nil {
 			return err
 		}
 	}

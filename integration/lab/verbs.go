@@ -61,6 +61,7 @@ shows it. "over 30s" at the end is the mean of that time. WHAT and its PLACE:
   deciding gateways             at a site
   passing instances             in Consul, at a site
   addresses                     of a name, at the nameserver of a site
+  watched programs              with -prometheus, those that it has metrics of
   load                          at a site, of its capacity
   spilled share                 of a site, of its clients' new flows, as was decided
   pins                          at a site or gateway
