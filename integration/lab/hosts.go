@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/razor-steering/razor/integration/netlab"
 )
@@ -211,13 +208,6 @@ func (l *lab) gatewayConfig(h *host) string {
 
 // httpAddress is where a gateway has its metrics and pages, on its host.
 const httpAddress = "[::1]:8055"
-
-// dial connects to an address on the host itself.
-func (h *host) dial(address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return h.node.Dial(ctx, "tcp", address)
-}
 
 // tables is where a gateway's mates copy from.
 func tables(h *host) string { return fmt.Sprintf("[%s]:5206", h.near) }
