@@ -32,6 +32,7 @@ type lab struct {
 	outages  []outage       // that were asked for
 	down     []*netlab.Link // that were cut
 
+	together   string // address of the page of all gateways; "" without
 	prometheus string // address; "" without
 }
 

@@ -45,9 +45,10 @@ func (l *lab) doors(first int) error {
 			gateways = append(gateways, d)
 		}
 	}
-	if err := l.serve(all, l.together(gateways)); err != nil {
+	if err := l.serve(all, l.page(gateways)); err != nil {
 		return fmt.Errorf("-http: %w", err)
 	}
+	l.together = all
 	fmt.Fprintf(l.out, "%-10s http://%s/\n", "all", all)
 	for _, d := range gateways {
 		fmt.Fprintf(l.out, "%-10s http://%s/\n", d.host.name, d.address)
@@ -130,9 +131,9 @@ var labPage = template.Must(template.New("").Parse(`<!DOCTYPE html>
 </html>
 `))
 
-// together is one page for all gateways. Style, script and policy are those of the first one
+// page is one page for all gateways. Style, script and policy are those of the first one
 // that answers; browsers have few connections to one origin, so each keeps its own.
-func (l *lab) together(gateways []door) http.Handler {
+func (l *lab) page(gateways []door) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/" {
 			http.NotFound(w, r)
