@@ -77,8 +77,10 @@ func TestDataplaneUpstream(t *testing.T) {
 	h.gateway.untilStatus("a hold", func(s gateway.Status) bool { return s.Lists != nil && s.Lists.Hold != "" })
 	h.has("2 active", "3 active")
 	h.begin(60, "web1", "web2")
-	redis.DoArgs("SADD", "web:UPSTREAMS", web1, web2+" weight=3", "192.0.2.7:443")
+	// All that the snapshot on disk may have, which is a moment older than the last edits.
+	redis.DoArgs("SADD", "web:UPSTREAMS", web1, web2+" weight=3", "192.0.2.7:443", "[2001:db8:6e:9::1]:443", "[2001:db8:5e:2::2]:443")
 	h.gateway.untilStatus("the end of the hold", func(s gateway.Status) bool { return s.Lists.Hold == "" && s.Lists.Link == "tracking" })
+	redis.Do("SREM web:UPSTREAMS [2001:db8:6e:9::1]:443 [2001:db8:5e:2::2]:443")
 	h.has("2 active", "3 active")
 	h.goOn("Redis has lost all, and has it again")
 

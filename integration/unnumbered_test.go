@@ -197,10 +197,14 @@ func TestUnnumberedSpoof(t *testing.T) {
 	device := index(t, link.A)
 	advertise := func(hops int, source string) {
 		t.Helper()
-		tor.Do(func() {
-			if err := sendAdvertisement(hops, source, device); err != nil {
-				t.Error(err)
-			}
+		lab.Eventually("it can be sent from "+source, func() (sent bool) { // the kernel takes a moment for a new address
+			tor.Do(func() {
+				err := sendAdvertisement(hops, source, device)
+				if sent = err == nil; !sent && !errors.Is(err, unix.EADDRNOTAVAIL) {
+					t.Error(err)
+				}
+			})
+			return sent
 		})
 	}
 	advertise(64, link.A.Local.WithZone("").String())
@@ -225,11 +229,10 @@ func sendAdvertisement(hops int, source string, device int) error {
 		from.ZoneId = uint32(device)
 	}
 	to := &unix.SockaddrInet6{Addr: netip.MustParseAddr("ff02::1").As16(), ZoneId: uint32(device)}
-	return errors.Join(
-		unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, hops),
-		unix.Bind(fd, from),
-		unix.Sendto(fd, append([]byte{134}, make([]byte, 15)...), 0, to),
-	)
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, hops), unix.Bind(fd, from)); err != nil {
+		return err
+	}
+	return unix.Sendto(fd, append([]byte{134}, make([]byte, 15)...), 0, to)
 }
 
 func TestUnnumberedNotPermitted(t *testing.T) {
