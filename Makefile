@@ -44,9 +44,11 @@ lab: build ## Build a network of sites to break (TOPOLOGY=failover, ARGS=-story)
 build: ## Build bin/razor
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/razor .
 
+# The labs want all cores.
 .PHONY: test
 test: deps-test ## Run the tests, and install what they need
-	$(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 20m ./...
+	$(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 20m $$($(GO) list ./... | grep -v '/integration/lab$$')
+	$(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 20m ./integration/lab
 
 .PHONY: test-long
 test-long: deps-test ## Run the long tests, then every fuzz target for 60 s

@@ -84,6 +84,7 @@ func answerLines(t testing.TB, n *netlab.Node, to string) {
 
 // answer answers the lines of a connection with a name.
 func answer(c net.Conn, name string) {
+	defer c.Close() // of many tests at once there would be too many
 	lines := bufio.NewScanner(c)
 	for lines.Scan() {
 		if n, err := strconv.Atoi(lines.Text()); err == nil {
