@@ -115,22 +115,24 @@ fail backend
 load west 20
 load west 100%
 expect 20 connections at west
+mark
+expect no broken connections
+expect at most 0 sent packets at west
+fail backend west-1
+expect 1 active backends at west
+expect no broken connections at west-1
+status
 heal
 expect 4 connections at west
+expect 2 active backends at west
 drain backend west-1
 expect 1 draining backends at west
 expect all new flows at west-2
 undrain backend west-1
 expect 2 active backends at west
-mark
-expect at most 0 sent packets at west
-expect no broken connections
-fail backend west-1
-expect no broken connections at west-1
 exec west-2 hostname -I
 exec west vtysh -c "show version"
 logs nobody
-status
 quit
 never
 `
