@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/razor-steering/razor/gateway"
+	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/integration/consultest"
 )
 
@@ -58,12 +59,13 @@ func newConsulHosts(t *testing.T, prepare ...func(*consulHosts)) *consulHosts {
 	return m
 }
 
-// heardOf waits until the gateway has backends whose agents all say that they are up.
+// heardOf waits until the gateway has backends whose agents all say that they are up, and
+// which get new flows.
 func (m *consulHosts) heardOf(n int) {
 	m.t.Helper()
 	m.lab.Eventually("the gateway hears of all agents", func() bool {
 		all := m.gateway.status().Backends
-		return len(all) == n && !slices.ContainsFunc(all, func(b gateway.BackendStatus) bool { return b.Agent == nil || b.Agent.Health != "up" })
+		return len(all) == n && !slices.ContainsFunc(all, func(b gateway.BackendStatus) bool { return b.Agent == nil || b.Agent.Health != "up" || b.Share == 0 })
 	})
 }
 
@@ -83,12 +85,16 @@ func (m *consulHosts) registered(want ...string) {
 	})
 }
 
-// has waits until the gateway has backends in states, by the hosts' numbers.
+// has waits until the gateway has backends in states, by the hosts' numbers, and those get
+// new flows that are to.
 func (h *hosts) has(want ...string) {
 	h.t.Helper()
 	h.lab.Eventually(fmt.Sprintf("the gateway has %q", want), func() bool {
 		var got []string
 		for _, b := range h.gateway.status().Backends {
+			if (b.Share > 0) != (b.State == balancer.Active && b.Weight > 0) {
+				return false
+			}
 			number := strings.TrimSuffix(strings.TrimPrefix(b.SID, "2001:db8:5e:"), ":5201::")
 			got = append(got, number+" "+string(b.State))
 		}

@@ -113,7 +113,7 @@ func (h *hosts) weighs(want map[string]uint32) {
 		all := h.gateway.status().Backends
 		for _, b := range all {
 			number := strings.TrimSuffix(strings.TrimPrefix(b.SID, "2001:db8:5e:"), ":5201::")
-			if weight, ok := want[number]; !ok || b.Weight != weight {
+			if weight, ok := want[number]; !ok || b.Weight != weight || (b.Share > 0) != (weight > 0) {
 				return false
 			}
 		}

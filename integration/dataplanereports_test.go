@@ -13,6 +13,7 @@ import (
 
 	"github.com/razor-steering/razor/agent"
 	"github.com/razor-steering/razor/gateway"
+	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/steering"
 	datagrams "github.com/razor-steering/razor/steering/wire"
 )
@@ -78,12 +79,16 @@ func (r *reporters) backend(i int) (out gateway.BackendStatus) {
 	return out
 }
 
-// heard waits until the gateway knows of a health, or silence, and obeys it.
+// heard waits until the gateway knows of a health, or silence, and obeys it: only who is
+// active gets new flows.
 func (r *reporters) heard(i int, health, state string) {
 	r.t.Helper()
 	r.lab.Eventually(fmt.Sprintf("%s is %s and %s", r.agents[i].node.Name, health, state), func() bool {
 		b := r.backend(i)
 		silent := b.Agent != nil && b.Agent.Silent
+		if (b.Share > 0) != (b.State == balancer.Active) {
+			return false
+		}
 		return b.Agent != nil && (b.Agent.Health == health && !silent || health == "silent" && silent) && string(b.State) == state
 	})
 }
