@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/razor-steering/razor/gateway"
+	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/integration/netlab"
 	"github.com/razor-steering/razor/integration/testhost"
 )
@@ -148,6 +150,11 @@ func (h *hosts) await() {
 	for i, device := range []string{"swp1", "swp2", "swp3"} {
 		h.until([]string{device}, nodePrefix(i+1).String())
 	}
+	h.lab.Eventually("new flows go to all backends", func() bool {
+		return !slices.ContainsFunc(h.gateway.status().Backends, func(b gateway.BackendStatus) bool {
+			return b.State == balancer.Active && b.Weight > 0 && b.Share == 0
+		})
+	})
 }
 
 // Flows to the VIPs of both families reach the backends, and go on while processes are
