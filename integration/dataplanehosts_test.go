@@ -204,9 +204,7 @@ func TestDataplaneOfProcesses(t *testing.T) {
 	})
 	h.ready(h.agents[0], 2)
 	taken := regexp.MustCompile(`(?m)^razor_agent_segment_packets_total\{reason="taken_socket"\} [1-9]`)
-	if got := get(h.agents[0], "/metrics"); !taken.MatchString(got) {
-		t.Errorf("metrics: %s", got)
-	}
+	h.lab.Eventually("its metrics", func() bool { return taken.MatchString(get(h.agents[0], "/metrics")) })
 	h.stop()
 }
 
