@@ -100,7 +100,8 @@ func (k *Keeper) Copy() (Copy, error) {
 }
 
 // Follow has the tables be those of a mate, which [Keeper.Adopt] brings: of the own
-// plan only dead backends are obeyed from then on, and services that have no table. Until
+// plan only dead backends are obeyed from then on, which have their slots again when they
+// are dead no longer, and services that have no table. Until
 // there is a copy, other sites get what was decided here last.
 func (k *Keeper) Follow() {
 	k.mu.Lock()
@@ -111,7 +112,7 @@ func (k *Keeper) Follow() {
 	k.follows, k.decision = true, nil
 	for _, s := range k.plan.Services {
 		own := k.services[s.Name]
-		own.emptied = !own.serves
+		own.emptied, own.whole = !own.serves, own.table.Assignment()
 		own.copied = &ServiceCopy{Name: s.Name, Spills: s.Spills, Decided: s.Decided, Serves: s.serves()}
 	}
 }
@@ -144,7 +145,7 @@ func (k *Keeper) Awaits() bool {
 }
 
 // Decide ends Follow: what is applied from then on decides the tables, which go on as they
-// are. Its plans are after all that were copied.
+// are. Until then other sites get what was copied. Its plans are after all that were copied.
 func (k *Keeper) Decide(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -152,6 +153,13 @@ func (k *Keeper) Decide(now time.Time) {
 		return
 	}
 	k.follows = false
+	k.plan.Services, k.plan.Decision = slices.Clone(k.plan.Services), k.decision
+	for i := range k.plan.Services {
+		s := &k.plan.Services[i]
+		if c := k.services[s.Name].copied; c != nil {
+			s.Spills, s.Decided = c.Spills, c.Decided
+		}
+	}
 	k.number = steering.PlanNumber{Term: max(uint64(now.UnixNano()), k.number.Term+1, k.adopted.Term+1)}
 	k.trust()
 	k.next()
@@ -275,25 +283,29 @@ func (k *Keeper) trust() {
 	}
 }
 
-// adoptTable makes a service's table a copy, but for who is dead here. What a decider
-// that started again does not know any more is kept: who had the flows before.
+// adoptTable makes a service's table a copy, but for who is dead here: that does not get
+// a packet in between. What a decider that started again does not know any more is kept:
+// who had the flows before.
 func (k *Keeper) adoptTable(own *kept, table *steering.Table, again bool, now time.Time) error {
-	if again {
-		stores, err := own.table.Apply(nil, table.Assignment(), own.dead, now)
-		if err != nil {
-			return err
-		}
-		k.store(own, stores)
-	} else {
-		k.store(own, own.table.Become(nil, table, now))
-		stores, err := own.table.Apply(nil, own.table.Assignment(), own.dead, now)
-		if err != nil {
-			return err
-		}
-		k.store(own, stores)
+	stores, err := own.become(table, again, now)
+	if err != nil {
+		return err
 	}
+	k.store(own, stores)
 	own.settle()
 	return nil
+}
+
+// become are the stores that make a service's table a copy.
+func (s *kept) become(table *steering.Table, again bool, now time.Time) ([]steering.Store, error) {
+	s.whole = table.Assignment()
+	if again {
+		return s.table.Apply(nil, s.whole, s.dead, now)
+	}
+	if _, err := table.Apply(nil, s.whole, s.dead, now); err != nil {
+		return nil, err
+	}
+	return s.table.Become(nil, table, now), nil
 }
 
 // known is the index of a backend, which it gets if it has none.

@@ -161,6 +161,110 @@ func TestAdoptSpills(t *testing.T) {
 	plan(decider, steering.Spills{{Site: "east", Slots: 30000}, {Site: "north", Slots: 20000}}, decision, Draining, Draining)
 	copied()
 	want("nobody here, as the decider knows too", bpfSpill{End: 30000, Site: 0}, bpfSpill{End: 50000, Site: 1})
+
+	mate.Decide(time.Now())
+	if c, err := mate.Copy(); err != nil || c.Decision == nil || len(c.Services[0].Spills) != 2 || !c.Services[0].Decided {
+		t.Errorf("a copy of who has come to decide, and has not yet: %+v of %+v, %v", c.Services[0].Spills, c.Decision, err)
+	}
+	mate.sitesChanged()
+	want("it has come to decide, and has not yet", bpfSpill{End: 30000, Site: 0}, bpfSpill{End: 50000, Site: 1})
+}
+
+// A backend that a mate alone takes for dead, as it has not heard of it for a moment, has
+// its slots again when it is back, also those that a copy gave it meanwhile.
+func TestFollowerHearsAgain(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	a, decider := process(t, "", 1)
+	b, mate := process(t, "", 1)
+	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+	copied := func() {
+		t.Helper()
+		c, err := decider.Copy()
+		if err == nil {
+			err = mate.Adopt(c, time.Now())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	same := func(when string) {
+		t.Helper()
+		is, want := mate.owners("web"), decider.owners("web")
+		for slot := range is {
+			if is[slot][0] != want[slot][0] {
+				t.Fatalf("%s: slot %d has %v, the decider %v", when, slot, is[slot], want[slot])
+			}
+		}
+	}
+	third := sidOf(3)
+	gone := func(when string) {
+		t.Helper()
+		if o := mate.owners("web"); slices.ContainsFunc(o[:], func(o [2]netip.Addr) bool { return o[0] == third || o[1] == third }) {
+			t.Errorf("%s: the dead backend is there", when)
+		}
+	}
+	apply(t, decider, service("web", Active, Active, Active))
+	mate.Follow()
+	apply(t, mate, service("web", Active, Active, Active))
+	copied()
+	apply(t, mate, service("web", Active, Active, Dead))
+	gone("unheard")
+	apply(t, mate, service("web", Active, Active, Active))
+	same("heard again")
+
+	apply(t, mate, service("web", Active, Active, Dead))
+	apply(t, decider, service("web", Active, Draining, Active))
+	copied()
+	gone("in a copy")
+	apply(t, mate, service("web", Active, Draining, Active))
+	same("heard again after a copy")
+
+	// Who is nowhere any more gives back its index.
+	apply(t, mate, service("web", Active, Draining, Dead))
+	apply(t, decider, service("web", Active))
+	copied()
+	apply(t, mate, service("web", Active))
+	if mate.backends[third] != nil {
+		t.Error("a backend that nobody has is kept")
+	}
+}
+
+// A copy with a backend that is dead here does not send it a packet.
+func TestAdoptWithoutTheDead(t *testing.T) {
+	t.Parallel()
+	testhost.NeedsRoot(t)
+	a, decider := process(t, "", 1)
+	b, mate := process(t, "", 1)
+	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
+	apply(t, decider, service("web", Active, Active, Active))
+	mate.Follow()
+	apply(t, mate, service("web", Active, Active, Dead))
+	c, err := decider.Copy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := steering.UnmarshalTable(c.Services[0].Table, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := map[uint16]uint16{}
+	for index, sid := range c.Services[0].Backends {
+		here[index] = mate.backends[sid].index
+	}
+	if err := table.Renumber(here); err != nil {
+		t.Fatal(err)
+	}
+	stores, err := mate.services["web"].become(table, false, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := mate.backends[sidOf(3)].index
+	for _, s := range stores {
+		if r := steering.Row(s.Value); !s.History && (r.Current() == dead || r.Previous() == dead) {
+			t.Fatalf("slot %d gets row %#x, with the dead backend %d", s.Slot, s.Value, dead)
+		}
+	}
 }
 
 // Who decides no longer, and hears of nobody who does, goes on with what it decided: what

@@ -88,15 +88,16 @@ type Keeper struct {
 type kept struct {
 	number  int // of the table
 	table   *steering.Table
-	vips    map[VIP]int     // numbers of their counters
-	marked  map[uint32]bool // slots that may have pins
-	hashed  Service         // as it hashes
-	planned map[uint16]bool // backends of the plan that are not dead
-	members map[uint16]bool // backends that may own flows: those, and what a mate's table has
-	dead    []uint16        // backends that the plan calls dead
-	serves  bool            // some slot has a backend
-	emptied bool            // a mate's last copy has none
-	copied  *ServiceCopy    // that copy, but for its table; nil is none
+	vips    map[VIP]int          // numbers of their counters
+	marked  map[uint32]bool      // slots that may have pins
+	hashed  Service              // as it hashes
+	planned map[uint16]bool      // backends of the plan that are not dead
+	members map[uint16]bool      // backends that may own flows: those, and what a mate's table has
+	dead    []uint16             // backends that the plan calls dead
+	serves  bool                 // some slot has a backend
+	emptied bool                 // a mate's last copy has none
+	whole   *steering.Assignment // of that copy, also with who is dead here; nil is none
+	copied  *ServiceCopy         // that copy, but for its table; nil is none
 }
 
 // settle notes whom the table has, and whether it serves anybody.
@@ -257,9 +258,12 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 		}
 	}
 	next := to.table.Assignment()
-	if k.follows && to.emptied && !s.serves() {
+	switch {
+	case k.follows && to.emptied && !s.serves():
 		next = new(steering.Assignment)
-	} else if !k.follows || *next == (steering.Assignment{}) {
+	case k.follows && to.whole != nil && *to.whole != (steering.Assignment{}):
+		next = to.whole // who was dead has its slots again
+	case !k.follows || *next == (steering.Assignment{}):
 		var err error
 		if next, err = steering.Maglev(next, serving); err != nil {
 			return fmt.Errorf("service %s: %w", s.Name, err)
@@ -303,6 +307,11 @@ func (k *Keeper) release(now time.Time) {
 	for _, s := range k.services {
 		for _, index := range s.table.Backends() {
 			used[index] = true
+		}
+		if k.follows && s.whole != nil {
+			for _, index := range s.whole {
+				used[index] = true
+			}
 		}
 	}
 	for _, s := range k.plan.Services {

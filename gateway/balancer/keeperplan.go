@@ -31,7 +31,7 @@ func (k *Keeper) check(p Plan) error {
 				return fmt.Errorf("service %s: vip %s is of service %s", s.Name, v, other)
 			}
 			for other, of := range vips {
-				if v.nested(other) {
+				if v.Nested(other) {
 					return fmt.Errorf("service %s: vip %s is nested with %s, which prefixes must not be", s.Name, v, other)
 				}
 				if of != s.Name && Disputed(v, other, s.Fragments, takers[of]) {
@@ -96,7 +96,8 @@ func (k *Keeper) assignServices(p Plan, now time.Time) (map[string]*kept, error)
 		next := &kept{vips: map[VIP]int{}}
 		was := k.services[s.Name]
 		if was != nil {
-			next.number, next.table, next.marked, next.emptied, next.copied = was.number, was.table, was.marked, was.emptied, was.copied
+			next.number, next.table, next.marked = was.number, was.table, was.marked
+			next.emptied, next.whole, next.copied = was.emptied, was.whole, was.copied
 		} else {
 			next.number, next.table = free(tables, k.balancer.services), steering.NewTable(now)
 		}

@@ -183,9 +183,9 @@ func (v VIP) check() error {
 	return nil
 }
 
-// nested tells whether two VIPs are prefixes of which one contains the other: only the
+// Nested tells whether two VIPs are prefixes of which one contains the other: only the
 // longest that an address is in is looked at.
-func (v VIP) nested(other VIP) bool {
+func (v VIP) Nested(other VIP) bool {
 	return !v.Prefix.IsSingleIP() && !other.Prefix.IsSingleIP() && v.Prefix != other.Prefix && v.Prefix.Overlaps(other.Prefix)
 }
 
