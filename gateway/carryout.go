@@ -31,13 +31,13 @@ func (g *Gateway) carryOut(now time.Time) {
 		g.unbound = nil // tried again
 	}
 	p := g.config.makePlan(g.facts(now))
-	wanted := p.bind
+	wanted, has := p.bind, setOf(p.bind)
 	for _, prefix := range g.bound {
-		if !slices.Contains(wanted, prefix) && g.keep(prefix, now) {
+		if !has[prefix] && g.keep(prefix, now) {
 			wanted = append(wanted, prefix)
 		}
 	}
-	maps.DeleteFunc(g.release, func(prefix netip.Prefix, _ time.Time) bool { return slices.Contains(p.bind, prefix) })
+	maps.DeleteFunc(g.release, func(prefix netip.Prefix, _ time.Time) bool { return has[prefix] })
 	if repairing && len(wanted)+len(g.bound) > 0 || !samePrefixes(wanted, g.bound) {
 		if g.bind(wanted) {
 			p = g.config.makePlan(g.facts(now))
@@ -68,11 +68,16 @@ func (g *Gateway) keep(prefix netip.Prefix, now time.Time) bool {
 	return false
 }
 
-func samePrefixes(a, b []netip.Prefix) bool {
+func setOf(prefixes []netip.Prefix) map[netip.Prefix]bool {
 	in := map[netip.Prefix]bool{}
-	for _, p := range a {
+	for _, p := range prefixes {
 		in[p] = true
 	}
+	return in
+}
+
+func samePrefixes(a, b []netip.Prefix) bool {
+	in := setOf(a)
 	return len(a) == len(b) && !slices.ContainsFunc(b, func(p netip.Prefix) bool { return !in[p] })
 }
 

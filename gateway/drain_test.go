@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,5 +234,18 @@ func TestLull(t *testing.T) {
 		if after != tt.want {
 			t.Errorf("%s: over after %v, want %v", tt.name, after, tt.want)
 		}
+	}
+}
+
+// A second signal ends the wait for answers of backends.
+func TestLullIsHurried(t *testing.T) {
+	t.Parallel()
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGTERM
+	g := &Gateway{opt: Options{Signals: signals}, stopped: time.Now().Add(-2 * oneWish)}
+	answers := uint64(0)
+	g.awaitLull(t.Context(), nil, func() uint64 { answers++; return answers })
+	if !g.drain.hurry || answers > 20 {
+		t.Errorf("it looked %d times, hurried: %v", answers, g.drain.hurry)
 	}
 }

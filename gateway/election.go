@@ -135,11 +135,11 @@ func (e *election) run(ctx context.Context, p *dataplane) error {
 		case held && !is.Decides:
 			stop()
 			stop = func() {}
-			p.Decide(time.Now())
 			if p.decider != nil {
 				p.decider.lead(p.Decision(), p.site, time.Now())
 			}
-			e.set(true, "")
+			e.set(true, "") // before what is judged counts: it is to be decided
+			p.Decide(time.Now())
 			if err := p.configure(nil, time.Now()); err != nil {
 				e.log.Error("the own plan is not applied", "err", err)
 			}

@@ -250,7 +250,7 @@ func (g *Gateway) loop(ctx context.Context, group *errgroup.Group) error {
 	defer timer.Stop()
 	for {
 		next := g.step(ctx, group)
-		if done, err := g.finished(ctx); done {
+		if done, err := g.finished(ctx, group); done {
 			return err
 		}
 		timer.Stop()

@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // leave begins the drain that ends the process.
@@ -15,7 +17,7 @@ func (g *Gateway) leave(why string) {
 
 // finished tells whether the process is to end. One that has left waits for the
 // sessions to end and for agents to send answers by others, and leaves nothing on loopback.
-func (g *Gateway) finished(ctx context.Context) (bool, error) {
+func (g *Gateway) finished(ctx context.Context, group *errgroup.Group) (bool, error) {
 	g.mu.Lock()
 	leaving, done, restart := g.drain.leaving != "", g.drain.done(), g.restart
 	g.mu.Unlock()
@@ -31,8 +33,8 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 	for _, _, open := g.announcer.Sessions(); open > 0 && time.Now().Before(deadline) && ctx.Err() == nil; _, _, open = g.announcer.Sessions() {
 		time.Sleep(5 * time.Millisecond)
 	}
-	for answers := (lull{}); g.dataplane != nil && ctx.Err() == nil && !answers.over(time.Now(), g.dataplane.returned()); {
-		time.Sleep(lullFor / 20)
+	if g.dataplane != nil {
+		g.awaitLull(ctx, group, g.dataplane.returned)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -46,6 +48,28 @@ func (g *Gateway) finished(ctx context.Context) (bool, error) {
 		return true, forgetPins(g.config.StateDir)
 	}
 	return true, nil
+}
+
+// awaitLull waits until answers do not come by this gateway any more, as their counter
+// says, or a signal hurries it.
+func (g *Gateway) awaitLull(ctx context.Context, group *errgroup.Group, returned func() uint64) {
+	look := time.NewTicker(lullFor / 20)
+	defer look.Stop()
+	for answers := (lull{}); !answers.over(time.Now(), returned()); {
+		g.mu.Lock()
+		hurry := g.drain.hurry
+		g.mu.Unlock()
+		if hurry {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-g.opt.Signals:
+			g.signal(ctx, group, s)
+		case <-look.C:
+		}
+	}
 }
 
 // unreachable tells whether nobody can reach this host by what it announces. For any
