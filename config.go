@@ -152,6 +152,13 @@ func (c *config) check() []upstreams.Defect {
 	return append(out, c.Log.check()...)
 }
 
+// answersDNS tells whether the file is, as far as it tells, for a nameserver: its section
+// may be missing, but not where there is another role's.
+func (c *config) answersDNS() bool {
+	_, said := c.file.lines["dns"]
+	return said || !c.Gateway.Used() && !c.Agent.Used() && len(c.Sync.Lists) == 0
+}
+
 // A source knows on which line of a file each setting is.
 type source struct {
 	name  string

@@ -480,3 +480,22 @@ func FuzzConfig(f *testing.F) {
 
 // problemLine is what a terminal can show, and begins with the file.
 var problemLine = regexp.MustCompile(`^f(:[1-9]\d*)?: [ -~…]+$`)
+
+// TestAnswersDNS: a file of another role alone is not of a nameserver.
+func TestAnswersDNS(t *testing.T) {
+	t.Parallel()
+	const gateway = "gateway:\n  announce:\n    - {set: vips, prefixes: [192.0.2.53]}\n  bgp: {as: 64512, router_id: 192.0.2.1, peers: [{name: tor, address: 127.0.0.2, as: 64512}]}\n"
+	for text, want := range map[string]bool{
+		"redis: {address: 127.0.0.1:6379}\n":          true,
+		"dns: {listen: [\"[::1]:5300\"]}\n" + gateway: true,
+		gateway: false,
+	} {
+		c, err := parseConfig("razor.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.answersDNS(); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}

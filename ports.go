@@ -13,12 +13,15 @@ import (
 // tryPorts opens and closes every port that the configuration asks for, and
 // lists those that cannot be had.
 func (c *cli) tryPorts(ctx context.Context, cfg *config) []upstreams.Defect {
-	out := c.taken(ctx, cfg.DNS.StateDir, append(razor.CheckListen(ctx, cfg.DNS), tryHTTP(ctx, cfg.HTTP.dns())...))
+	var out []upstreams.Defect
+	if cfg.answersDNS() {
+		out = c.taken(ctx, cfg.DNS.StateDir, append(razor.CheckListen(ctx, cfg.DNS), tryHTTP(ctx, cfg.HTTP.dns())...))
+	}
 	if cfg.Agent.Used() && !cfg.Agent.Running() {
 		out = append(out, tryHTTP(ctx, cfg.HTTP.agent())...)
 	}
 	if cfg.Gateway.Used() {
-		out = append(out, c.taken(ctx, cfg.Gateway.StateDir, append(cfg.Gateway.BGP.CheckListen(ctx), tryHTTP(ctx, cfg.HTTP.gateway())...))...)
+		out = append(out, c.taken(ctx, cfg.Gateway.StateDir, append(cfg.Gateway.CheckListen(ctx), tryHTTP(ctx, cfg.HTTP.gateway())...))...)
 	}
 	return out
 }

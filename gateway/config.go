@@ -179,6 +179,9 @@ func (c *Config) Identity() (Identity, error) {
 	if err == nil && !id.Node.IsValid() && slices.ContainsFunc(c.Announce, func(s SetConfig) bool { return s.From == fromNode }) {
 		return id, upstreams.Defect{Key: "gateway.bgp.node", Reason: "a set is to announce it, and there is none: " + id.nodeFrom, Want: "the /64 of this host"}
 	}
+	if err == nil && c.Dataplane.used() {
+		_, err = c.locator(id.Node)
+	}
 	return id, err
 }
 

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -52,20 +51,11 @@ func openDataplane(c *Config, node netip.Prefix, lists *upstreams.Follower, log 
 	if err != nil {
 		return nil, err
 	}
-	locator := node
-	if c.Dataplane.Locator != locatorAuto {
-		locator = netip.MustParsePrefix(c.Dataplane.Locator)
-	}
-	block := netip.MustParsePrefix(c.Dataplane.SRBlock)
-	if !locator.IsValid() || !block.Contains(locator.Addr()) {
-		return nil, upstreams.Defect{
-			Key: "gateway.dataplane.locator", Member: c.Dataplane.Locator,
-			Reason: fmt.Sprintf("the node's /64 is %v, outside of sr_block", locator), Want: "a /64 inside of " + c.Dataplane.SRBlock,
-		}
-	}
-	if err := c.elsewhere(locator); err != nil {
+	locator, err := c.locator(node)
+	if err != nil {
 		return nil, err
 	}
+	block := netip.MustParsePrefix(c.Dataplane.SRBlock)
 	p := &dataplane{flowKey: flowKey, locator: locator, config: c}
 	if p.members, err = newMembership(c, lists, log); err != nil {
 		return nil, err
@@ -117,9 +107,6 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	}
 	if p.decider != nil {
 		p.GoOn(p.decider.inForce(c.decisions()))
-	}
-	if err := c.elsewhere(p.locator); err != nil {
-		return err
 	}
 	if err := p.configure(nil, time.Now()); err != nil {
 		return err

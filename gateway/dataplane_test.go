@@ -66,6 +66,9 @@ func TestDataplaneDefects(t *testing.T) {
 				ServiceConfig{Name: "two", VIPs: []string{"198.51.100.1:443/udp", "198.51.100.1:*/udp"}},
 			)
 		},
+		"gateway.services[1].vips[1]": func(c *Config) { // one in another
+			c.Services = append(c.Services, ServiceConfig{Name: "two", VIPs: []string{"192.0.2.0/24:443/tcp", "192.0.2.0/25:80/tcp"}})
+		},
 		"gateway.services[0].backends[0].locator":   func(c *Config) { c.Services[0].Backends[0].Locator = "2001:db8:5e:b1::1" },
 		"gateway.services[0].backends[1].target":    func(c *Config) { c.Services[0].Backends[1].Target = 65536 },
 		"gateway.services[0].backends[1].weight":    func(c *Config) { c.Services[0].Backends[1].Weight = new(-1) },
@@ -120,7 +123,11 @@ func TestDataplaneFiles(t *testing.T) {
 		"not a key":                      func(c *Config) { _ = os.WriteFile(c.Dataplane.FlowKeyFile, []byte("0001"), 0o600) },
 		"others may read it (mode 0644)": func(c *Config) { _ = os.Chmod(c.Dataplane.FlowKeyFile, 0o644) },
 		"no such file or directory":      func(c *Config) { _ = os.Remove(c.Dataplane.FlowKeyFile) },
-		"no such interface":              func(c *Config) { c.Dataplane.Interfaces = []string{"nowhere0"} },
+		"is a directory": func(c *Config) { // and no token
+			c.Services[0].Backends, c.Services[0].Consul = nil, &ConsulServiceConfig{Service: "web"}
+			c.Consul.Address, c.Consul.TokenFile = "http://[::1]:8500", t.TempDir()
+		},
+		"no such interface": func(c *Config) { c.Dataplane.Interfaces = []string{"nowhere0"} },
 	} {
 		c := balanced(t)
 		change(&c)

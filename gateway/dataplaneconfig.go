@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -195,7 +196,14 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix, lists b
 				d.add(key, text, "also in service "+other, "each VIP in one service")
 			}
 			for other, of := range vips {
-				if err == nil && of != s.Name && balancer.Disputed(v, other, s.Fragments, takers[of]) {
+				if err != nil {
+					break
+				}
+				if v.Nested(other) {
+					d.add(key, text, fmt.Sprintf("nested with vip %s of service %s", other, of), "prefixes none of which is in another one")
+					break
+				}
+				if of != s.Name && balancer.Disputed(v, other, s.Fragments, takers[of]) {
 					d.add(key, text, fmt.Sprintf("its fragments may be of vip %s of service %s", other, of), "one service with fragments: true on an address, and none of any port beside it")
 					break
 				}
@@ -208,6 +216,9 @@ func (d *defects) services(services []ServiceConfig, block netip.Prefix, lists b
 			d.add(key+".min_healthy", number64(*share), "not a share", "a number from 0 to 1, such as 0.5")
 		}
 		d.quic(key, s)
+	}
+	if len(vips) > balancer.MaxVIPs {
+		d.add("services", strconv.Itoa(len(vips))+" vips", "too many", fmt.Sprintf("at most %d", balancer.MaxVIPs))
 	}
 }
 
@@ -254,12 +265,55 @@ func (c *Config) CheckFiles() []upstreams.Defect {
 			list = append(list, d)
 		}
 	}
+	if d, ok := errors.AsType[upstreams.Defect](c.checkConsul()); ok {
+		list = append(list, d)
+	}
 	for i, name := range c.Dataplane.Interfaces {
 		if _, err := net.InterfaceByName(name); err != nil {
 			list = append(list, upstreams.Defect{
 				Key: "gateway.dataplane.interfaces[" + strconv.Itoa(i) + "]", Member: name, Reason: "no such interface", Want: "one of this host",
 			})
 		}
+	}
+	return list
+}
+
+// locator is that of this gateway, on a host with a /64.
+func (c *Config) locator(node netip.Prefix) (netip.Prefix, error) {
+	if c.Dataplane.Locator != locatorAuto {
+		node = netip.MustParsePrefix(c.Dataplane.Locator)
+	}
+	if block := netip.MustParsePrefix(c.Dataplane.SRBlock); !node.IsValid() || !block.Contains(node.Addr()) {
+		return node, upstreams.Defect{
+			Key: "gateway.dataplane.locator", Member: c.Dataplane.Locator,
+			Reason: fmt.Sprintf("the node's /64 is %v, outside of sr_block", node), Want: "a /64 inside of " + c.Dataplane.SRBlock,
+		}
+	}
+	return node, c.elsewhere(node)
+}
+
+// listenForMates opens the port that mates find tables at; nil where they find none.
+func (c *Config) listenForMates() (net.Listener, error) {
+	at := c.Dataplane.TablesListen
+	if !c.Dataplane.used() || at == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		return nil, upstreams.BindDefect("gateway.dataplane.tables_listen", at, err)
+	}
+	return l, nil
+}
+
+// CheckListen lists the ports of the section that cannot be had now.
+func (c *Config) CheckListen(ctx context.Context) []upstreams.Defect {
+	list := c.BGP.CheckListen(ctx)
+	l, err := c.listenForMates()
+	if d, ok := errors.AsType[upstreams.Defect](err); ok {
+		return append(list, d)
+	}
+	if l != nil {
+		_ = l.Close()
 	}
 	return list
 }

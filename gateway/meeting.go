@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/razor-steering/razor/steering"
-	"github.com/razor-steering/razor/upstreams"
 )
 
 // aloneAfter is how long a gateway that starts without tables has its VIPs wait for those
@@ -41,13 +39,8 @@ func (p *dataplane) meet(c *Config, log *slog.Logger) (err error) {
 	if !met && alone {
 		p.Await(fmt.Sprintf("tables of mates are awaited for %v", aloneAfter))
 	}
-	if c.Dataplane.TablesListen == "" {
-		return nil
-	}
-	if p.listener, err = net.Listen("tcp", c.Dataplane.TablesListen); err != nil {
-		return upstreams.BindDefect("gateway.dataplane.tables_listen", c.Dataplane.TablesListen, err)
-	}
-	return nil
+	p.listener, err = c.listenForMates()
+	return err
 }
 
 // firstCopy makes the tables those of a mate, and where this gateway decides, decides

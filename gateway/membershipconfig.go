@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,19 @@ func (d *defects) upstream(key string, s *ServiceConfig, lists bool) {
 	if s.Consul != nil {
 		d.add(key+".consul", "", "beside upstream", "one of the two")
 	}
+}
+
+// checkConsul is what keeps the agent of Consul from being asked, where it is to be.
+func (c *Config) checkConsul() error {
+	asked := c.Dataplane.ConsulLock != "" || slices.ContainsFunc(c.Services, func(s ServiceConfig) bool { return s.Consul != nil })
+	if !asked {
+		return nil
+	}
+	m, err := consul.NewMembers(c.Consul, "gateway.consul", slog.New(slog.DiscardHandler))
+	if err == nil {
+		m.Close()
+	}
+	return err
 }
 
 // memberSource is where a service has its backends from, if that is not the file.

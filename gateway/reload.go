@@ -42,5 +42,14 @@ func (g *Gateway) readConfig() (next Config, beside bool, err error) {
 		return next, beside, err
 	}
 	_, err = next.Identity()
+	g.mu.Lock()
+	was := g.config.Dataplane.TablesListen
+	g.mu.Unlock()
+	if next.Dataplane.TablesListen != was {
+		l, busy := next.listenForMates()
+		if err = errors.Join(err, busy); l != nil {
+			_ = l.Close()
+		}
+	}
 	return next, beside, errors.Join(join(next.CheckFiles()), err)
 }
