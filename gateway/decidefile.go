@@ -10,6 +10,7 @@ import (
 
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/steering/wire"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 const (
@@ -59,17 +60,9 @@ func (d *decider) save(now time.Time) {
 	saved.Summaries = d.summaries.known(now, wire.Window)
 	text, err := json.Marshal(saved)
 	if err == nil {
-		err = replaceFile(filepath.Join(dir, planFile), text, 0o600)
+		err = upstreams.ReplaceFile(filepath.Join(dir, planFile), text, 0o600)
 	}
 	if err != nil {
 		d.log.Warn("what is decided is not kept over a restart", "err", err)
 	}
-}
-
-// replaceFile has a file be a text, or what it was.
-func replaceFile(file string, text []byte, mode fs.FileMode) error {
-	if err := os.WriteFile(file+".new", text, mode); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
 }

@@ -25,6 +25,8 @@ type decider struct {
 	leads     func() bool                                  // this gateway decides now
 	term      uint64
 
+	keeping sync.Mutex // held while it is kept that the site is drained
+
 	mu       sync.Mutex
 	config   *decisions         // as it was decided last; nil decides nothing
 	drained  string             // why an operator drained the site; "" if not
@@ -176,19 +178,25 @@ func (d *decider) after() {
 // heed takes the plan of who decides, and whether operators drained the site, for when this
 // gateway decides, and for the next process. nil says nothing.
 func (d *decider) heed(p *steering.Plan, site string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if p == nil || p.Site != site {
 		return
 	}
-	if d.plan = p; p.Drained == (d.drained != "") {
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
+	d.mu.Lock()
+	d.plan = p
+	same, why := p.Drained == (d.drained != ""), ""
+	if p.Drained {
+		why = "drained at the gateway that decided before"
+	}
+	if !same {
+		d.drained = why
+	}
+	d.mu.Unlock()
+	if same {
 		return
 	}
-	d.drained = ""
-	if p.Drained {
-		d.drained = "drained at the gateway that decided before"
-	}
-	if err := d.saveDrain(); err != nil {
+	if err := d.saveDrain(why); err != nil {
 		d.log.Warn("whether the site is drained is not kept over a restart", "err", err)
 	}
 }
@@ -261,16 +269,18 @@ func (d *decider) stranded() (out []string) {
 // drain takes an operator's word, "" to end a drain. saved is why it is not kept over a
 // restart.
 func (d *decider) drain(why string) (saved error) {
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.drained = why
 	d.tellNow()
-	return d.saveDrain()
+	d.mu.Unlock()
+	return d.saveDrain(why)
 }
 
-func (d *decider) saveDrain() error {
+func (d *decider) saveDrain(why string) error {
 	if d.dir == "" {
 		return nil
 	}
-	return saveWhy(filepath.Join(d.dir, siteDrainFile), d.drained)
+	return saveWhy(filepath.Join(d.dir, siteDrainFile), why)
 }

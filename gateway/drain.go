@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // drainFile keeps what an operator drained over restarts, in the state directory.
@@ -161,7 +162,7 @@ func loadWhy(file string) (string, error) {
 // saveWhy keeps it, and no file for "".
 func saveWhy(file, why string) error {
 	if why != "" {
-		return replaceFile(file, []byte(why+"\n"), 0o644)
+		return upstreams.ReplaceFile(file, []byte(why+"\n"), 0o644)
 	}
 	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/razor-steering/razor/gateway/balancer"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // pinsFile has, in the state directory, where the pins of the dataplane are: what is
@@ -17,7 +18,7 @@ const pinsFile = "dataplane-pins"
 
 // notePins writes where the pins are.
 func notePins(stateDir, pins string) error {
-	return os.WriteFile(filepath.Join(stateDir, pinsFile), []byte(pins+"\n"), 0o600)
+	return upstreams.ReplaceFile(filepath.Join(stateDir, pinsFile), []byte(pins+"\n"), 0o600)
 }
 
 // forgetPins says that there are none.

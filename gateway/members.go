@@ -33,6 +33,7 @@ type member struct {
 	State   balancer.State
 	Left    time.Time `json:",omitzero"` // since when it is not there any more; zero while it is
 	Drains  time.Time `json:",omitzero"` // since when it drains for that
+	Of      string    `json:",omitzero"` // the query of Consul that it answers; "" of an endpoint
 }
 
 // agentWord is what is known of a backend's agent here.
@@ -53,6 +54,8 @@ type agentWord struct {
 //   - Of a backend whose agent never spoke here Consul alone is asked: critical is draining,
 //     and who is gone drains for leaveAfter, and is dead then.
 //   - Maintenance in Consul is an operator's will: draining, whatever is left.
+//   - So is another query: who answered the one before, and does not answer this one, is as
+//     one that is not in a list any more.
 //   - Else a guard holds what would go by Consul's word alone and leave fewer than the floor.
 //
 // Those of a list in Redis are as the list has them (see listed). Who is not in it any more
@@ -162,7 +165,7 @@ func (m *serviceMembers) settle(specs map[netip.Addr]*spec, bad map[string]strin
 	var lost []netip.Addr // that were to have new flows, and are not by Consul's word alone
 	for sid, s := range specs {
 		is := s.member
-		is.State = balancer.Active
+		is.State, is.Of = balancer.Active, m.query()
 		switch {
 		case s.health == consul.Maintenance:
 			is.State = balancer.Draining
@@ -182,7 +185,7 @@ func (m *serviceMembers) settle(specs map[netip.Addr]*spec, bad map[string]strin
 				again = now.Add(wordPause) // its agent may be silent
 			}
 		}
-		willed := m.upstream != "" || specs[sid] != nil && specs[sid].health == consul.Maintenance
+		willed := m.willed(was) || specs[sid] != nil && specs[sid].health == consul.Maintenance
 		if was.State == balancer.Active && was.Weight > 0 && is.State != balancer.Active && !willed {
 			lost = append(lost, sid)
 		}
@@ -196,6 +199,20 @@ func (m *serviceMembers) settle(specs map[netip.Addr]*spec, bad map[string]strin
 	return changed, again
 }
 
+// query is what Consul is asked for the backends; "" where it is not.
+func (m *serviceMembers) query() string {
+	if m.upstream != "" {
+		return ""
+	}
+	c := &m.config
+	return fmt.Sprintf("%q of %q, tag %q, site %q", c.Service, c.Datacenters, c.Tag, c.Site)
+}
+
+// willed tells whether it is an operator's will that a backend is not there any more.
+func (m *serviceMembers) willed(was member) bool {
+	return m.upstream != "" || was.Of != "" && was.Of != m.query()
+}
+
 // left is a backend that nothing is for any more, if it is one still. One whose instance or
 // endpoint cannot be used is as before.
 func (m *serviceMembers) left(was member, bad map[string]string, word agentWord, now time.Time) (member, bool) {
@@ -206,10 +223,10 @@ func (m *serviceMembers) left(was member, bad map[string]string, word agentWord,
 	if was.Left.IsZero() {
 		was.Left = now
 	}
-	if word.spoke && (word.dead || word.silent && m.upstream != "") {
+	if word.spoke && (word.dead || word.silent && m.willed(was)) {
 		return was, false
 	}
-	if word.spoke && m.upstream == "" {
+	if word.spoke && !m.willed(was) {
 		was.State, was.Drains = balancer.Active, time.Time{} // agents say what it is
 		return was, true
 	}

@@ -275,10 +275,47 @@ func TestMembersKept(t *testing.T) {
 	if got := next.status(time.Now()); len(got) != 1 || got[0].Members != 2 || got[0].Gone != 1 || got[0].Answered || !strings.HasSuffix(got[0].String(), "no answer yet") {
 		t.Errorf("status: %+v", got)
 	}
+	c.StateDir = filepath.Join(dir, "later")
+	m = open()
+	m.services["web"].answer = consul.Answer{At: time.Now(), Members: []consul.Member{instanceOf(0, consul.Passing)}}
+	if again := m.round(time.Now()); again.IsZero() {
+		t.Error("they could not be kept, and it is not tried again")
+	}
+	if err := os.Mkdir(c.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m.round(time.Now())
+	if got := open().services["web"].list; len(got) != 1 {
+		t.Errorf("kept later: %v", got)
+	}
+	c.StateDir = dir
 	if err := os.WriteFile(filepath.Join(dir, membersFile), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := open().services["web"].list; len(got) != 0 {
 		t.Errorf("of a broken file: %v", got)
 	}
+}
+
+// Who answered another query, and does not answer this one, leaves by an operator's will,
+// whatever its agent says.
+func TestMembersOfAnotherQuery(t *testing.T) {
+	t.Parallel()
+	l := newConsulLab(t, 4)
+	for i := range 4 {
+		l.agents[sidOf(i)] = agentWord{spoke: true}
+	}
+	l.config.Tag = "canary"
+	for i := 1; i < 4; i++ {
+		delete(l.instances, i)
+	}
+	l.holds("another query", "addd")
+	l.agents[sidOf(2)] = agentWord{spoke: true, silent: true}
+	l.holds("an agent is silent", "ad-d")
+	l.now = l.now.Add(leaveAfter - time.Second)
+	l.holds("not yet", "ad-d")
+	l.now = l.now.Add(time.Second)
+	l.holds("after a while", "a")
+	delete(l.instances, 0)
+	l.holds("by consul's word alone", "a")
 }

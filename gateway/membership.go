@@ -24,6 +24,9 @@ import (
 // gateway that starts while Consul is away has them, and knows who is leaving.
 const membersFile = "members.json"
 
+// savePause is until it is tried again to keep what could not be kept.
+const savePause = 10 * time.Second
+
 // membership keeps the backends of the services that have them from Consul or from a list
 // in Redis.
 type membership struct {
@@ -40,6 +43,7 @@ type membership struct {
 	mu       sync.Mutex
 	services map[string]*followed
 	unsaved  bool
+	lost     bool   // the last save failed
 	untold   bool   // the plan has others
 	refused  string // why the plan does not have them, as it was logged; of the loop
 }
@@ -97,18 +101,27 @@ func (m *membership) load() {
 		return
 	}
 	for name, list := range saved {
-		if f := m.services[name]; f != nil {
-			f.list = list
+		f := m.services[name]
+		if f == nil {
+			continue
+		}
+		f.list = list
+		for _, is := range list {
+			if f.upstream == "" && f.willed(is) {
+				m.log.Warn("backends are those of another query until consul answers this one", "service", name, "were", is.Of, "want", f.query())
+				break
+			}
 		}
 	}
 }
 
-// save keeps the backends for the next process, where they are others.
-func (m *membership) save() {
+// save keeps the backends for the next process, where they are others, and tells whether
+// that is to be tried again.
+func (m *membership) save() (again bool) {
 	m.mu.Lock()
 	if !m.unsaved {
 		m.mu.Unlock()
-		return
+		return false
 	}
 	m.unsaved = false
 	saved := map[string]map[netip.Addr]member{}
@@ -118,14 +131,16 @@ func (m *membership) save() {
 	text, err := json.Marshal(saved)
 	m.mu.Unlock()
 	if err == nil {
-		err = os.WriteFile(m.file+".new", text, 0o600)
+		err = upstreams.ReplaceFile(m.file, text, 0o600)
 	}
-	if err == nil {
-		err = os.Rename(m.file+".new", m.file)
-	}
-	if err != nil {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil && !m.lost {
 		m.log.Warn("the backends that consul or lists have are not kept over a restart", "err", err)
 	}
+	m.lost = err != nil
+	m.unsaved = m.unsaved || m.lost
+	return m.lost
 }
 
 // in is a configuration with the backends that there are now. nil has none.
@@ -220,7 +235,9 @@ func (m *membership) round(now time.Time) (again time.Time) {
 		}
 		m.sayApplied(err)
 	}
-	m.save()
+	if m.save() {
+		again = soonest(again, now.Add(savePause))
+	}
 	return again
 }
 

@@ -58,6 +58,7 @@ type reports struct {
 	hearing
 	unsaved bool
 	moved   bool // what was decided is not saved yet
+	lost    bool // the last save failed
 }
 
 // configured is a plan as the configuration has it.
@@ -91,6 +92,7 @@ type told struct {
 	Report   wire.Report
 	at       time.Time
 	sequence uint64
+	behind   time.Duration // its clock, if it is
 }
 
 // judged are judgements by service.
@@ -164,7 +166,7 @@ func (r *reports) take(m wire.Message, now time.Time) error {
 			r.refuse(refusedOvertaken) // later than that its clock was set back
 			continue
 		}
-		r.told[sid] = &told{report, now, m.Sequence}
+		r.told[sid] = &told{report, now, m.Sequence, max(0, now.Sub(m.Sent))}
 		r.unsaved = r.unsaved || was == nil
 		if was == nil || was.news(&report, now) {
 			r.poke()
@@ -216,14 +218,27 @@ func (r *reports) poke() {
 	}
 }
 
-// run applies what agents say, and that they say nothing, until ctx ends.
+// run applies what agents say, and that they say nothing, until ctx ends. A slow disk does
+// not keep it.
 func (r *reports) run(ctx context.Context) {
 	r.begin(time.Now())
+	saves := make(chan struct{}, 1)
+	var saver sync.WaitGroup
+	saver.Go(func() {
+		for range saves {
+			r.save()
+		}
+	})
+	defer saver.Wait()
+	defer close(saves)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		next := r.round()
-		r.save()
+		select {
+		case saves <- struct{}{}:
+		default:
+		}
 		timer.Stop()
 		if !next.IsZero() {
 			timer.Reset(max(0, time.Until(next)))
@@ -241,13 +256,13 @@ func (r *reports) run(ctx context.Context) {
 }
 
 // begin gives the agents that a process before has heard, and that were not silent then,
-// time to speak.
+// time to speak: those whose clock is behind are not believed before it is what ours is now.
 func (r *reports) begin(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range r.told {
 		if t.sequence == 0 && !t.at.IsZero() {
-			t.at = now.Add(max(0, startGrace-t.silentAt().Sub(t.at)))
+			t.at = now.Add(max(0, startGrace+t.behind-t.silentAt().Sub(t.at)))
 		}
 	}
 }

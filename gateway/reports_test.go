@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -36,9 +37,10 @@ type reporting struct {
 	plans   int
 	sealers map[wire.Locator]*wire.Sealer
 	said    strings.Builder
-	behind  atomic.Bool     // something is unread
-	cut     atomic.Bool     // nothing can come
-	away    map[string]bool // sites to which there is no way
+	behind  atomic.Bool              // something is unread
+	cut     atomic.Bool              // nothing can come
+	away    map[string]bool          // sites to which there is no way
+	clocks  map[string]time.Duration // of agents that are not right, by backend
 	stop    func()
 }
 
@@ -119,7 +121,7 @@ func (r *reporting) seal(backend string, edit func(*wire.Report)) []byte {
 	if edit != nil {
 		edit(&report)
 	}
-	d, others, err := s.SealReports(nil, []wire.Report{report}, time.Now())
+	d, others, err := s.SealReports(nil, []wire.Report{report}, time.Now().Add(r.clocks[backend]))
 	if err != nil || len(others) > 0 {
 		r.t.Fatal(err, others)
 	}
@@ -411,6 +413,56 @@ func TestReportsOverRestart(t *testing.T) {
 			t.Errorf("%d are known", len(r.told))
 		}
 		r.stop()
+	})
+}
+
+// An agent whose clock is behind is not believed by a gateway that has just started, and
+// is not taken for silent for that.
+func TestReportsOverRestartWithClocks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		all := map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil}
+		for range 2 {
+			r := newReporting(t, dir)
+			r.config.Services[0].MinHealthy = new(0.25)
+			r.reconfigure()
+			r.clocks = map[string]time.Duration{"b1": -20 * time.Second}
+			for range 25 {
+				r.pass(time.Second, all)
+				r.want("it starts", "b1:active b2:active c:active")
+			}
+			r.stop()
+		}
+		r := newReporting(t, dir)
+		defer r.stop()
+		r.config.Services[0].MinHealthy = new(0.25)
+		r.reconfigure()
+		delete(all, "b1")
+		r.pass(31*time.Second, all)
+		r.want("it does not come", "b1:dead b2:active c:active")
+	})
+}
+
+// What could not be kept is kept later.
+func TestReportsKeptLater(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "later")
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporting(t, dir)
+		defer r.stop()
+		all := map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil}
+		r.pass(2*time.Second, all)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		r.pass(2*time.Second, all)
+		if _, err := os.Stat(filepath.Join(dir, reportsFile)); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(r.said.String(), "not kept over a restart"); n != 1 {
+			t.Errorf("said %d times", n)
+		}
 	})
 }
 

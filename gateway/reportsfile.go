@@ -10,6 +10,7 @@ import (
 
 	"github.com/razor-steering/razor/steering"
 	"github.com/razor-steering/razor/steering/wire"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // reportsFile has, in the state directory, what agents said: a gateway that starts would
@@ -20,6 +21,7 @@ const reportsFile = "reports.json"
 type savedReport struct {
 	Report wire.Report
 	Silent bool
+	Behind time.Duration                `json:",omitempty"` // as in told
 	Was    map[string]steering.Standing // by service
 }
 
@@ -36,7 +38,7 @@ func (r *reports) load(file string, now time.Time) {
 		return
 	}
 	for sid, s := range saved {
-		t := &told{Report: s.Report, at: now}
+		t := &told{Report: s.Report, at: now, behind: min(max(0, s.Behind), wire.Window)}
 		if s.Silent {
 			t.at = time.Time{}
 		}
@@ -69,7 +71,7 @@ func (r *reports) save() {
 	r.unsaved = false
 	saved := map[netip.Addr]savedReport{}
 	for sid, t := range r.told {
-		s := savedReport{Report: t.Report, Silent: !r.speaks(t), Was: map[string]steering.Standing{}}
+		s := savedReport{Report: t.Report, Silent: !r.speaks(t), Behind: t.behind, Was: map[string]steering.Standing{}}
 		for service, j := range r.judged {
 			if f, ok := j.findings[sid]; ok {
 				s.Was[service] = f.Claimed
@@ -80,9 +82,13 @@ func (r *reports) save() {
 	r.mu.Unlock()
 	text, err := json.Marshal(saved)
 	if err == nil {
-		err = replaceFile(r.file, text, 0o600)
+		err = upstreams.ReplaceFile(r.file, text, 0o600)
 	}
-	if err != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil && !r.lost {
 		r.log.Warn("what agents said is not kept over a restart", "err", err)
 	}
+	r.lost = err != nil
+	r.unsaved = r.unsaved || r.lost
 }

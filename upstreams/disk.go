@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -55,6 +56,31 @@ func save(dir string, values map[keyID]*value) (err error) {
 	if err := os.Rename(tmp.Name(), filepath.Join(dir, SnapshotFile)); err != nil {
 		return err
 	}
+	return syncDir(dir)
+}
+
+// ReplaceFile has a file be a text, or what it was, also when the power fails meanwhile.
+// One writer has it at a time.
+func ReplaceFile(name string, text []byte, mode fs.FileMode) (err error) {
+	next := name + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(text); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(next, name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return syncDir(filepath.Dir(name))
+}
+
+// syncDir has the names in a directory be on disk.
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

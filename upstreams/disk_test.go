@@ -439,3 +439,33 @@ func keyTexts(values map[keyID]*value) func(func(string) bool) {
 		}
 	}
 }
+
+// TestReplaceFile: a file is what it was, or the new text.
+func TestReplaceFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "file")
+	for _, text := range []string{"first", "", "third"} {
+		if err := ReplaceFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(name); err != nil || string(got) != text {
+			t.Errorf("got %q, %v, want %q", got, err, text)
+		}
+	}
+	if left := entries(t, dir); !slices.Equal(left, []string{"file"}) {
+		t.Errorf("left in the directory: %v", left)
+	}
+	taken := filepath.Join(dir, "taken")
+	if err := os.MkdirAll(filepath.Join(taken, "full"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{taken, filepath.Join(name, "below"), "/proc/self/file"} {
+		if err := ReplaceFile(name, []byte("x"), 0o600); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if left := entries(t, dir); !slices.Equal(left, []string{"file", "taken"}) {
+		t.Errorf("left in the directory: %v", left)
+	}
+}
