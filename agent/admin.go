@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // drainFile keeps what an operator drained over restarts, in the state directory.
@@ -37,6 +39,13 @@ func (d *admin) leave(why string) {
 	d.leaving = why
 }
 
+// leaves tells whether the process is about to end.
+func (d *admin) leaves() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.leaving != ""
+}
+
 // drain takes an operator's word, "" to end a drain. The error is why it is not kept over
 // a restart; it counts all the same.
 func (d *admin) drain(why string) error {
@@ -50,10 +59,7 @@ func (d *admin) drain(why string) error {
 		}
 		return nil
 	}
-	if err := os.WriteFile(file+".new", []byte(why+"\n"), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
+	return upstreams.ReplaceFile(file, []byte(why+"\n"), 0o644)
 }
 
 // load reads what an operator drained before.

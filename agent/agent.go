@@ -100,12 +100,11 @@ func Run(ctx context.Context, cfg Config, opt Options, log *slog.Logger, reg pro
 	group.Go(func() error { return a.loop(inner, opt, changes) })
 	group.Go(func() error { a.untilDrained(ctx, inner); stop(); return nil })
 	err = group.Wait()
-	switch {
-	case err == nil:
+	if err == nil {
 		a.deregister()
 		a.leave(3 * wire.MinInterval)
 		err = a.remove()
-	case errors.Is(err, ErrRestart):
+	} else { // the endpoint goes on, and another agent is to come
 		a.leave(restartSilence)
 	}
 	return errors.Join(err, a.close())
@@ -308,6 +307,9 @@ func (a *agent) loop(ctx context.Context, opt Options, changes <-chan change) er
 		case c := <-changes:
 			a.change(c)
 		case <-opt.Signals:
+			if a.admin.leaves() {
+				continue // the process is to end, and not to start again
+			}
 			if err := opt.Check(); err != nil {
 				a.log.Error("not started again: the configuration has a mistake", "err", err)
 				continue

@@ -132,7 +132,18 @@ func TestRun(t *testing.T) {
 	if !attachedTo(t) {
 		t.Error("taken off by a restart")
 	}
+	hangups := make(chan os.Signal)
 	ctx, cancel := context.WithCancel(t.Context())
+	a := newAgent(*c, slog.New(slog.DiscardHandler), func(bool, string) {})
+	a.admin.leave("the agent stops")
+	go func() {
+		hangups <- syscall.SIGHUP
+		cancel()
+	}()
+	if err := a.loop(ctx, Options{Signals: hangups, Check: func() error { return nil }}, nil); err != nil {
+		t.Error("a signal while it stops: ", err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
 	err = Run(ctx, *c, Options{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), func(ok bool, _ string) {
 		if !ok {
 			t.Error("not ready")
