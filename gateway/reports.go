@@ -166,9 +166,10 @@ func (r *reports) take(m wire.Message, now time.Time) error {
 			r.refuse(refusedOvertaken) // later than that its clock was set back
 			continue
 		}
-		r.told[sid] = &told{report, now, m.Sequence, max(0, now.Sub(m.Sent))}
+		is := &told{report, now, m.Sequence, max(0, now.Sub(m.Sent))}
+		r.told[sid] = is
 		r.unsaved = r.unsaved || was == nil
-		if was == nil || was.news(&report, now) {
+		if was == nil || was.news(&report, now) || is.silentAt().Before(r.due) {
 			r.poke()
 		}
 	}
@@ -229,8 +230,13 @@ func (r *reports) run(ctx context.Context) {
 			r.save()
 		}
 	})
-	defer saver.Wait()
-	defer close(saves)
+	defer func() {
+		close(saves)
+		saver.Wait()
+		if r.decider != nil {
+			r.decider.save(time.Now())
+		}
+	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -245,9 +251,6 @@ func (r *reports) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-			if r.decider != nil {
-				r.decider.save(time.Now())
-			}
 			return
 		case <-timer.C:
 		case <-r.wake:

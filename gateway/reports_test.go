@@ -416,6 +416,26 @@ func TestReportsOverRestart(t *testing.T) {
 	})
 }
 
+// An agent that leaves says for how short it may be silent, and is dead soon.
+func TestReportsLeave(t *testing.T) {
+	bubble(t, func(t *testing.T, r *reporting) {
+		every := func(d time.Duration) func(*wire.Report) { return func(r *wire.Report) { r.Interval = d } }
+		slow := every(10 * time.Second)
+		for range 2 {
+			for _, name := range []string{"b1", "b2", "c"} {
+				r.tell(name, slow)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		r.tell("b1", every(wire.MinInterval))
+		for range 4 { // of many
+			time.Sleep(wire.MinInterval)
+			r.tell("b2", slow)
+		}
+		r.want("it has left", "b1:dead b2:active c:active")
+	})
+}
+
 // An agent whose clock is behind is not believed by a gateway that has just started, and
 // is not taken for silent for that.
 func TestReportsOverRestartWithClocks(t *testing.T) {
