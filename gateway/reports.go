@@ -20,6 +20,9 @@ import (
 const (
 	// unreadPause is until it is looked again whether reports are unread.
 	unreadPause = 10 * time.Millisecond
+	// unreadLong are so many looks at which some were that it is no coincidence: they come
+	// faster than they are read.
+	unreadLong = 300
 	// startGrace is how long agents have to speak to a gateway that has just started, as
 	// the way to it may not be there yet.
 	startGrace = 10 * time.Second
@@ -59,6 +62,7 @@ type reports struct {
 	unsaved bool
 	moved   bool // what was decided is not saved yet
 	lost    bool // the last save failed
+	late    int  // looks at which there were reports that were not read yet, one after the other
 }
 
 // configured is a plan as the configuration has it.
@@ -278,6 +282,7 @@ func (r *reports) round() time.Time {
 	unread, deaf, now := r.unread(), r.deaf(), time.Now()
 	r.mu.Lock()
 	next := r.listen(now, unread, deaf)
+	r.look(unread)
 	findings, made := r.judge(&r.plan, now)
 	plan := r.plan.Plan
 	same := findings.same(r.judged) && !r.decider.turns(made)
@@ -302,6 +307,24 @@ func (r *reports) round() time.Time {
 	r.changed()
 	return next
 }
+
+// look notes whether there are reports that were not read yet, and says it when it does not
+// end.
+func (r *reports) look(unread bool) {
+	was := r.late
+	if r.late++; !unread {
+		r.late = 0
+	}
+	switch {
+	case was == unreadLong-1 && unread:
+		r.log.Error(flooded)
+	case was >= unreadLong && !unread:
+		r.log.Info("reports are read as they come again")
+	}
+}
+
+// flooded is what it means for as long as it does not end.
+const flooded = "reports come faster than they are read: nobody is taken for silent"
 
 // decided has a plan that was made be the one in force; nil is none.
 func (r *reports) decided(made *decision) {

@@ -416,6 +416,30 @@ func TestReportsOverRestart(t *testing.T) {
 	})
 }
 
+// A flood that is never read to its end is said.
+func TestReportsFlooded(t *testing.T) {
+	bubble(t, func(t *testing.T, r *reporting) {
+		all := map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil}
+		r.pass(time.Minute, all)
+		if got := r.disbelieved(); got != nil {
+			t.Errorf("without one: %v", got)
+		}
+		r.behind.Store(true)
+		r.pass(time.Minute, all)
+		if got := r.disbelieved(); !slices.Equal(got, []string{flooded}) {
+			t.Errorf("in a flood: %v", got)
+		}
+		r.behind.Store(false)
+		r.pass(time.Second, all)
+		if got := r.disbelieved(); got != nil {
+			t.Errorf("after it: %v", got)
+		}
+		if n := strings.Count(r.said.String(), flooded); n != 1 {
+			t.Errorf("said %d times", n)
+		}
+	})
+}
+
 // An agent that leaves says for how short it may be silent, and is dead soon.
 func TestReportsLeave(t *testing.T) {
 	bubble(t, func(t *testing.T, r *reporting) {

@@ -67,6 +67,9 @@ func (r *reports) vips(service string) []balancer.VIP {
 func (r *reports) disbelieved() (out []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.late >= unreadLong {
+		out = append(out, flooded)
+	}
 	for _, s := range r.plan.Services {
 		if why := r.judged[s.Name].failOpen; why != "" {
 			out = append(out, "service "+s.Name+": "+why)
