@@ -33,6 +33,7 @@ type dataplane struct {
 	drained    func() bool  // the gateway is: nobody can reach it
 	pins       *Pins        // nil without keys
 	reports    *reports
+	echoes     *echoes     // nil without keys, or where they cannot be
 	summaries  *summaries  // of other sites; nil without gateway.site
 	decider    *decider    // nil where this gateway does not decide
 	teller     *teller     // likewise, and without keys
@@ -130,6 +131,9 @@ func (p *dataplane) listen(c *Config, log *slog.Logger) error {
 		return err
 	}
 	p.pins.takeReports(p.reports)
+	if p.echoes, err = listenEchoes(p.locator, p.reports); err != nil {
+		log.Warn("hosts of backends are not asked for echoes: if most are silent at once, they are not taken for gone", "err", err)
+	}
 	p.exchange(c, keys, log)
 	return nil
 }
@@ -157,6 +161,9 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	}
 	if p.pins != nil {
 		group.Go(func() error { return p.pins.Run(ctx) })
+	}
+	if p.echoes != nil {
+		group.Go(func() error { return p.echoes.run(ctx) })
 	}
 	if p.pins != nil || p.decider != nil {
 		group.Go(func() error { p.reports.run(ctx); return nil })
@@ -240,6 +247,9 @@ func (p *dataplane) close() error {
 	}
 	if p.pins != nil {
 		_ = p.pins.Close() // likewise
+	}
+	if p.echoes != nil {
+		_ = p.echoes.conn.Close() // likewise
 	}
 	return p.balancer.Close()
 }

@@ -18,6 +18,7 @@ func (p *dataplane) prepareDecisions(c *Config, log *slog.Logger) error {
 	}
 	p.summaries = newSummaries(p.reports.poke)
 	p.summaries.configure(c, p.flowKey)
+	p.reports.sites = p.summaries.last
 	if !c.decides() {
 		return nil
 	}
@@ -59,6 +60,9 @@ func (p *dataplane) collectors() []prometheus.Collector {
 	out := []prometheus.Collector{p.Keeper}
 	if p.pins != nil {
 		out = append(out, p.pins, p.reports)
+	}
+	if p.echoes != nil {
+		out = append(out, p.echoes)
 	}
 	if p.election != nil {
 		out = append(out, p.election)

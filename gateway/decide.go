@@ -78,15 +78,15 @@ func (d *decisions) snapshot(in *input) steering.ServiceSnapshot {
 	return out
 }
 
-// backends are those of a service but for the dead ones. Where all that are left are
-// drained through their agents, they are down: the last resort, should nobody else take
-// the flows.
+// backends are those of a service but for the dead ones, and those whose hosts are gone as
+// long as somebody is there. Where all that are left are gone, or drained through their
+// agents, they are down: the last resort, should nobody else take the flows.
 func (in *input) backends() []steering.BackendSnapshot {
 	out := []steering.BackendSnapshot{}
-	names, drained, active := map[string]bool{}, []int{}, false
+	names, drained, active, peopled := map[string]bool{}, []int{}, false, in.peopled()
 	for i, b := range in.service.Backends {
 		claim := in.claims[i]
-		if claim.Standing == steering.StandingDead {
+		if claim.Standing == steering.StandingDead || claim.Gone && peopled {
 			continue
 		}
 		next := steering.BackendSnapshot{Name: b.Name, SID: b.SID, Weight: b.Weight, Health: healthOf(claim.Standing), State: steering.AdminActive}
@@ -111,6 +111,17 @@ func (in *input) backends() []steering.BackendSnapshot {
 		}
 	}
 	return out
+}
+
+// peopled tells whether some backend is there to have new flows.
+func (in *input) peopled() bool {
+	for i, b := range in.service.Backends {
+		is, t := in.claims[i], in.told[i]
+		if b.State == balancer.Active && b.Weight > 0 && is.Standing != steering.StandingDead && !is.Gone && (t == nil || !t.Report.Draining) {
+			return true
+		}
+	}
+	return false
 }
 
 func healthOf(s steering.Standing) steering.Health {
@@ -179,7 +190,7 @@ func (d *decisions) obey(in *input, p *steering.ServicePlan) judgedService {
 		case f.Standing == steering.StandingDead:
 			out.weights[b.SID] = b.Weight // as configured
 		case to.Weight > 0 && f.Standing != steering.StandingActive:
-			f.Standing, f.Reason = steering.StandingActive, f.Reason+", which is not believed"
+			f.Standing, f.Gone, f.Reason = steering.StandingActive, false, f.Reason+", which is not believed"
 		case to.Weight == 0 && f.Standing == steering.StandingActive && b.Weight > 0:
 			f.Standing, f.Reason = steering.StandingDraining, to.Reason
 		}

@@ -33,6 +33,7 @@ func Metrics(reg prometheus.Registerer) {
 	probe.Metrics(reg)
 	reg.MustRegister(newMetrics(nil), &dataplane{
 		Keeper: &balancer.Keeper{}, pins: &Pins{refused: newPinRefusals()}, reports: newReports(nil, nil, nil),
+		echoes:  &echoes{counts: newEchoCounts()},
 		members: &membership{}, summaries: newSummaries(nil), decider: &decider{}, teller: newTeller(nil, wire.Locator{}, nil, nil, nil),
 	})
 }

@@ -134,8 +134,11 @@ func (p *Pins) takeSummaries(s *summaries) {
 }
 
 // unread tells whether there are datagrams that were not read yet.
-func (p *Pins) unread() (some bool) {
-	raw, err := p.conn.SyscallConn()
+func (p *Pins) unread() bool { return unread(p.conn) }
+
+// unread tells whether a socket has something that was not read yet.
+func unread(conn syscall.Conn) (some bool) {
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return false
 	}

@@ -48,7 +48,8 @@ type reports struct {
 	deaf    func() bool // no report can come, as there is no way to this gateway
 	// elsewhere tells whether another site takes flows that nobody here does.
 	elsewhere func() bool
-	decider   *decider // nil where a gateway never decides
+	sites     func() time.Time // when another site was heard last; zero for never
+	decider   *decider         // nil where a gateway never decides
 	wake      chan struct{}
 	refused   *prometheus.CounterVec
 
@@ -57,6 +58,7 @@ type reports struct {
 	mu     sync.Mutex
 	plan   configured
 	told   map[netip.Addr]*told // by SID
+	hosts  map[wire.Locator]*asked
 	judged judged
 	hearing
 	unsaved bool
@@ -112,8 +114,9 @@ type judgedService struct {
 
 func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, changed func()) *reports {
 	r := &reports{
-		log: log, apply: apply, changed: changed, unread: func() bool { return false }, deaf: func() bool { return false }, elsewhere: func() bool { return false }, wake: make(chan struct{}, 1),
-		told: map[netip.Addr]*told{}, judged: judged{},
+		log: log, apply: apply, changed: changed, unread: func() bool { return false }, deaf: func() bool { return false }, elsewhere: func() bool { return false },
+		sites: func() time.Time { return time.Time{} }, wake: make(chan struct{}, 1),
+		told: map[netip.Addr]*told{}, hosts: map[wire.Locator]*asked{}, judged: judged{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "razor_gateway_report_refusals_total",
 			Help: "Reports of agents, and targets in them, that were not believed, by reason.",
@@ -159,6 +162,9 @@ func (r *reports) take(m wire.Message, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.hear(now)
+	if a := r.hosts[m.Sender]; a != nil {
+		a.Spoke()
+	}
 	for _, report := range all {
 		sid := balancer.Hunt(locator, report.Target)
 		was := r.told[sid]
@@ -346,6 +352,7 @@ func (r *reports) judge(plan *configured, now time.Time) (judged, *decision) {
 			backends[i] = steering.Judged{Configured: steering.Standing(b.State), Weight: b.Weight, Was: was.findings[b.SID].Claimed}
 			if t := r.told[b.SID]; t != nil {
 				backends[i].Told, said[i] = t.of(s.VIPs), t
+				backends[i].Told.Gone = r.gone(b.SID)
 			}
 		}
 		if decides {
@@ -378,7 +385,8 @@ func (j judged) plan(p balancer.Plan, made *decision) balancer.Plan {
 		s.Backends = slices.Clone(s.Backends)
 		for k := range s.Backends {
 			b := &s.Backends[k]
-			b.State = balancer.State(of.findings[b.SID].Standing)
+			found := of.findings[b.SID]
+			b.State, b.Gone = balancer.State(found.Standing), found.Gone
 			if of.weights != nil {
 				b.Weight = of.weights[b.SID]
 			}

@@ -72,11 +72,14 @@ func startReporting(t *testing.T, dir string, config Config) *reporting {
 	r.pins = newPins(netip.MustParsePrefix("2001:db8:5e:1::/64"), parseKeys(t, oneKey), nil, time.Now())
 	r.pins.takeReports(r.reports)
 	r.unread, r.deaf = r.behind.Load, r.cut.Load
-	if r.config.decides() {
-		heard := newSummaries(r.poke)
+	heard := newSummaries(r.poke)
+	if r.config.Site != "" {
 		heard.configure(&r.config, make([]byte, 16))
-		r.decider = newDecider(logger(&r.said), heard, r.ways, time.Now())
 		r.pins.takeSummaries(heard)
+		r.sites, r.elsewhere = heard.last, func() bool { return true }
+	}
+	if r.config.decides() {
+		r.decider = newDecider(logger(&r.said), heard, r.ways, time.Now())
 		if err := r.decider.load(dir, r.config.Site, time.Now()); err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,7 @@ type savedReport struct {
 	Silent bool
 	Behind time.Duration                `json:",omitempty"` // as in told
 	Was    map[string]steering.Standing // by service
+	Echo   steering.Echo                // of its host
 }
 
 // load reads what a process before has heard. Who was silent then is so until it speaks.
@@ -43,6 +44,7 @@ func (r *reports) load(file string, now time.Time) {
 			t.at = time.Time{}
 		}
 		r.told[sid] = t
+		r.hosts[wire.LocatorOf(sid)] = &asked{Echo: s.Echo}
 		for service, was := range s.Was {
 			of := r.judged[service]
 			if of.findings == nil {
@@ -72,6 +74,9 @@ func (r *reports) save() {
 	saved := map[netip.Addr]savedReport{}
 	for sid, t := range r.told {
 		s := savedReport{Report: t.Report, Silent: !r.speaks(t), Behind: t.behind, Was: map[string]steering.Standing{}}
+		if a := r.hosts[wire.LocatorOf(sid)]; a != nil {
+			s.Echo = a.Echo
+		}
 		for service, j := range r.judged {
 			if f, ok := j.findings[sid]; ok {
 				s.Was[service] = f.Claimed

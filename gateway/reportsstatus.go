@@ -12,6 +12,7 @@ import (
 
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/steering/wire"
 )
 
 // BackendStatus is a backend of a service, and what its agent says.
@@ -32,7 +33,14 @@ type AgentStatus struct {
 	Accepted float64 `json:"accepted"`         // new flows a second
 	Age      float64 `json:"age"`              // seconds since it spoke
 	Silent   bool    `json:"silent,omitempty"` // it should have spoken
+	Host     string  `json:"host,omitempty"`   // that is asked for echoes: see host words; "" is not known
 }
+
+// What is known of a host by its echoes.
+const (
+	hostAnswers = "answers"
+	hostGone    = "gone" // it does not answer, and its agent is silent
+)
 
 // status is the backends of the balancer with what is known of their agents.
 func (r *reports) status(backends []balancer.BackendStatus, now time.Time) []BackendStatus {
@@ -47,12 +55,24 @@ func (r *reports) status(backends []balancer.BackendStatus, now time.Time) []Bac
 			of := t.of(r.vips(b.Service))
 			status.Agent = &AgentStatus{
 				Health: of.Health.String(), Draining: of.Draining, Level: t.Report.Level.String(), Load: t.Report.Load, Capacity: t.Report.Capacity, Accepted: t.Report.Accepted,
-				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.speaks(t),
+				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.speaks(t), Host: r.host(sid, t),
 			}
 		}
 		out = append(out, status)
 	}
 	return out
+}
+
+// host is what is known of the host of a backend by its echoes.
+func (r *reports) host(sid netip.Addr, t *told) string {
+	a := r.hosts[wire.LocatorOf(sid)]
+	switch {
+	case a == nil || !a.Known:
+		return ""
+	case a.Gone() && !r.speaks(t):
+		return hostGone
+	}
+	return hostAnswers
 }
 
 func (r *reports) vips(service string) []balancer.VIP {
@@ -112,6 +132,7 @@ var (
 	backendHealthDesc   = reportDesc("backend_health", "Health of a service on a backend, as its agent says: 1 up, 0 down, -1 unknown.", "service", "backend")
 	backendActiveDesc   = reportDesc("backend_active", "Whether a backend is to have new flows of a service, by configuration and agents.", "service", "backend")
 	backendSilentDesc   = reportDesc("backend_silent", "Whether the agent of a backend, which spoke before, is silent.", "backend")
+	backendGoneDesc     = reportDesc("backend_gone", "Whether the host of a backend is gone: its agent is silent, and it does not answer echoes. Only where it answered before.", "backend")
 	backendDrainedDesc  = reportDesc("backend_drained", "Whether a backend is drained through its agent.", "backend")
 	backendLoadDesc     = reportDesc("backend_load", "Load of a backend, in the unit of its capacity, as its agent says.", "backend")
 	backendCapacityDesc = reportDesc("backend_capacity", "Capacity of a backend, as its agent says.", "backend")
@@ -126,7 +147,7 @@ func reportDesc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (r *reports) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		backendHealthDesc, backendActiveDesc, backendSilentDesc, backendDrainedDesc, backendLoadDesc, backendCapacityDesc, backendLevelDesc, failOpenDesc,
+		backendHealthDesc, backendActiveDesc, backendSilentDesc, backendGoneDesc, backendDrainedDesc, backendLoadDesc, backendCapacityDesc, backendLevelDesc, failOpenDesc,
 	} {
 		ch <- d
 	}
@@ -155,6 +176,9 @@ func (r *reports) Collect(ch chan<- prometheus.Metric) {
 	for sid, t := range r.told {
 		backend := sid.String()
 		gauge(backendSilentDesc, number(!r.speaks(t)), backend)
+		if host := r.host(sid, t); host != "" {
+			gauge(backendGoneDesc, number(host == hostGone), backend)
+		}
 		gauge(backendDrainedDesc, number(t.Report.Draining), backend)
 		gauge(backendLevelDesc, float64(t.Report.Level), backend)
 		if t.Report.Capacity > 0 {

@@ -153,6 +153,18 @@ func (s *summaries) of(service string, now time.Time) map[string]steering.SiteSu
 	return out
 }
 
+// last is when some site was heard last; zero for never.
+func (s *summaries) last() (last time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.heard {
+		if h.at.After(last) {
+			last = h.at
+		}
+	}
+	return last
+}
+
 // age is for how long nothing was heard of each site that was heard of.
 func (s *summaries) age(now time.Time) map[string]time.Duration {
 	s.mu.Lock()

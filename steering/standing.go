@@ -26,6 +26,7 @@ type Told struct {
 	Interval time.Duration
 	Health   Health // the worst of what is probed; up where nothing is
 	Draining bool
+	Gone     bool // its host is, should its agent be silent: [Echo.Gone]
 }
 
 // SilentAt is from when on its agent is silent.
@@ -44,6 +45,9 @@ type Finding struct {
 	Standing Standing
 	Claimed  Standing // what its agent alone makes of it
 	Reason   string   // "" is that it is as configured, and nothing speaks against that
+	// Gone is that its host is. Where it drains all the same, it stays in rows and histories for
+	// when it is back, and nothing is to be sent there before. What is active is not gone.
+	Gone bool
 }
 
 // Judgement is what the backends of a service are to do.
@@ -67,7 +71,8 @@ type Judgement struct {
 // and are not drained through their agents:
 //
 //   - If fewer than minHealthy of them speak, silence is not believed: what keeps so many
-//     reports away is most likely not the backends.
+//     reports away is most likely not the backends. But those whose hosts are gone drain, and
+//     nothing is sent there (below).
 //   - If fewer than minHealthy of them are neither silent nor down, health is not
 //     believed: those that are down get new flows as well. The silent ones stay dead where
 //     enough others speak, as a host that is gone serves nobody.
@@ -76,6 +81,26 @@ type Judgement struct {
 // Where another site takes the new flows of a service without backends (elsewhere), and
 // not one is well, that is believed: a failover. If fewer than minHealthy speak, the
 // silent ones drain, so that their flows go on should it be the reports alone that fail.
+//
+// A host is gone that does not answer echoes either ([Echo]). Beyond minHealthy it is not dead
+// even so, as what is dead is forgotten, and what so many hosts lose at once may come back: it
+// drains, and no packet goes there until it answers or its agent speaks. Who is gone thus swallows
+// nothing that others would take, and it costs no flow where the evidence is of something else:
+//
+//   - The gateway is cut off from the hosts, or their router is dead. What it sends does not
+//     arrive in any case. Rows and histories are as they were when the way is back, and nobody
+//     else had to answer for those flows.
+//   - The gateway is cut off from all: then it hears nobody, and nothing counts as lost.
+//   - An agent is dead on a host that works, or its reports are lost: the host answers, and
+//     gets the packets of its flows.
+//   - A host hangs: it answers as long as its kernel takes packets, and then it has flows.
+//   - Mates see different things: each leaves out whom it does not reach itself, and none
+//     takes anybody out of the tables for it.
+//   - A part of a site is gone, and enough others speak: then silence makes dead, as ever.
+//
+// What it does not see through is something that from one moment on loses reports and echoes of
+// most hosts, but not the packets of flows: a filter for all of them. New flows are elsewhere
+// then, and old ones wait until it is gone.
 //
 // minHealthy is a share of 0 to 1; with 0 only the last backend is kept. Judge depends on
 // its arguments alone.
@@ -100,21 +125,24 @@ func Judge(backends []Judged, minHealthy float64, elsewhere bool, now time.Time)
 	few := func(n int) bool { return float64(n) < minHealthy*float64(count) }
 	if elsewhere && well == 0 {
 		if few(speak) {
-			j.drainSilent(backends)
+			j.drain(backends, silent)
 		}
 		return j
 	}
 	switch {
 	case few(speak):
 		j.FailOpen = fmt.Sprintf("%d of %d active backends report: neither silence nor health is believed", speak, count)
-		j.open(backends, func(b *Judged, _ Standing) bool { return b.counts() })
+		if gone := j.drain(backends, func(v *Finding) bool { return v.Gone }); gone > 0 {
+			j.FailOpen += fmt.Sprintf(", but of %d whose hosts do not answer", gone)
+		}
+		j.open(backends, func(b *Judged, v *Finding) bool { return b.counts() && !v.Gone })
 	case few(well):
 		j.FailOpen = fmt.Sprintf("%d of %d active backends are up: health is not believed", well, count)
-		j.open(backends, func(b *Judged, claimed Standing) bool { return b.counts() && claimed != StandingDead })
+		j.open(backends, func(b *Judged, v *Finding) bool { return b.counts() && v.Claimed != StandingDead })
 	}
 	if !j.serves(backends) && slices.ContainsFunc(backends, func(b Judged) bool { return b.serves() }) {
 		j.FailOpen = "no backend would be left: agents are not believed"
-		j.open(backends, func(b *Judged, _ Standing) bool { return b.serves() })
+		j.open(backends, func(b *Judged, _ *Finding) bool { return b.serves() })
 	}
 	return j
 }
@@ -122,9 +150,9 @@ func Judge(backends []Judged, minHealthy float64, elsewhere bool, now time.Time)
 // Claims says what agents alone make of the backends of a service, for [Decide], which says
 // what of their health is believed. Silence it cannot judge: who is silent is dead, unless
 // fewer than minHealthy speak of those that count in [Judge]. What keeps so many reports away
-// is most likely not the backends: they are draining then, and keep their flows. But packets
-// of new flows that other sites have go by way of them, so that these are lost should they be
-// gone all the same; minHealthy 0 believes the silence of all.
+// is most likely not the backends: they are draining then, and keep their flows. Packets of
+// new flows that other sites have go by way of those whose hosts are not gone, and so are lost
+// where no host ever answered echoes; minHealthy 0 believes the silence of all.
 func Claims(backends []Judged, minHealthy float64, now time.Time) []Finding {
 	j := Judgement{Findings: make([]Finding, len(backends))}
 	count, speak := 0, 0
@@ -139,7 +167,7 @@ func Claims(backends []Judged, minHealthy float64, now time.Time) []Finding {
 		}
 	}
 	if float64(speak) < minHealthy*float64(count) {
-		j.drainSilent(backends)
+		j.drain(backends, silent)
 	}
 	return j.Findings
 }
@@ -153,10 +181,11 @@ func (b *Judged) counts() bool { return b.serves() && (b.Told == nil || !b.Told.
 // claim is the finding where everything is believed.
 func (b *Judged) claim(now time.Time) Finding {
 	claimed, reason := b.told(now)
+	v := Finding{Standing: claimed, Claimed: claimed, Reason: reason, Gone: claimed == StandingDead && b.Told.Gone}
 	if b.Configured != StandingActive {
-		return Finding{Standing: b.Configured, Claimed: claimed}
+		v.Standing, v.Reason = b.Configured, ""
 	}
-	return Finding{Standing: claimed, Claimed: claimed, Reason: reason}
+	return v
 }
 
 // told is what an agent makes of its backend.
@@ -166,7 +195,11 @@ func (b *Judged) told(now time.Time) (Standing, string) {
 	case t == nil:
 		return StandingActive, ""
 	case !now.Before(t.SilentAt()):
-		return StandingDead, fmt.Sprintf("its agent is silent for more than %v", silentFor*t.Interval)
+		reason := fmt.Sprintf("its agent is silent for more than %v", silentFor*t.Interval)
+		if t.Gone {
+			reason += ", and its host does not answer"
+		}
+		return StandingDead, reason
 	case t.Draining:
 		return StandingDraining, "its agent is drained"
 	case t.Health == HealthDown:
@@ -178,22 +211,30 @@ func (b *Judged) told(now time.Time) (Standing, string) {
 }
 
 // open makes backends active whatever their agents claim.
-func (j *Judgement) open(backends []Judged, who func(b *Judged, claimed Standing) bool) {
+func (j *Judgement) open(backends []Judged, who func(b *Judged, v *Finding) bool) {
 	for i := range backends {
-		if v := &j.Findings[i]; v.Standing != StandingActive && who(&backends[i], v.Claimed) {
-			v.Standing, v.Reason = StandingActive, v.Reason+", which is not believed"
+		if v := &j.Findings[i]; v.Standing != StandingActive && who(&backends[i], v) {
+			v.Standing, v.Gone, v.Reason = StandingActive, false, v.Reason+", which is not believed"
 		}
 	}
 }
 
-// drainSilent has backends drain whose agents are silent.
-func (j *Judgement) drainSilent(backends []Judged) {
+// drain has silent backends that count drain, which would be dead, and says how many.
+func (j *Judgement) drain(backends []Judged, who func(v *Finding) bool) (n int) {
 	for i := range backends {
-		if v := &j.Findings[i]; v.Standing == StandingDead && backends[i].counts() {
-			v.Standing, v.Reason = StandingDraining, v.Reason+", as most are: it keeps its flows"
+		v := &j.Findings[i]
+		if v.Standing != StandingDead || !backends[i].counts() || !who(v) {
+			continue
+		}
+		n++
+		if v.Standing = StandingDraining; !v.Gone {
+			v.Reason += ", as most are: it keeps its flows"
 		}
 	}
+	return n
 }
+
+func silent(v *Finding) bool { return v.Claimed == StandingDead }
 
 // serves tells whether some backend gets new flows.
 func (j *Judgement) serves(backends []Judged) bool {

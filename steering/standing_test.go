@@ -136,7 +136,9 @@ func TestStandingProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		backends := rapid.SliceOfN(backend, 0, 8).Draw(t, "backends")
 		least := rapid.SampledFrom([]float64{0, 0.25, 0.5, 0.75, 1}).Draw(t, "min")
-		j := Judge(backends, least, false, now)
+		elsewhere := rapid.Bool().Draw(t, "elsewhere")
+		j := Judge(backends, least, elsewhere, now)
+		claims := Claims(backends, least, now)
 		may, serve, count, kept := 0, 0, 0, 0
 		for i, b := range backends {
 			v := j.Findings[i]
@@ -153,8 +155,13 @@ func TestStandingProperties(t *testing.T) {
 			if silent != (v.Claimed == StandingDead) {
 				t.Fatalf("backend %d: silent %t, claimed %s", i, silent, v.Claimed)
 			}
-			if b.Configured == StandingActive && j.FailOpen == "" && v.Standing != v.Claimed {
+			if b.Configured == StandingActive && j.FailOpen == "" && v.Standing != v.Claimed && (!elsewhere || !silent) {
 				t.Fatalf("backend %d is believed, claims to be %s and is %s", i, v.Claimed, v.Standing)
+			}
+			for _, of := range []Finding{v, claims[i]} {
+				if is := silent && b.Told.Gone; of.Gone != is && (!is || of.Standing != StandingActive) {
+					t.Fatalf("backend %d: silent %t, gone %t, and found to be %+v", i, silent, is, of)
+				}
 			}
 			if b.Configured != StandingActive || b.Weight == 0 {
 				continue
@@ -165,16 +172,16 @@ func TestStandingProperties(t *testing.T) {
 			}
 			if b.Told == nil || !b.Told.Draining {
 				count++
-				if v.Standing == StandingActive {
+				if v.Standing == StandingActive || v.Standing == StandingDraining && v.Gone {
 					kept++
 				}
 			}
 		}
-		if may > 0 && serve == 0 {
+		if may > 0 && serve == 0 && !elsewhere {
 			t.Fatal("agents took the last backend")
 		}
-		if float64(kept) < least*float64(count) {
-			t.Fatalf("agents left %d of %d, want a share of %v", kept, count, least)
+		if float64(kept) < least*float64(count) && (!elsewhere || serve > 0) {
+			t.Fatalf("agents left %d of %d, or nothing of hosts that are gone; want a share of %v", kept, count, least)
 		}
 		// The order of backends changes nothing.
 		order := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)).Perm(len(backends))
@@ -182,7 +189,7 @@ func TestStandingProperties(t *testing.T) {
 		for i, at := range order {
 			mixed[at] = backends[i]
 		}
-		other := Judge(mixed, least, false, now)
+		other := Judge(mixed, least, elsewhere, now)
 		for i, at := range order {
 			if other.Findings[at] != j.Findings[i] || other.FailOpen != j.FailOpen {
 				t.Fatalf("in another order backend %d is %v, was %v", i, other.Findings[at], j.Findings[i])

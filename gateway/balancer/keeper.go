@@ -52,6 +52,9 @@ type PlannedBackend struct {
 	SID    netip.Addr // hunt; what a backend is known by
 	Weight uint32
 	State  State
+	// Gone is that nothing is sent there, as its host is gone: there is no way to it, whatever
+	// the kernel says. Its flows wait, and are looked for elsewhere.
+	Gone bool
 	// ServerID is what the backend calls itself in connection IDs of QUIC, as bytes; ""
 	// for that of its SID ([QUIC.Own]).
 	ServerID string
@@ -120,6 +123,7 @@ type reached struct {
 	why   string  // the hop is not resolved
 	found bool    // it was once: a new backend gets no flows before
 	path  smaller // than the hop says
+	gone  bool    // its host is, as the plan has it
 }
 
 // NewKeeper makes the keeper of a balancer. What an earlier process has put there goes
@@ -225,6 +229,7 @@ func (k *Keeper) Apply(p Plan, now time.Time) error {
 	}
 	k.retire(services, now)
 	k.plan, k.services = p, services
+	k.leaveOut(p)
 	k.sweepNow() // before an index that pins have is another backend's
 	k.release(now)
 	k.next()
@@ -277,6 +282,25 @@ func (k *Keeper) applyService(to *kept, s PlannedService, now time.Time) error {
 	k.store(to, stores)
 	to.settle()
 	return nil
+}
+
+// leaveOut has nothing sent to whom all services of a plan that have it call gone, and to
+// others as before.
+func (k *Keeper) leaveOut(p Plan) {
+	gone := map[netip.Addr]bool{}
+	for _, s := range p.Services {
+		for _, b := range s.Backends {
+			if was, known := gone[b.SID]; b.State != Dead {
+				gone[b.SID] = b.Gone && (was || !known)
+			}
+		}
+	}
+	for sid, r := range k.backends {
+		if r.gone != gone[sid] {
+			r.gone = gone[sid]
+			k.setHop(sid, r)
+		}
+	}
 }
 
 func (k *Keeper) store(to *kept, stores []steering.Store) {

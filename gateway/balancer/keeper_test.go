@@ -221,3 +221,64 @@ func TestKeeperHasTables(t *testing.T) {
 		t.Error("of the dead")
 	}
 }
+
+// A backend whose host is gone keeps its slots, and nothing is sent there, also by the next
+// process, until it is back.
+func TestKeeperLeavesOut(t *testing.T) {
+	t.Parallel()
+	dir := testhost.BPFFS(t)
+	b, k := process(t, dir, 3)
+	way := func() bpfHop {
+		t.Helper()
+		var v bpfBackend
+		if err := b.objects.Backends.Lookup(uint32(k.backends[service("web", Active).Backends[0].SID].index), &v); err != nil {
+			t.Fatal(err)
+		}
+		if v.Found == 0 {
+			t.Error("it was never found: its flows do not wait")
+		}
+		return v.Hop
+	}
+	gone := func(states ...State) PlannedService {
+		s := service("web", states...)
+		s.Backends[0].Gone = true
+		return s
+	}
+	apply(t, k, service("web", Active, Active), service("mail", Active))
+	before, _ := k.holders(b, "web")
+	if way() == (bpfHop{}) {
+		t.Error("no way to a backend that is there")
+	}
+	mail := service("mail", Active)
+	apply(t, k, gone(Draining, Active), mail)
+	if way() == (bpfHop{}) {
+		t.Error("no way to a backend that another service takes for one that is there")
+	}
+	mail.Backends[0].Gone, mail.Backends[0].State = true, Draining
+	apply(t, k, gone(Draining, Active), mail)
+	if way() != (bpfHop{}) {
+		t.Error("a way to a backend that is gone")
+	}
+	if _, previous := k.holders(b, "web"); previous["b1"] < before["b1"] {
+		t.Errorf("%d slots remember who is gone, want %d at least", previous["b1"], before["b1"])
+	}
+	status := k.Status()
+	if i := slices.IndexFunc(status, func(s BackendStatus) bool { return s.Service == "web" && s.Backend == "b1" }); status[i].Why == "" || status[i].Path != 0 {
+		t.Errorf("status %+v", status[i])
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, k = process(t, dir, 3)
+	apply(t, k, gone(Draining, Active), mail)
+	if way() != (bpfHop{}) {
+		t.Error("the next process has a way to a backend that is gone")
+	}
+	apply(t, k, service("web", Active, Active), service("mail", Active))
+	if after, _ := k.holders(b, "web"); after["b1"] != before["b1"] || way() == (bpfHop{}) {
+		t.Errorf("back: %d slots, want %d, by %v", after["b1"], before["b1"], way())
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

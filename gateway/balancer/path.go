@@ -97,8 +97,12 @@ func (k *Keeper) setHop(sid netip.Addr, r *reached) {
 	}
 }
 
-// way is the next hop of a backend, with what routers behind it said.
+// way is the next hop of a backend, with what routers behind it said; none while its host is
+// gone.
 func (r *reached) way() Hop {
+	if r.gone {
+		return Hop{}
+	}
 	hop := r.hop
 	if r.path.mtu > 0 {
 		hop.MTU = min(hop.MTU, r.path.mtu)

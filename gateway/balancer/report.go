@@ -39,8 +39,11 @@ func (k *Keeper) Status() []BackendStatus {
 			if s.QUIC.ServerID > 0 {
 				status.Server = hex.EncodeToString([]byte(s.QUIC.id(b)))
 			}
-			if r.hop.Index == 0 {
+			switch {
+			case r.hop.Index == 0:
 				status.Why = cmp.Or(r.why, "no way to it")
+			case r.gone:
+				status.Why = "nothing is sent there until it is back"
 			}
 			out = append(out, status)
 		}
@@ -146,9 +149,9 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 			counter(backendBytesDesc, t.Bytes, sid.String())
 		}
 		reachable := 0.0
-		if r.hop.Index != 0 {
+		if way := r.way(); way.Index != 0 {
 			reachable = 1
-			ch <- prometheus.MustNewConstMetric(backendMTUDesc, prometheus.GaugeValue, float64(r.way().MTU), sid.String())
+			ch <- prometheus.MustNewConstMetric(backendMTUDesc, prometheus.GaugeValue, float64(way.MTU), sid.String())
 		}
 		ch <- prometheus.MustNewConstMetric(backendUpDesc, prometheus.GaugeValue, reachable, sid.String())
 	}
