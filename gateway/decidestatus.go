@@ -83,14 +83,14 @@ func (d *DecisionStatus) write(w io.Writer, now time.Time) {
 }
 
 var (
-	shareDesc       = reportDesc("site_share", "Share of the new flows of this site's clients that a site gets, as was decided.", "service", "site")
-	roomDesc        = reportDesc("site_room", "Share of the new flows of this site's clients that a site has room for.", "service", "site")
+	shareDesc       = reportDesc("site_share", "Share of the new flows of this site's clients that a site gets, as was decided.", "service", "to_site")
+	roomDesc        = reportDesc("site_room", "Share of the new flows of this site's clients that a site has room for.", "service", "to_site")
 	decisionsDesc   = reportDesc("decisions_total", "Plans that were made.")
 	decidedAtDesc   = reportDesc("decision_timestamp_seconds", "When the plan in force was made.")
 	termDesc        = reportDesc("plan_term", "Term of the plan in force: rises with each gateway that comes to decide.")
 	sequenceDesc    = reportDesc("plan_sequence", "Number of the plan in force in its term.")
 	siteDrainedDesc = reportDesc("site_drained", "Whether an operator drained this site.")
-	summaryAgeDesc  = reportDesc("site_age_seconds", "For how long nothing was heard of another site that was heard of.", "site")
+	summaryAgeDesc  = reportDesc("site_age_seconds", "For how long nothing was heard of another site that was heard of.", "from_site")
 )
 
 // Describe implements prometheus.Collector.

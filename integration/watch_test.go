@@ -47,8 +47,13 @@ func newWatched(t *testing.T) *watched {
 	c := consultest.Start(t)
 	c.Register("web", "web-1", addrPort(1))
 	w.reporters = newReporters(t, func(h *hosts) {
+		h.tor.Run("ip", "addr", "add", "2001:db8:0:1::55/128", "dev", "lo")
+		bridge(t, h.tor, "[2001:db8:0:1::55]:8500", c.Addr)
 		const everywhere = "http: {gateway: \"[::]:8055\", agent: \"[::]:8056\"}\n"
-		h.edit["gateway"] = []string{"# A gateway in front", everywhere + "#", "  allowed:", "  site: west\n  allowed:", "unnumbered: [eth0]", "unnumbered: [eth0]\n    bfd: {interval: 300ms, multiplier: 3}"}
+		h.edit["gateway"] = []string{
+			"# A gateway in front", everywhere + "#", "  allowed:", "  site: west\n  consul: {address: \"http://[2001:db8:0:1::55]:8500\"}\n  allowed:",
+			"    sr_block:", "    tables_listen: \"[2001:db8:5e:1::1]:5206\"\n    consul_lock: razor/west/decider\n    sr_block:", "unnumbered: [eth0]", "unnumbered: [eth0]\n    bfd: {interval: 300ms, multiplier: 3}",
+		}
 		for _, name := range []string{"web1", "web2"} {
 			h.edit[name] = append(h.edit[name], "# A backend, the same", everywhere+"#")
 		}

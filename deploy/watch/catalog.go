@@ -84,12 +84,12 @@ func (c Catalog) add(description string) error {
 	if found[3] != "" {
 		labels = append(labels, strings.Split(found[3], ",")...)
 	}
-	for i, l := range labels {
+	name := found[1]
+	for _, l := range labels {
 		if slices.Contains(targetLabels, l) {
-			labels[i] = "exported_" + l // as Prometheus calls it, beside that of the target
+			return fmt.Errorf("%s has the label %s of its target: Prometheus renames it to exported_%[2]s", name, l)
 		}
 	}
-	name := found[1]
 	if !strings.HasSuffix(name, "_duration_seconds") { // which all histograms are called, and nothing else
 		c[name] = labels
 		return nil

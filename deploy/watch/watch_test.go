@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // The files are what would be generated now, and no others are there.
@@ -67,6 +69,15 @@ func TestScan(t *testing.T) {
 		if got != test.want || said != test.err {
 			t.Errorf("%s: got %s, %s\nwant %s, %s", test.name, got, said, test.want, test.err)
 		}
+	}
+}
+
+// A metric has no label of its target, which Prometheus would rename.
+func TestLabelsOfTargets(t *testing.T) {
+	t.Parallel()
+	err := Catalog{}.Register(prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "razor_x", Help: "x."}, []string{"service", "site"}))
+	if err == nil || err.Error() != "razor_x has the label site of its target: Prometheus renames it to exported_site" {
+		t.Error(err)
 	}
 }
 
