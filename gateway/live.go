@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,8 +32,14 @@ func (v *view) document(now time.Time) live.Document {
 	}
 	beside := s
 	beside.Disbelieved = nil // which is said of each service
+	if e := s.Decider; e != nil && e.Heard && (e.Decides || e.Holder != "") {
+		beside.Decider = nil // which is no trouble
+	}
 	if text := strings.TrimSpace(beside.remarks()); text != "" {
 		d.Remarks = strings.Split(text, "\n")
+	}
+	if s.Edge != nil {
+		d.Edge = s.Edge.live()
 	}
 	for _, p := range s.Peers {
 		d.Peers = append(d.Peers, p.live())
@@ -54,6 +61,13 @@ func (v *view) document(now time.Time) live.Document {
 	return d
 }
 
+func (s *EdgeStatus) live() *live.Edge {
+	if s.Health == "" || s.Written.IsZero() {
+		return &live.Edge{Health: "not told yet"}
+	}
+	return &live.Edge{Health: string(s.Health), Reason: s.Reason, Since: s.Since}
+}
+
 func (p *PeerStatus) live() live.Peer {
 	out := live.Peer{
 		Name: p.Name, Address: p.Address, AS: p.AS, State: p.state(), Up: p.State == bgp.Established, Since: p.Since, Announced: p.Announced,
@@ -71,6 +85,9 @@ func (v *view) traffic(d *live.Document, s *Status, now time.Time) {
 	v.gateway.mu.Lock()
 	d.Follows, d.Mates = v.gateway.config.Dataplane.Follow, v.gateway.config.Dataplane.Mates
 	v.gateway.mu.Unlock()
+	if d.Decides = d.Follows == ""; s.Decider != nil {
+		d.Decides, d.Follows = s.Decider.Decides, s.Decider.Holder
+	}
 	counted := p.Counted()
 	rates := rates{now: counted, was: v.was, seconds: now.Sub(v.at).Seconds()}
 	v.was, v.at = counted, now
@@ -83,6 +100,11 @@ func (v *view) traffic(d *live.Document, s *Status, now time.Time) {
 			d.Services = append(d.Services, live.Service{Name: b.Service, VIPs: rates.vips(b.Service)})
 		}
 		d.Services[i].Backends = append(d.Services[i].Backends, b.live(&rates))
+	}
+	for _, name := range slices.Sorted(maps.Keys(counted.VIPs)) {
+		if !slices.ContainsFunc(d.Services, func(s live.Service) bool { return s.Name == name }) {
+			d.Services = append(d.Services, live.Service{Name: name, VIPs: rates.vips(name), Doubt: "it has no backend"})
+		}
 	}
 	if s.Decision != nil {
 		d.Site, d.Plan = s.Decision.Site, s.Decision.Plan
@@ -132,12 +154,14 @@ func (b *BackendStatus) live(r *rates) live.Backend {
 		return out
 	}
 	out.Health, out.Level = b.agent(), b.Agent.Level
-	if !b.Agent.Silent {
-		out.NewFlows = b.Agent.Accepted
-	}
 	if out.Health == out.State {
 		out.Health = "" // said already
 	}
+	if b.Agent.Silent { // what it said is old
+		out.Level = ""
+		return out
+	}
+	out.NewFlows, out.Guests = b.Agent.Accepted+b.Agent.Guests, b.Agent.Guests
 	if b.Agent.Capacity > 0 {
 		out.Load = b.Agent.Load / b.Agent.Capacity
 	}
@@ -202,12 +226,12 @@ func (r *rates) dropped() (all float64, most string) {
 
 // figures are where packets go.
 func (r *rates) figures(d *live.Document) []live.Figure {
-	var packets, bits, flows float64
+	var packets, bits, flows, guests float64
 	seen := map[string]bool{}
 	for _, s := range d.Services {
 		for _, b := range s.Backends {
 			if !seen[b.SID] { // it may have several services
-				flows += b.NewFlows
+				flows, guests = flows+b.NewFlows, guests+b.Guests
 			}
 			seen[b.SID] = true
 		}
@@ -217,16 +241,16 @@ func (r *rates) figures(d *live.Document) []live.Figure {
 	}
 	dropped, most := r.dropped()
 	out := []live.Figure{
-		{Key: "packets", Title: "Packets to VIPs", Value: packets, Unit: "/s"},
+		{Key: "packets", Title: "Packets to VIPs", Value: packets, Unit: "/s", Note: "of new and old flows"},
 		{Key: "bits", Title: "Bits to VIPs", Value: bits, Unit: "bit/s"},
-		{Key: "flows", Title: "New flows", Value: flows, Unit: "/s", Note: "that backends here took"},
+		{Key: "flows", Title: "New flows", Value: flows, Unit: "/s", Note: fmt.Sprintf("here, %.0f of other sites", guests)},
 		{Key: "sent", Title: "Sent", Note: "to backends here", Value: r.reason("sent") + r.reason("icmp_error"), Unit: "/s"},
-		{Key: "misses", Title: "Misses", Value: r.reason("miss"), Unit: "/s", Note: "first backend had it not"},
+		{Key: "misses", Title: "Misses", Value: r.reason("miss"), Unit: "/s", Note: "old flows, asked for here"},
 		{Key: "pins", Title: "Pinned flows", Value: float64(r.now.Pins), Note: fmt.Sprintf("%.0f told in a second", r.per(r.now.Pinned, r.was.Pinned))},
 	}
 	if len(d.Sites) > 0 {
 		out = append(out, live.Figure{Key: "spilled", Title: "Spilled", Note: "new flows to other sites", Value: r.reason("spilled"), Unit: "/s"},
-			live.Figure{Key: "away", Title: "Away", Note: "misses to other sites", Value: r.reason("away"), Unit: "/s"},
+			live.Figure{Key: "away", Title: "Away", Note: "old flows, asked for there", Value: r.reason("away"), Unit: "/s"},
 			live.Figure{Key: "entered", Title: "Entered", Value: r.reason("entered"), Unit: "/s", Note: "from other sites"})
 	}
 	return append(out, live.Figure{Key: "dropped", Title: "Dropped", Value: dropped, Unit: "/s", Note: most})

@@ -30,7 +30,8 @@ type AgentStatus struct {
 	Level    string  `json:"level"`
 	Load     float64 `json:"load"`
 	Capacity float64 `json:"capacity"`         // 0 where the load is not measured
-	Accepted float64 `json:"accepted"`         // new flows a second
+	Accepted float64 `json:"accepted"`         // new flows a second that came by gateways of this site
+	Guests   float64 `json:"guests"`           // and by those of other ones
 	Age      float64 `json:"age"`              // seconds since it spoke
 	Silent   bool    `json:"silent,omitempty"` // it should have spoken
 	Host     string  `json:"host,omitempty"`   // that is asked for echoes: see host words; "" is not known
@@ -50,11 +51,12 @@ func (r *reports) status(backends []balancer.BackendStatus, now time.Time) []Bac
 	for _, b := range backends {
 		status := BackendStatus{BackendStatus: b}
 		sid, _ := netip.ParseAddr(b.SID) // none of another site
+		status.Weight = r.weight(b.Service, sid)
 		status.Reason = r.judged[b.Service].findings[sid].Reason
 		if t := r.told[sid]; t != nil {
-			of := t.of(r.vips(b.Service))
+			of := t.of(r.service(b.Service).VIPs)
 			status.Agent = &AgentStatus{
-				Health: of.Health.String(), Draining: of.Draining, Level: t.Report.Level.String(), Load: t.Report.Load, Capacity: t.Report.Capacity, Accepted: t.Report.Accepted,
+				Health: of.Health.String(), Draining: of.Draining, Level: t.Report.Level.String(), Load: t.Report.Load, Capacity: t.Report.Capacity, Accepted: t.Report.Accepted, Guests: t.Report.Guests,
 				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.speaks(t), Host: r.host(sid, t),
 			}
 		}
@@ -75,12 +77,23 @@ func (r *reports) host(sid netip.Addr, t *told) string {
 	return hostAnswers
 }
 
-func (r *reports) vips(service string) []balancer.VIP {
-	i := slices.IndexFunc(r.plan.Services, func(s balancer.PlannedService) bool { return s.Name == service })
-	if i < 0 {
-		return nil
+// service is what the configuration has of one.
+func (r *reports) service(name string) (s balancer.PlannedService) {
+	if i := slices.IndexFunc(r.plan.Services, func(s balancer.PlannedService) bool { return s.Name == name }); i >= 0 {
+		s = r.plan.Services[i]
 	}
-	return r.plan.Services[i].VIPs
+	return s
+}
+
+// weight is that of a backend by the configuration: the tables have it in other units, and
+// less of it in a slow start.
+func (r *reports) weight(service string, sid netip.Addr) uint32 {
+	for _, b := range r.service(service).Backends {
+		if b.SID == sid {
+			return b.Weight
+		}
+	}
+	return 0
 }
 
 // disbelieved names services whose agents are not believed everything, and why.

@@ -12,8 +12,10 @@ type Document struct {
 	Stage         string         `json:"stage"`             // in service, leaving, drained
 	Why           string         `json:"why,omitempty"`     // of another stage than in service
 	Plan          string         `json:"plan,omitempty"`    // number of what the tables are
-	Follows       string         `json:"follows,omitempty"` // the mate that decides; "" decides here
+	Decides       bool           `json:"decides"`           // this gateway does
+	Follows       string         `json:"follows,omitempty"` // else the mate that decides; "" where nobody is known to
 	Mates         []string       `json:"mates,omitempty"`
+	Edge          *Edge          `json:"edge,omitempty"`    // nil where nameservers are told nothing
 	Remarks       []string       `json:"remarks,omitempty"` // what is wrong beside
 	Figures       []Figure       `json:"figures,omitempty"` // of the dataplane
 	Services      []Service      `json:"services"`
@@ -22,6 +24,13 @@ type Document struct {
 	Announcements []Announcement `json:"announcements"`
 	Probes        []Probe        `json:"probes"`
 	Events        []Event        `json:"events"` // in a stream only those since the document before
+}
+
+// Edge is what nameservers are told of the edge.
+type Edge struct {
+	Health string    `json:"health"` // up, down, draining; not told yet
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
 }
 
 // Figure is a number and what it is of.
@@ -45,6 +54,17 @@ type Service struct {
 	Decided []Share `json:"decided,omitempty"`
 	Nowhere float64 `json:"nowhere,omitempty"`
 	Reason  string  `json:"reason,omitempty"` // of the decision
+}
+
+// Twice tells whether several backends have a name, as those of one node in Consul may.
+func (s *Service) Twice(name string) bool {
+	n := 0
+	for _, b := range s.Backends {
+		if b.Name == name {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // Share is what a site gets of new flows.
@@ -75,6 +95,7 @@ type Backend struct {
 	Share    float64 `json:"share"`     // of new flows
 	Packets  float64 `json:"packets"`   // per second, for which it was the first choice
 	NewFlows float64 `json:"new_flows"` // per second, of all its services, as its agent says
+	Guests   float64 `json:"guests"`    // those of them that came by gateways of other sites
 	Why      string  `json:"why,omitempty"`
 }
 

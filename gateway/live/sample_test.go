@@ -15,7 +15,8 @@ func sample(now time.Time) Document {
 	}
 	d := Document{
 		Name: "edge1.west.example.net", Site: "west", Identity: "AS 4200000101, router ID 192.0.2.1, locator 2001:db8:5e:1::/64",
-		Started: now.Add(-26 * time.Hour), Stage: "in service", Plan: "1795284000.42", Mates: []string{"[2001:db8:5e:2::1]:5206"},
+		Started: now.Add(-26 * time.Hour), Stage: "in service", Plan: "1795284000.42", Decides: true, Mates: []string{"[2001:db8:5e:2::1]:5206"},
+		Edge:    &Edge{Health: "draining", Reason: "drained by an operator: new kernel", Since: now.Add(-3 * time.Minute)},
 		Remarks: []string{"lists: redis does not answer, going by those of 2026-11-21T18:02:11Z"},
 		Figures: []Figure{
 			{Key: "packets", Title: "Packets to VIPs", Value: wave(182_300, 40), Unit: "/s"},

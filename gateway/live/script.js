@@ -57,6 +57,7 @@
   function watch(root) {
     const history = new Map();
     let last = Date.now(), skew = 0;
+    const seen = (at) => (root.dataset.seen = new Date(at).toISOString().slice(11, 19));
     const times = () => {
       const now = Date.now() + skew;
       for (const t of root.querySelectorAll("time.ago")) {
@@ -67,6 +68,7 @@
     const section = (e) => {
       const { id, html } = JSON.parse(e.data);
       const a = root.querySelector(`[data-section="${id}"]`);
+      if (!a) return; // of another version than the page
       const b = a.cloneNode(false);
       b.innerHTML = html; // of a template that escapes all that is not its own
       morph(a, b);
@@ -74,18 +76,20 @@
     };
     const tick = (e) => {
       last = Date.now();
-      skew = Date.parse(JSON.parse(e.data)) - last;
+      const at = Date.parse(JSON.parse(e.data));
+      skew = at - last;
+      seen(at);
       root.classList.remove("away");
-      const seen = new Set();
+      const there = new Set();
       for (const svg of root.querySelectorAll(".spark")) {
         const values = history.get(svg.dataset.key) ?? [];
         values.push(Number(svg.dataset.value));
         if (values.length > length) values.shift();
         history.set(svg.dataset.key, values);
-        seen.add(svg.dataset.key);
+        there.add(svg.dataset.key);
         draw(svg, values);
       }
-      for (const key of history.keys()) if (!seen.has(key)) history.delete(key);
+      for (const key of history.keys()) if (!there.has(key)) history.delete(key);
       times();
     };
     let stream;
@@ -94,7 +98,9 @@
       stream = new EventSource(root.dataset.source);
       stream.addEventListener("section", section);
       stream.addEventListener("tick", tick);
+      stream.addEventListener("error", () => root.classList.add("away"));
     };
+    seen(last);
     open();
     setInterval(() => {
       if (Date.now() - last < patience) return;

@@ -99,6 +99,7 @@ func TestPage(t *testing.T) {
 	for _, want := range []string{
 		"<h1>edge1.west.example.net</h1>", "lists: redis does not answer", "198.51.100.1:443/tcp", "drained by an operator: new kernel", "1 of 3 active backends are up",
 		"2001:db8:feed::53/128", "no way to it", "connection refused; held down for 12s", "silent for 3 intervals", "&lt;i&gt;web&lt;/i&gt;", "BFD up, 150ms", "site east", "site west", "the nearest with room",
+		"nameservers: draining", "drained by an operator: new kernel <time", ", decided here", "level <span class=\"doubt\">warning</span>", "weight 100",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page has no %q", want)
