@@ -100,7 +100,7 @@ func (s *source) ask(ctx context.Context, index uint64) (answer, error) {
 	defer cancel()
 	body, header, err := s.agent.health(ctx, s.service, s.query(index))
 	if err != nil {
-		return answer{}, explain(err)
+		return answer{}, explain(err, "service:read, node:read")
 	}
 	defer bodies.Put(body)
 	// What a server without a leader knows is old. An agent that streams does not
@@ -135,12 +135,13 @@ func (s *source) query(index uint64) url.Values {
 	return q
 }
 
-// explain adds what would be right to errors of the client that do not say it.
-func explain(err error) error {
+// explain adds what would be right to errors of the client that do not say it, such as
+// which rights the token wants.
+func explain(err error, rights string) error {
 	if e, ok := errors.AsType[api.StatusError](err); ok {
 		switch e.Code {
 		case http.StatusForbidden:
-			return fmt.Errorf("%w; want an ACL token with service:read, node:read", err)
+			return fmt.Errorf("%w; want an ACL token with %s", err, rights)
 		case http.StatusTooManyRequests:
 			return fmt.Errorf("%w; want a larger limits.http_max_conns_per_client in the agent's configuration, or its https address", err)
 		}
