@@ -37,7 +37,7 @@ func (c *cli) check(cmd *cobra.Command, old string) error {
 	if old != "" {
 		return c.diff(old, cfg)
 	}
-	bad := c.checkGateway(cfg)
+	bad := c.checkGateway(ctx, cfg)
 	bad = c.checkAgent(cfg) || bad
 	for _, d := range c.tryPorts(ctx, cfg) {
 		bad = true
@@ -72,7 +72,7 @@ func (c *cli) check(cmd *cobra.Command, old string) error {
 }
 
 // checkGateway says who the gateway would be on this host, or why it cannot be.
-func (c *cli) checkGateway(cfg *config) (bad bool) {
+func (c *cli) checkGateway(ctx context.Context, cfg *config) (bad bool) {
 	if !cfg.Gateway.Used() {
 		return false
 	}
@@ -80,7 +80,18 @@ func (c *cli) checkGateway(cfg *config) (bad bool) {
 		bad = true
 		fmt.Fprintln(c.stderr, cfg.file.explain(d))
 	}
-	for _, d := range cfg.Gateway.CheckFabric() {
+	whole, wrong, err := cfg.Gateway.InConsul(ctx, readYAML)
+	if d, ok := errors.AsType[upstreams.Defect](err); ok {
+		bad = true
+		fmt.Fprintln(c.stderr, cfg.file.explain(d))
+	} else if err != nil {
+		fmt.Fprintf(c.stderr, "razor: other sites not checked, no answer from consul at %s: %v\n", cfg.Gateway.Consul.Address, err)
+	}
+	for _, d := range wrong {
+		bad = true
+		fmt.Fprintln(c.stderr, "consul:", d)
+	}
+	for _, d := range whole.CheckFabric() {
 		fmt.Fprintln(c.stderr, "warning:", cfg.file.explain(d))
 	}
 	id, err := cfg.Gateway.Identity()

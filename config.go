@@ -130,6 +130,19 @@ func parseConfig(name string, data []byte) (*config, error) {
 	return c, nil
 }
 
+// readYAML reads what is configured elsewhere than in the file as the file is read.
+func readYAML(data []byte, into any) (out []upstreams.Defect) {
+	if len(data) > maxConfig {
+		return []upstreams.Defect{{Reason: fmt.Sprintf("larger than %d KiB", maxConfig>>10), Want: "what the configuration would have"}}
+	}
+	r := &reader{}
+	r.read(data, into)
+	for _, p := range r.problems {
+		out = append(out, p.Defect)
+	}
+	return out
+}
+
 // check fills in the defaults and lists what is wrong with the values.
 func (c *config) check() []upstreams.Defect {
 	c.DNS.Defaults()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/razor-steering/razor/gateway"
 	"github.com/razor-steering/razor/razor"
 	"github.com/razor-steering/razor/upstreams"
 )
@@ -273,6 +274,40 @@ func TestReadConfig(t *testing.T) {
 	} {
 		if _, err := loadConfig(tt.name); err == nil || err.Error() != tt.name+tt.want {
 			t.Errorf("%s: got %v", tt.name, err)
+		}
+	}
+}
+
+// What is configured elsewhere is read as strictly as the file.
+func TestReadYAML(t *testing.T) {
+	t.Parallel()
+	var got gateway.SiteConfig
+	for _, text := range []string{
+		"locators: 2001:db8:5e:e000::/56\ngateways: [\"2001:db8:5e:e001::/64\"]\ncapacity:\n  - {service: web, most: 5000}\n",
+		`{"locators": "2001:db8:5e:e000::/56", "gateways": ["2001:db8:5e:e001::/64"], "capacity": [{"service": "web", "most": 5e3}]}`,
+	} {
+		got = gateway.SiteConfig{}
+		want := gateway.SiteConfig{
+			Locators: "2001:db8:5e:e000::/56", Gateways: []string{"2001:db8:5e:e001::/64"},
+			Capacity: []gateway.SiteCapacityConfig{{Service: "web", Most: new(5000.0)}},
+		}
+		if wrong := readYAML([]byte(text), &got); len(wrong) > 0 || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", text, got, wrong)
+		}
+	}
+	for text, want := range map[string]string{
+		"locator: x\ngateways: x":        `locator: unknown key; want locators` + "\n" + `gateways: "x": not a list; want a list: ["x"]`,
+		"distance: near":                 `distance: "near": of the wrong type; want a number`,
+		"{":                              `: not YAML: could not find flow mapping end token '}'; want "key: value" lines indented by spaces, and quotes around values such as "[::]:53"`,
+		"east":                           `: "east": not a section; want settings below it: name, locators, gateways, distance, capacity`,
+		strings.Repeat("#", maxConfig+1): ": larger than 256 KiB; want what the configuration would have",
+	} {
+		var said []string
+		for _, d := range readYAML([]byte(text), &got) {
+			said = append(said, d.String())
+		}
+		if strings.Join(said, "\n") != want {
+			t.Errorf("%.20s: said %s\nwant %s", text, strings.Join(said, "\n"), want)
 		}
 	}
 }

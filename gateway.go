@@ -41,7 +41,7 @@ func (c *cli) gateway(cmd *cobra.Command, _ []string) error {
 	defer signal.Stop(hangups)
 	opt := gateway.Options{
 		Redis: cfg.Redis, Zones: cfg.DNS.RedisZones(), Speaker: []string{"/proc/self/exe", bgp.SpeakerCommand},
-		Signals: hangups,
+		Signals: hangups, Read: readYAML,
 		Reload: func() (gateway.Config, bool, error) {
 			next, err := c.loadGateway()
 			if err != nil {

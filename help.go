@@ -32,9 +32,10 @@ configuration, ports of razor dns, razor gateway and razor agent that are taken
 (those of a running razor with the same state_dir or pins are not), a gateway
 that cannot tell who it is, a host that keeps the agent from its work. A network
 whose MTU is too small for what the gateway sends to backends is a warning, as
-clients are told of it. Then, if Redis answers, name every key and member there
-that is left out, and, where the gateway follows the lists, every member of its
-edge's pool that it would not announce.
+clients are told of it. If Consul answers, name every key of another site there
+(gateway.consul_sites) that cannot be used. Then, if Redis answers, name every
+key and member there that is left out, and, where the gateway follows the lists,
+every member of its edge's pool that it would not announce.
 
 With --diff nothing of that, but what the gateway of the configuration would
 announce, withdraw and change compared with the one of another file, if all its

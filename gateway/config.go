@@ -54,6 +54,8 @@ type Config struct {
 	Services []ServiceConfig `yaml:"services"`
 	// Sites are others that packets of the services may go to, the nearest first.
 	Sites []SiteConfig `yaml:"sites"`
+	// ConsulSites is where Consul has them instead; nil for the file alone.
+	ConsulSites *ConsulSitesConfig `yaml:"consul_sites"`
 }
 
 // SetConfig is one of `gateway.announce:`, prefixes that are announced alike.
@@ -188,7 +190,7 @@ func (c *Config) Identity() (Identity, error) {
 // Used tells whether there is anything in the section: a file for the nameserver
 // alone has none.
 func (c *Config) Used() bool {
-	return len(c.BGP.Peers)+len(c.BGP.Unnumbered)+len(c.Announce)+len(c.Probes)+len(c.Allowed)+len(c.Dataplane.Interfaces)+len(c.Services)+len(c.Sites) > 0
+	return len(c.BGP.Peers)+len(c.BGP.Unnumbered)+len(c.Announce)+len(c.Probes)+len(c.Allowed)+len(c.Dataplane.Interfaces)+len(c.Services)+len(c.Sites) > 0 || c.ConsulSites != nil
 }
 
 // Check lists what is wrong with the section; keys are paths below "gateway".
@@ -211,6 +213,7 @@ func (c *Config) Check() []upstreams.Defect {
 	d.sets(c, probes)
 	d.dataplane(c)
 	d.decisions(c)
+	d.consulSites(c)
 	d.list = append(d.list, c.Consul.Check("gateway.consul")...)
 	d.times("health.every", c.Health.Every, leastEvery, mostEvery)
 	d.times("health.settle", c.Health.Settle, 0, mostSettle)
@@ -441,5 +444,5 @@ func (s *SetConfig) route() bgp.Route {
 func (c *Config) needsRestart(next *Config) bool {
 	return c.Name != next.Name || c.Site != next.Site || c.StateDir != next.StateDir || c.Lists != next.Lists || c.Health != next.Health || !reflect.DeepEqual(c.BGP, next.BGP) ||
 		!reflect.DeepEqual(c.Dataplane, next.Dataplane) || !reflect.DeepEqual(c.Consul, next.Consul) ||
-		!reflect.DeepEqual(c.memberships(), next.memberships())
+		!reflect.DeepEqual(c.memberships(), next.memberships()) || !reflect.DeepEqual(c.ConsulSites, next.ConsulSites)
 }

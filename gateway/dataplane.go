@@ -33,12 +33,13 @@ type dataplane struct {
 	drained    func() bool  // the gateway is: nobody can reach it
 	pins       *Pins        // nil without keys
 	reports    *reports
-	echoes     *echoes     // nil without keys, or where they cannot be
-	summaries  *summaries  // of other sites; nil without gateway.site
-	decider    *decider    // nil where this gateway does not decide
-	teller     *teller     // likewise, and without keys
-	members    *membership // nil where all services have their backends from the file
-	election   *election   // nil where no lock says who decides
+	echoes     *echoes      // nil without keys, or where they cannot be
+	summaries  *summaries   // of other sites; nil without gateway.site
+	decider    *decider     // nil where this gateway does not decide
+	teller     *teller      // likewise, and without keys
+	members    *membership  // nil where all services have their backends from the file
+	others     *consulSites // nil where the file has the other sites
+	election   *election    // nil where no lock says who decides
 
 	configuring sync.Mutex // held while a plan becomes that of config
 	config      *Config
@@ -46,8 +47,9 @@ type dataplane struct {
 
 // openDataplane puts the balancer on the interfaces, with the plan of the
 // configuration, or takes over that of an earlier process. lists may have backends of
-// services; nil without. changed is called when Servable may say something else.
-func openDataplane(c *Config, node netip.Prefix, lists *upstreams.Follower, log *slog.Logger, changed func()) (*dataplane, error) {
+// services; nil without. read is for what Consul has of other sites. changed is called when
+// Servable may say something else.
+func openDataplane(c *Config, node netip.Prefix, lists *upstreams.Follower, read ReadYAML, log *slog.Logger, changed func()) (*dataplane, error) {
 	flowKey, err := c.Dataplane.flowKey()
 	if err != nil {
 		return nil, err
@@ -59,6 +61,9 @@ func openDataplane(c *Config, node netip.Prefix, lists *upstreams.Follower, log 
 	block := netip.MustParsePrefix(c.Dataplane.SRBlock)
 	p := &dataplane{flowKey: flowKey, locator: locator, config: c}
 	if p.members, err = newMembership(c, lists, log); err != nil {
+		return nil, err
+	}
+	if p.others, err = newConsulSites(c, locator, read, log); err != nil {
 		return nil, err
 	}
 	if p.election, err = newElection(c, log); err != nil {
@@ -92,6 +97,9 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	}
 	if p.members != nil {
 		p.members.word, p.members.configure = p.reports.word, func() error { return p.configure(nil, time.Now()) }
+	}
+	if p.others != nil {
+		p.others.config, p.others.configure = p.configured, func() error { return p.configure(nil, time.Now()) }
 	}
 	if c.Dataplane.KeyFile != "" {
 		p.reports.load(filepath.Join(c.StateDir, reportsFile), time.Now())
@@ -159,6 +167,9 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 	if p.members != nil {
 		group.Go(func() error { return p.members.run(ctx) })
 	}
+	if p.others != nil {
+		group.Go(func() error { p.others.run(ctx); return nil })
+	}
 	if p.pins != nil {
 		group.Go(func() error { return p.pins.Run(ctx) })
 	}
@@ -174,18 +185,30 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 }
 
 // configure makes the plan that of a configuration, nil is the same as before, with the
-// backends that Consul and lists have. Where that cannot be, all is as before.
+// backends and other sites that there are. Where that cannot be, all is as before.
 func (p *dataplane) configure(c *Config, now time.Time) error {
 	p.configuring.Lock()
 	defer p.configuring.Unlock()
 	if c == nil {
 		c = p.config
 	}
-	if err := p.reports.configure(p.members.in(c).configured(p.flowKey), now); err != nil {
+	with := p.with(c)
+	if err := p.reports.configure(with.configured(p.flowKey), now); err != nil {
 		return err
 	}
 	p.config = c
+	p.reconfigureDecisions(with)
 	return nil
+}
+
+// with is a configuration with the backends and other sites that Consul and lists have.
+func (p *dataplane) with(c *Config) *Config { return p.others.in(p.members.in(c)) }
+
+// configured is the configuration of the plan, at this gateway's locator.
+func (p *dataplane) configured() *Config {
+	p.configuring.Lock()
+	defer p.configuring.Unlock()
+	return p.config.at(p.locator)
 }
 
 // reload makes the plan of a configuration the balancer's, and the keys in its file
@@ -201,7 +224,10 @@ func (p *dataplane) reload(c *Config, now time.Time) error {
 	if p.pins != nil {
 		p.pins.SetKeys(keys)
 	}
-	p.reconfigureDecisions(c, keys)
+	if p.teller != nil {
+		p.teller.setKeys(keys)
+	}
+	p.others.poke() // what its keys say may be right now, or wrong
 	return nil
 }
 

@@ -120,7 +120,7 @@ func (c *DataplaneConfig) used() bool { return len(c.Interfaces) > 0 }
 func (d *defects) dataplane(c *Config) {
 	p := &c.Dataplane
 	if !p.used() {
-		if len(c.Services)+len(c.Sites) > 0 {
+		if len(c.Services)+len(c.Sites) > 0 || c.ConsulSites != nil {
 			d.add("dataplane.interfaces", "", "missing, and there are services or sites", "the interfaces where packets of VIPs come in")
 		}
 		return
@@ -326,7 +326,7 @@ func (c *Config) balance(flowKey []byte) balancer.Plan {
 	}
 	for i := range c.Services {
 		s := &c.Services[i]
-		next := balancer.PlannedService{Service: balancer.Service{Name: s.Name, Key: keyOf(flowKey, s.Name), Fragments: s.Fragments, QUIC: s.QUIC.plan()}, Spills: s.spills()}
+		next := balancer.PlannedService{Service: balancer.Service{Name: s.Name, Key: keyOf(flowKey, s.Name), Fragments: s.Fragments, QUIC: s.QUIC.plan()}, Spills: c.spills(s)}
 		for _, text := range s.VIPs {
 			if v, err := balancer.ParseVIP(text); err == nil {
 				next.VIPs = append(next.VIPs, v)

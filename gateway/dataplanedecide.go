@@ -17,7 +17,7 @@ func (p *dataplane) prepareDecisions(c *Config, log *slog.Logger) error {
 		return nil
 	}
 	p.summaries = newSummaries(p.reports.poke)
-	p.summaries.configure(c, p.flowKey)
+	p.summaries.configure(p.with(c), p.flowKey)
 	p.reports.sites = p.summaries.last
 	if !c.decides() {
 		return nil
@@ -41,17 +41,18 @@ func (p *dataplane) exchange(c *Config, keys wire.Keys, log *slog.Logger) {
 	}
 	if p.decider != nil {
 		p.teller = newTeller(p.decider, wire.LocatorOf(p.locator.Addr()), p.flowKey, p.pins.conn, log)
-		p.teller.configure(c, keys)
+		p.teller.setKeys(keys)
+		p.teller.configure(p.with(c))
 	}
 }
 
 // reconfigureDecisions takes what a configuration says of other sites.
-func (p *dataplane) reconfigureDecisions(c *Config, keys wire.Keys) {
+func (p *dataplane) reconfigureDecisions(c *Config) {
 	if p.summaries != nil {
 		p.summaries.configure(c, p.flowKey)
 	}
 	if p.teller != nil {
-		p.teller.configure(c, keys)
+		p.teller.configure(c)
 	}
 }
 
@@ -69,6 +70,9 @@ func (p *dataplane) collectors() []prometheus.Collector {
 	}
 	if p.members != nil {
 		out = append(out, p.members)
+	}
+	if p.others != nil {
+		out = append(out, p.others)
 	}
 	if p.summaries != nil {
 		out = append(out, p.summaries)

@@ -79,7 +79,7 @@ func TestDataplaneTakesPins(t *testing.T) {
 		}
 	}
 	keep(oneKey, 0o600)
-	p, err := openDataplane(&c, netip.Prefix{}, nil, slog.New(slog.DiscardHandler), func() {})
+	p, err := openDataplane(&c, netip.Prefix{}, nil, nil, slog.New(slog.DiscardHandler), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

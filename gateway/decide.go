@@ -26,6 +26,19 @@ type decisions struct {
 type otherSite struct {
 	name     string
 	distance float64
+	most     map[string]float64 // capacity by service, as an operator bounds it; "" is each without its own
+}
+
+// bound has what a site says be no more than an operator says. One that is to get nothing
+// is drained, as far as this site is concerned.
+func (o *otherSite) bound(service string, s *steering.SiteSummary) {
+	most, ok := o.most[service]
+	if !ok {
+		most, ok = o.most[""]
+	}
+	if ok {
+		s.Capacity, s.Drained = min(s.Capacity, most), s.Drained || most == 0
+	}
 }
 
 // decisions is nil where a gateway does not decide.
@@ -39,7 +52,11 @@ func (c *Config) decisions() *decisions {
 		if far := c.Sites[i].Distance; far != nil {
 			distance = *far
 		}
-		d.sites = append(d.sites, otherSite{c.Sites[i].Name, distance})
+		o := otherSite{name: c.Sites[i].Name, distance: distance, most: map[string]float64{}}
+		for _, of := range c.Sites[i].Capacity {
+			o.most[of.Service] = *of.Most // as Check has seen it
+		}
+		d.sites = append(d.sites, o)
 	}
 	for i := range c.Services {
 		s := &c.Services[i]
@@ -71,6 +88,9 @@ func (d *decisions) snapshot(in *input) steering.ServiceSnapshot {
 			s = steering.SiteSummary{Capacity: steering.Unmeasured * steering.Unmeasured, Healthy: true}
 		case !heard:
 			s.Age = -1
+		}
+		if !d.fixed[in.service.Name] {
+			o.bound(in.service.Name, &s)
 		}
 		s.Name, s.Distance, s.Healthy = o.name, o.distance, s.Healthy && in.ways[o.name]
 		out.Sites = append(out.Sites, s)

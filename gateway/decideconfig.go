@@ -87,26 +87,15 @@ func weightOf(w *float64) float64 {
 // decisions names what is wrong with who this site is, and with the settings of services
 // that decisions go by.
 func (d *defects) decisions(c *Config) {
-	known := map[string]bool{c.Site: c.Site != ""}
-	for i := range c.Sites {
-		s, key := &c.Sites[i], "sites["+strconv.Itoa(i)+"]"
-		if s.Name == c.Site && s.Name != "" {
-			d.add(key+".name", s.Name, "this site", "others; gateway.site is not among them")
-		}
-		if s.Distance != nil && !(*s.Distance >= 0 && *s.Distance <= mostPolicyWeight) {
-			d.add(key+".distance", number64(*s.Distance), "not a distance", "a number from 0 to "+strconv.Itoa(mostPolicyWeight))
-		}
-		known[s.Name] = true
-	}
-	if len(c.Sites) > 0 && c.Site == "" {
+	if (len(c.Sites) > 0 || c.ConsulSites != nil) && c.Site == "" {
 		d.add("site", "", "missing, and there are other sites", "the name of this one, such as west")
 	}
 	for i := range c.Services {
-		d.decision(c, &c.Services[i], "services["+strconv.Itoa(i)+"]", known)
+		d.decision(c, &c.Services[i], "services["+strconv.Itoa(i)+"]")
 	}
 }
 
-func (d *defects) decision(c *Config, s *ServiceConfig, key string, known map[string]bool) {
+func (d *defects) decision(c *Config, s *ServiceConfig, key string) {
 	share := func(name string, v, most float64, want string) {
 		if !(v >= 0 && v <= most) {
 			d.add(key+"."+name, number64(v), "not a share that it can be", want)
@@ -134,18 +123,18 @@ func (d *defects) decision(c *Config, s *ServiceConfig, key string, known map[st
 	if len(s.Spill) > 0 {
 		d.add(key+".policy", "", "beside spill", "one of the two")
 	}
-	d.policy(key+".policy", s.Policy, known)
+	d.policy(key+".policy", s.Policy, c)
 }
 
 // policy names what is wrong with a policy.
-func (d *defects) policy(key string, p *PolicyConfig, known map[string]bool) {
+func (d *defects) policy(key string, p *PolicyConfig, c *Config) {
 	d.policyKind(key, p.Kind)
 	seen := map[string]bool{}
 	for i := range p.To {
 		part, key := &p.To[i], key+".to["+strconv.Itoa(i)+"]"
 		d.policyWeight(key, part.Weight)
 		if len(part.To) == 0 {
-			d.policySite(key, part.Site, known, seen)
+			d.policySite(key, part.Site, c, seen)
 			if part.Kind != "" {
 				d.add(key+".kind", part.Kind, "of one site", "to, with the sites that divide, or no such key")
 			}
@@ -158,7 +147,7 @@ func (d *defects) policy(key string, p *PolicyConfig, known map[string]bool) {
 		for j, leaf := range part.To {
 			key := key + ".to[" + strconv.Itoa(j) + "]"
 			d.policyWeight(key, leaf.Weight)
-			d.policySite(key, leaf.Site, known, seen)
+			d.policySite(key, leaf.Site, c, seen)
 		}
 	}
 }
@@ -171,9 +160,9 @@ func (d *defects) policyKind(key, kind string) {
 	}
 }
 
-func (d *defects) policySite(key, site string, known, seen map[string]bool) {
+func (d *defects) policySite(key, site string, c *Config, seen map[string]bool) {
 	switch {
-	case !known[site]:
+	case site == "" || site != c.Site && !c.mayKnow(site):
 		d.add(key+".site", site, "no such site", "gateway.site, or one of gateway.sites")
 	case seen[site]:
 		d.add(key+".site", site, "used twice", "each site once")

@@ -48,7 +48,7 @@ func (c *Config) checkEntries() (out []upstreams.Defect) {
 				continue
 			}
 			out = append(out, upstreams.Defect{
-				Key: fmt.Sprintf("gateway.sites[%d].gateways[%d]", i, j), Member: text,
+				Key: fmt.Sprintf("%s.gateways[%d]", c.siteKey(i), j), Member: text,
 				Reason: "its way is a default route, which does not tell that it is gone: its part of what is sent to the site would be lost",
 				Want:   "a route to " + text + " that goes when its router has none",
 			})

@@ -49,6 +49,7 @@ type Options struct {
 	// Reload reads the configuration again, and tells whether what the process has
 	// beside it is another, so that it has to start again; nil where nothing changes.
 	Reload func() (next Config, beside bool, err error)
+	Read   ReadYAML // as the configuration is read
 	// Signals are wishes: SIGHUP to reload, SIGUSR2 to restart, a second SIGTERM or SIGINT
 	// to wait for nobody when leaving.
 	Signals <-chan os.Signal
@@ -179,7 +180,7 @@ func (g *Gateway) run(ctx context.Context, control net.Listener) error {
 		return err
 	}
 	if g.dataplane != nil {
-		for _, d := range g.config.CheckFabric() {
+		for _, d := range g.dataplane.with(&g.config).CheckFabric() {
 			g.log.Warn("the network is not as it should be", "of", d.Member, "what", d.Reason, "want", d.Want)
 		}
 		defer func() { _ = g.dataplane.close() }()
@@ -223,7 +224,7 @@ func (g *Gateway) openDataplane() (err error) {
 	if !g.config.Dataplane.used() {
 		return nil
 	}
-	if g.dataplane, err = openDataplane(&g.config, g.identity.Node, g.lists, g.log, g.poke); err != nil || former != nil {
+	if g.dataplane, err = openDataplane(&g.config, g.identity.Node, g.lists, g.opt.Read, g.log, g.poke); err != nil || former != nil {
 		return err
 	}
 	if err := notePins(g.config.StateDir, g.config.Dataplane.Pins); err != nil {

@@ -61,7 +61,7 @@ func pinned(t *testing.T, dir string) (names []string) {
 // open is a dataplane as a process has it.
 func open(t *testing.T, c *Config) (*dataplane, error) {
 	t.Helper()
-	return openDataplane(c, netip.Prefix{}, nil, slog.New(slog.NewTextHandler(t.Output(), nil)), func() {})
+	return openDataplane(c, netip.Prefix{}, nil, nil, slog.New(slog.NewTextHandler(t.Output(), nil)), func() {})
 }
 
 func mustOpen(t *testing.T, c *Config) *dataplane {

@@ -309,7 +309,7 @@ func TestDeciderCopiesFromAMate(t *testing.T) {
 	var said logged
 	start := func() *dataplane {
 		t.Helper()
-		p, err := openDataplane(&c, netip.Prefix{}, nil, slog.New(slog.NewTextHandler(&said, nil)), func() {})
+		p, err := openDataplane(&c, netip.Prefix{}, nil, nil, slog.New(slog.NewTextHandler(&said, nil)), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}

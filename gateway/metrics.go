@@ -34,7 +34,7 @@ func Metrics(reg prometheus.Registerer) {
 	reg.MustRegister(newMetrics(nil), &dataplane{
 		Keeper: &balancer.Keeper{}, pins: &Pins{refused: newPinRefusals()}, reports: newReports(nil, nil, nil),
 		echoes:  &echoes{counts: newEchoCounts()},
-		members: &membership{}, election: &election{}, summaries: newSummaries(nil), decider: &decider{}, teller: newTeller(nil, wire.Locator{}, nil, nil, nil),
+		members: &membership{}, others: &consulSites{}, election: &election{}, summaries: newSummaries(nil), decider: &decider{}, teller: newTeller(nil, wire.Locator{}, nil, nil, nil),
 	})
 }
 

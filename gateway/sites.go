@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/razor-steering/razor/gateway/balancer"
@@ -16,6 +17,14 @@ type SiteConfig struct {
 	Locators string   `yaml:"locators"` // prefix of all its hosts' locators
 	Gateways []string `yaml:"gateways"` // locators of those that take packets of this site
 	Distance *float64 `yaml:"distance"` // in any unit; its place in the list without
+	// Capacity is what it takes at most, whatever it says itself.
+	Capacity []SiteCapacityConfig `yaml:"capacity"`
+}
+
+// SiteCapacityConfig is one of `capacity:` of another site.
+type SiteCapacityConfig struct {
+	Service string   `yaml:"service"` // "" is each that has none of its own
+	Most    *float64 `yaml:"most"`    // in the unit of its load; 0 sends it nothing
 }
 
 // SpillConfig is one of `spill:` of a service.
@@ -28,6 +37,7 @@ const (
 	defaultMissBudget = 50_000      // packets a second
 	leastMissBudget   = 100         // that comes in pieces
 	mostMissBudget    = 100_000_000 // more than any host forwards
+	mostCapacity      = 1e15        // that decisions take
 )
 
 // sites names what is wrong with the other sites, and with what services spill to them.
@@ -38,74 +48,116 @@ func (d *defects) sites(c *Config, block netip.Prefix) {
 	if n := len(c.Sites); n > balancer.MaxSites {
 		d.add("sites", strconv.Itoa(n), "too many", fmt.Sprintf("at most %d", balancer.MaxSites))
 	}
-	names, taken := map[string]bool{}, map[netip.Prefix]string{}
-	if own, err := netip.ParsePrefix(c.Dataplane.Locator); err == nil {
-		taken[own] = "this one"
+	rules := newSiteRules(d, c, block)
+	for i := range c.Sites {
+		rules.check("sites["+strconv.Itoa(i)+"]", &c.Sites[i])
 	}
 	for i := range c.Services {
+		d.spills("services["+strconv.Itoa(i)+"].spill", c.Services[i].Spill, c)
+	}
+}
+
+// siteRules are what other sites are held to, each beside those before it.
+type siteRules struct {
+	*defects
+
+	own      string
+	block    netip.Prefix
+	services map[string]bool
+	names    map[string]bool
+	taken    map[netip.Prefix]string // locators, and the sites that have them
+}
+
+func newSiteRules(d *defects, c *Config, block netip.Prefix) *siteRules {
+	r := &siteRules{defects: d, own: c.Site, block: block, services: map[string]bool{}, names: map[string]bool{}, taken: map[netip.Prefix]string{}}
+	if own, err := netip.ParsePrefix(c.Dataplane.Locator); err == nil {
+		r.taken[own] = "this one"
+	}
+	for i := range c.Services {
+		r.services[c.Services[i].Name] = true
 		for j := range c.Services[i].Backends {
 			if p, err := netip.ParsePrefix(c.Services[i].Backends[j].Locator); err == nil {
-				taken[p] = "this one"
+				r.taken[p] = "this one"
 			}
 		}
 	}
-	for i := range c.Sites {
-		s, key := &c.Sites[i], "sites["+strconv.Itoa(i)+"]"
-		switch {
-		case s.Name == "":
-			d.add(key+".name", "", "missing", "the name of the other site")
-		case names[s.Name]:
-			d.add(key+".name", s.Name, "used twice", "each name once")
-		}
-		names[s.Name] = true
-		d.locators(key, s, block, taken)
+	return r
+}
+
+// check names what is wrong with a site.
+func (r *siteRules) check(key string, s *SiteConfig) {
+	switch {
+	case s.Name == "":
+		r.add(key+".name", "", "missing", "the name of the other site")
+	case s.Name == r.own:
+		r.add(key+".name", s.Name, "this site", "others; gateway.site is not among them")
+	case r.names[s.Name]:
+		r.add(key+".name", s.Name, "used twice", "each name once")
 	}
-	for i := range c.Services {
-		d.spills("services["+strconv.Itoa(i)+"].spill", c.Services[i].Spill, names)
+	r.names[s.Name] = true
+	r.locators(key, s)
+	if s.Distance != nil && !(*s.Distance >= 0 && *s.Distance <= mostPolicyWeight) {
+		r.add(key+".distance", number64(*s.Distance), "not a distance", "a number from 0 to "+strconv.Itoa(mostPolicyWeight))
+	}
+	seen := map[string]bool{}
+	for i, of := range s.Capacity {
+		key := key + ".capacity[" + strconv.Itoa(i) + "]"
+		switch {
+		case of.Service != "" && !r.services[of.Service]:
+			r.add(key+".service", of.Service, "no such service", "one of gateway.services, or no such key for all others")
+		case seen[of.Service]:
+			r.add(key+".service", of.Service, "used twice", "each service once, and once none")
+		}
+		seen[of.Service] = true
+		if of.Most == nil {
+			r.add(key+".most", "", "missing", "a load in the unit of the service's agents, or 0 for nothing")
+		} else if !(*of.Most >= 0 && *of.Most <= mostCapacity) {
+			r.add(key+".most", number64(*of.Most), "not a load", "a number of 0 or more")
+		}
 	}
 }
 
 // locators names what is wrong with the locators of a site.
-func (d *defects) locators(key string, s *SiteConfig, block netip.Prefix, taken map[netip.Prefix]string) {
+func (r *siteRules) locators(key string, s *SiteConfig) {
 	p, err := netip.ParsePrefix(s.Locators)
 	ok := err == nil && p.Addr().Is6() && p.Bits() <= 64 && p == p.Masked()
 	switch {
 	case !ok:
-		d.add(key+".locators", s.Locators, "not a prefix of locators", "an IPv6 prefix such as 2001:db8:5e:e000::/56")
-	case block.IsValid() && (!block.Overlaps(p) || p.Bits() <= block.Bits()):
-		d.add(key+".locators", s.Locators, "not a part of gateway.dataplane.sr_block", "a longer prefix inside of it")
+		r.add(key+".locators", s.Locators, "not a prefix of locators", "an IPv6 prefix such as 2001:db8:5e:e000::/56")
+	case r.block.IsValid() && (!r.block.Overlaps(p) || p.Bits() <= r.block.Bits()):
+		r.add(key+".locators", s.Locators, "not a part of gateway.dataplane.sr_block", "a longer prefix inside of it")
 	}
-	for other, name := range taken {
+	for other, name := range r.taken {
 		if ok && other.Overlaps(p) {
-			d.add(key+".locators", s.Locators, "has locators of site "+name+": "+other.String(), "each locator at one site")
+			r.add(key+".locators", s.Locators, "has locators of site "+name+": "+other.String(), "each locator at one site")
 			break
 		}
 	}
 	if ok {
-		taken[p] = s.Name
+		r.taken[p] = s.Name
 	}
 	if n := len(s.Gateways); n == 0 || n > balancer.MaxSiteGateways {
-		d.add(key+".gateways", strconv.Itoa(n), "so many", fmt.Sprintf("1 to %d", balancer.MaxSiteGateways))
+		r.add(key+".gateways", strconv.Itoa(n), "so many", fmt.Sprintf("1 to %d", balancer.MaxSiteGateways))
 	}
 	seen := map[netip.Prefix]bool{}
 	for i, text := range s.Gateways {
 		key := key + ".gateways[" + strconv.Itoa(i) + "]"
-		d.locator(key, text, block, "the /64 of the gateway")
+		r.locator(key, text, r.block, "the /64 of the gateway")
 		a, err := netip.ParsePrefix(text)
 		switch {
 		case err != nil:
 			continue
 		case ok && !p.Contains(a.Addr()):
-			d.add(key, text, "outside of the site's locators", "one inside of "+s.Locators)
+			r.add(key, text, "outside of the site's locators", "one inside of "+s.Locators)
 		case seen[a]:
-			d.add(key, text, "used twice", "each gateway once")
+			r.add(key, text, "used twice", "each gateway once")
 		}
 		seen[a] = true
 	}
 }
 
 // spills names what is wrong with what a service spills.
-func (d *defects) spills(key string, spills []SpillConfig, sites map[string]bool) {
+func (d *defects) spills(key string, spills []SpillConfig, c *Config) {
 	if len(spills) > balancer.MaxSpills {
 		d.add(key, strconv.Itoa(len(spills)), "too many", fmt.Sprintf("at most %d", balancer.MaxSpills))
 	}
@@ -113,7 +165,7 @@ func (d *defects) spills(key string, spills []SpillConfig, sites map[string]bool
 	for i, s := range spills {
 		key := key + "[" + strconv.Itoa(i) + "]"
 		switch {
-		case !sites[s.Site]:
+		case !c.mayKnow(s.Site):
 			d.add(key+".site", s.Site, "no such site", "one of gateway.sites")
 		case seen[s.Site]:
 			d.add(key+".site", s.Site, "used twice", "each site once")
@@ -128,12 +180,25 @@ func (d *defects) spills(key string, spills []SpillConfig, sites map[string]bool
 	}
 }
 
+// mayKnow tells whether there may be another site of a name: those of Consul have any.
+func (c *Config) mayKnow(site string) bool {
+	return c.ConsulSites != nil && site != "" && site != c.Site || slices.ContainsFunc(c.Sites, func(s SiteConfig) bool { return s.Name == site })
+}
+
+// siteKey is where a site is configured.
+func (c *Config) siteKey(i int) string {
+	if c.ConsulSites != nil {
+		return "gateway.consul_sites[" + c.Sites[i].Name + "]"
+	}
+	return "gateway.sites[" + strconv.Itoa(i) + "]"
+}
+
 // elsewhere is an error where this gateway's locator is one of another site.
 func (c *Config) elsewhere(locator netip.Prefix) error {
 	for i, s := range c.Sites {
 		if s.plan().Locators.Contains(locator.Addr()) {
 			return upstreams.Defect{
-				Key: "gateway.sites[" + strconv.Itoa(i) + "].locators", Member: s.Locators,
+				Key: c.siteKey(i) + ".locators", Member: s.Locators,
 				Reason: fmt.Sprintf("this gateway's locator %v is in it", locator), Want: "the locators of another site",
 			}
 		}
@@ -153,10 +218,12 @@ func (s *SiteConfig) plan() balancer.PlannedSite {
 	return p
 }
 
-// spills are those of a service.
-func (s *ServiceConfig) spills() (out steering.Spills) {
+// spills are those of a service, to sites that there are.
+func (c *Config) spills(s *ServiceConfig) (out steering.Spills) {
 	for _, to := range s.Spill {
-		out = append(out, steering.Spill{Site: to.Site, Slots: steering.SpillSlots(to.Share)})
+		if slices.ContainsFunc(c.Sites, func(o SiteConfig) bool { return o.Name == to.Site }) {
+			out = append(out, steering.Spill{Site: to.Site, Slots: steering.SpillSlots(to.Share)})
+		}
 	}
 	return out
 }

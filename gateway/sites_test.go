@@ -46,6 +46,11 @@ func policy(p PolicyConfig) func(*Config) {
 	return func(c *Config) { c.Services[0].Spill, c.Services[0].Policy = nil, &p }
 }
 
+// inConsul has the other sites in Consul.
+func inConsul(prefix string) func(*Config) {
+	return func(c *Config) { c.Sites, c.ConsulSites = nil, &ConsulSitesConfig{Prefix: prefix} }
+}
+
 // The settings of a service are those that are decided by.
 func TestSettings(t *testing.T) {
 	t.Parallel()
@@ -87,6 +92,20 @@ func TestSiteDefects(t *testing.T) {
 		{"gateway.site", func(c *Config) { c.Site = "" }},
 		{"gateway.sites[1].name", func(c *Config) { c.Site = "north" }},
 		{"gateway.sites[0].distance", func(c *Config) { c.Sites[0].Distance = new(-1.0) }},
+		{"gateway.sites[0].capacity[0].service", func(c *Config) { c.Sites[0].Capacity = []SiteCapacityConfig{{"mail", new(1.0)}} }},
+		{"gateway.sites[0].capacity[1].service", func(c *Config) { c.Sites[0].Capacity = []SiteCapacityConfig{{"web", new(1.0)}, {"web", new(1.0)}} }},
+		{"gateway.sites[0].capacity[0].most", func(c *Config) { c.Sites[0].Capacity = []SiteCapacityConfig{{"web", nil}} }},
+		{"gateway.sites[0].capacity[0].most", func(c *Config) { c.Sites[0].Capacity = []SiteCapacityConfig{{"web", new(-1.0)}} }},
+		{"gateway.sites", func(c *Config) { c.ConsulSites = &ConsulSitesConfig{Prefix: "razor/sites/"} }},
+		{"gateway.consul_sites.prefix", inConsul("")},
+		{"gateway.consul_sites.prefix", inConsul("razor/sites")},
+		{"gateway.consul_sites.prefix", inConsul("/razor/sites/")},
+		{"gateway.site", func(c *Config) { inConsul("razor/sites/")(c); c.Site = "" }},
+		{"gateway.services[0].spill[0].site", func(c *Config) { inConsul("razor/sites/")(c); c.Services[0].Spill[0].Site = "west" }},
+		{"gateway.services[0].policy.to[0].site", func(c *Config) {
+			policy(PolicyConfig{To: []PolicyPartConfig{{}, {Site: "south"}}})(c)
+			inConsul("razor/sites/")(c)
+		}},
 		{"gateway.services[0].limit", func(c *Config) { c.Services[0].Limit = 1.5 }},
 		{"gateway.services[0].accept", func(c *Config) { c.Services[0].Accept = 0.95 }},
 		{"gateway.services[0].slow_start", func(c *Config) { c.Services[0].SlowStart = 25 * time.Hour }},
@@ -119,7 +138,7 @@ func TestSiteDefects(t *testing.T) {
 			c.Sites, c.Services[0].Spill = nil, nil
 			for _, name := range []string{"a", "b", "c", "d", "e"} {
 				start := "2001:db8:5e:" + name + "000::"
-				c.Sites = append(c.Sites, SiteConfig{name, start + "/60", []string{start + "/64"}, nil})
+				c.Sites = append(c.Sites, SiteConfig{Name: name, Locators: start + "/60", Gateways: []string{start + "/64"}})
 				c.Services[0].Spill = append(c.Services[0].Spill, SpillConfig{Site: name, Share: 0.1})
 			}
 		}},

@@ -29,15 +29,16 @@ type Status struct {
 	Announcements []*Announcement       `json:"announcements"`
 	Blackholes    []HoleStatus          `json:"blackholes"`
 	Probes        []ProbeStatus         `json:"probes"`
-	Backends      []BackendStatus       `json:"backends,omitempty"`    // of the services that are balanced
-	Membership    []MembershipStatus    `json:"membership,omitempty"`  // of services whose backends are from Consul or a list
-	Decider       *ElectionStatus       `json:"decider,omitempty"`     // nil where no lock says who decides
-	Disbelieved   []string              `json:"disbelieved,omitempty"` // services whose agents are not believed everything, and why
-	Sites         []balancer.SiteStatus `json:"sites,omitempty"`       // others
-	Decision      *DecisionStatus       `json:"decision,omitempty"`    // nil where nothing was decided
-	Edge          *EdgeStatus           `json:"edge,omitempty"`        // nil where nameservers are told nothing
-	Lists         *ListStatus           `json:"lists,omitempty"`       // nil where they are not followed
-	Refused       []string              `json:"refused,omitempty"`     // members of lists that must not be announced, and why
+	Backends      []BackendStatus       `json:"backends,omitempty"`     // of the services that are balanced
+	Membership    []MembershipStatus    `json:"membership,omitempty"`   // of services whose backends are from Consul or a list
+	Decider       *ElectionStatus       `json:"decider,omitempty"`      // nil where no lock says who decides
+	Disbelieved   []string              `json:"disbelieved,omitempty"`  // services whose agents are not believed everything, and why
+	Sites         []balancer.SiteStatus `json:"sites,omitempty"`        // others
+	ConsulSites   *ConsulSitesStatus    `json:"consul_sites,omitempty"` // nil where the file has them
+	Decision      *DecisionStatus       `json:"decision,omitempty"`     // nil where nothing was decided
+	Edge          *EdgeStatus           `json:"edge,omitempty"`         // nil where nameservers are told nothing
+	Lists         *ListStatus           `json:"lists,omitempty"`        // nil where they are not followed
+	Refused       []string              `json:"refused,omitempty"`      // members of lists that must not be announced, and why
 	BindError     string                `json:"bind_error,omitempty"`
 }
 
@@ -80,6 +81,7 @@ func (g *Gateway) Status() Status {
 		s.Backends, s.Sites = g.dataplane.reports.status(g.dataplane.Status(), time.Now()), g.dataplane.Sites()
 		s.Disbelieved, s.Decision = g.dataplane.reports.disbelieved(), g.dataplane.decisionStatus()
 		s.Membership, s.Decider = g.dataplane.members.status(time.Now()), g.dataplane.election.state()
+		s.ConsulSites = g.dataplane.others.status(time.Now())
 	}
 	if g.lists != nil {
 		h := g.lists.Health()
@@ -178,6 +180,9 @@ func (s *Status) remarks() string {
 		if of := &s.Membership[i]; of.wrong() {
 			fmt.Fprintf(&b, "%s: %s\n", of.where(), of)
 		}
+	}
+	if s.ConsulSites != nil && s.ConsulSites.wrong() {
+		fmt.Fprintf(&b, "other sites: %s\n", s.ConsulSites)
 	}
 	for _, r := range s.Refused {
 		fmt.Fprintf(&b, "not announced: %s\n", r)

@@ -49,11 +49,18 @@ func newTeller(d *decider, self wire.Locator, flowKey []byte, conn *net.UDPConn,
 	}
 }
 
-// configure says who is to be told, and with which keys.
-func (t *teller) configure(c *Config, keys wire.Keys) {
+// setKeys says with which keys others are told.
+func (t *teller) setKeys(keys wire.Keys) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.peers, t.keys = nil, keys
+	t.keys = keys
+}
+
+// configure says who is to be told.
+func (t *teller) configure(c *Config) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.peers = nil
 	for i := range c.Sites {
 		for _, text := range c.Sites[i].Gateways {
 			if p, err := netip.ParsePrefix(text); err == nil {

@@ -122,6 +122,21 @@ func dataplaneAlerts() []Alert {
 			Labels:      map[string]string{"site": "west"},
 		},
 		{
+			Name: "RazorConsulSitesRefused", Expr: `razor_gateway_consul_sites_refused + razor_gateway_consul_sites_held > 0`, For: "5m", Severity: Warning, Unseen: sitesInTheFile,
+			Summary:     "{{ $labels.instance }} does not obey all keys of other sites in Consul",
+			Description: "razor status says which and why: a value that cannot be used, or all keys gone at once. Those sites stay as they were.",
+			Fires:       map[string]string{`razor_gateway_consul_sites_refused{instance="a:8055",site="west"}`: "0x30", `razor_gateway_consul_sites_held{instance="a:8055",site="west"}`: "2x30"},
+			Quiet:       map[string]string{`razor_gateway_consul_sites_refused{instance="a:8055",site="west"}`: "0x30", `razor_gateway_consul_sites_held{instance="a:8055",site="west"}`: "0x30"},
+			Labels:      map[string]string{"instance": "a:8055", "site": "west"},
+		},
+		{
+			Name: "RazorConsulSitesNotAnswered", Expr: `rate(razor_gateway_consul_sites_failures_total[5m]) > 0`, For: "5m", Severity: Warning, Unseen: sitesInTheFile,
+			Summary:     "Consul does not answer {{ $labels.instance }} for other sites",
+			Description: "consul members on its host, and the log of the gateway. The other sites stay as they are.",
+			Fires:       one(`razor_gateway_consul_sites_failures_total{instance="a:8055",site="west"}`, "0+3x30"), Quiet: one(`razor_gateway_consul_sites_failures_total{instance="a:8055",site="west"}`, "3x30"),
+			Labels: map[string]string{"instance": "a:8055", "site": "west"},
+		},
+		{
 			Name: "RazorSiteUnheard", Expr: `razor_gateway_site_age_seconds > 30`, For: "1m", Severity: Critical, Unseen: "no other site was heard of",
 			Summary:     "{{ $labels.instance }} hears nothing of the site {{ $labels.from_site }}",
 			Description: "What it decided about that site gets old (stale_after). razor status has the entries there; routes to its locators, UDP port 5205.",

@@ -55,6 +55,9 @@ func dataplane() *Dashboard {
 // inTheFile is why there may be no metrics of backends in Consul.
 const inTheFile = "backends that the configuration names itself"
 
+// sitesInTheFile is why there may be no metrics of sites in Consul.
+const sitesInTheFile = "other sites that the configuration names itself"
+
 func sites() *Dashboard {
 	return &Dashboard{
 		Name: "sites", Title: "Sites", Description: "Which site carries what. The label site comes from the scrape configuration.",
@@ -91,6 +94,14 @@ func sites() *Dashboard {
 					Query{`sum by (instance, reason) (rate(razor_gateway_site_refusals_total[$__rate_interval])) > 0`, "{{instance}} refused: {{reason}}"}).
 					mayBeEmpty("nothing is refused while all is well"),
 				lines("Drained sites", "Sites that an operator drained: razor undrain site.", "short", Query{`max by (site) (razor_gateway_site_drained)`, "{{site}}"}),
+			}},
+			{"Other sites in Consul", []Panel{
+				lines("Other sites", "Those that gateways have from keys in Consul, keys that cannot be used, and sites that stay though all keys were lost: razor status says why.", "short",
+					Query{`razor_gateway_consul_sites`, "{{instance}}"},
+					Query{`razor_gateway_consul_sites_refused`, "{{instance}} refused"},
+					Query{`razor_gateway_consul_sites_held`, "{{instance}} held"}).mayBeEmpty(sitesInTheFile),
+				lines("Last answer for sites", "Time since Consul answered a gateway for other sites: a minute where nothing changes.", "s",
+					Query{`razor_gateway_consul_sites_age_seconds`, "{{instance}}"}).mayBeEmpty(sitesInTheFile),
 			}},
 			{"Backends in Consul", []Panel{
 				lines("Members", "Backends of a service that Consul has, instances that cannot be used, and backends that it has no longer and that are kept.", "short",

@@ -1,0 +1,299 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/razor-steering/razor/upstreams"
+	"github.com/razor-steering/razor/upstreams/consul"
+)
+
+// consulSitesFile has, in the state directory, the other sites that Consul had last: a
+// gateway that starts while Consul is away has them.
+const consulSitesFile = "sites.json"
+
+// ConsulSitesConfig is `consul_sites:`, where Consul has the other sites.
+type ConsulSitesConfig struct {
+	Prefix     string `yaml:"prefix"`     // of keys: behind it is the name of a site
+	Datacenter string `yaml:"datacenter"` // of Consul; the agent's own when empty
+}
+
+// consulSites names what is wrong with where Consul has the other sites.
+func (d *defects) consulSites(c *Config) {
+	if c.ConsulSites == nil {
+		return
+	}
+	if why := consul.PrefixReason(c.ConsulSites.Prefix); why != "" {
+		d.add("consul_sites.prefix", c.ConsulSites.Prefix, why, consul.PrefixWant)
+	}
+	if len(c.Sites) > 0 {
+		d.add("sites", "", "beside consul_sites", "one of the two")
+	}
+}
+
+// keys are the other sites in Consul, of which none is known yet.
+func (c *Config) keys(read ReadYAML) siteKeys {
+	return siteKeys{prefix: c.ConsulSites.Prefix, site: c.Site, read: read, sites: map[string]keyedSite{}}
+}
+
+// InConsul is the configuration with the other sites that Consul has now, and what is wrong
+// with their keys. The error is that Consul does not answer.
+func (c *Config) InConsul(ctx context.Context, read ReadYAML) (*Config, []upstreams.Defect, error) {
+	if c.ConsulSites == nil {
+		return c, nil, nil
+	}
+	from, err := consul.NewFolder(c.Consul, "gateway.consul", c.ConsulSites.Prefix, c.ConsulSites.Datacenter, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return c, nil, err
+	}
+	defer from.Close()
+	values, err := from.Read(ctx)
+	if err != nil {
+		return c, nil, err
+	}
+	k, out, self := c.keys(read), *c, c
+	if id, err := c.Identity(); err == nil && c.Dataplane.Locator == locatorAuto && id.Node.IsValid() {
+		self = c.at(id.Node)
+	}
+	k.next(values.Of, self)
+	out.Sites = k.list()
+	wrong := k.refused()
+	if len(values.Of) == 0 {
+		wrong = append(wrong, upstreams.Defect{Key: k.prefix, Reason: "there is no such key", Want: "one for each site: consul kv put " + k.prefix + "east @east.yaml"})
+	}
+	return &out, wrong, nil
+}
+
+// consulSites keeps the other sites that Consul has.
+type consulSites struct {
+	log  *slog.Logger
+	file string
+	from *consul.Folder
+	// config is what is configured now, and configure has the plan be of the sites that
+	// there are now.
+	config    func() *Config
+	configure func() error
+	wake      chan struct{}
+
+	mu sync.Mutex
+	siteKeys
+	answer  consul.Values
+	unsaved bool
+	untold  bool              // the plan has others
+	said    map[string]string // of keys that are not obeyed, as it was logged; of the loop
+	holding bool              // likewise
+	refuses string            // why the plan does not have the sites, as it was logged; of the loop
+}
+
+// newConsulSites is that of a configuration of a gateway with a locator, nil where the file
+// has the other sites. What a process before has kept in the state directory is there at
+// once.
+func newConsulSites(c *Config, locator netip.Prefix, read ReadYAML, log *slog.Logger) (*consulSites, error) {
+	if c.ConsulSites == nil {
+		return nil, nil
+	}
+	from, err := consul.NewFolder(c.Consul, "gateway.consul", c.ConsulSites.Prefix, c.ConsulSites.Datacenter, log)
+	if err != nil {
+		return nil, err
+	}
+	s := &consulSites{log: log, file: filepath.Join(c.StateDir, consulSitesFile), from: from, siteKeys: c.keys(read), wake: make(chan struct{}, 1)}
+	s.load(c.at(locator))
+	return s, nil
+}
+
+// at is the configuration of a gateway with a locator, which may be that of its node.
+func (c *Config) at(locator netip.Prefix) *Config {
+	out := *c
+	out.Dataplane.Locator = locator.String()
+	return &out
+}
+
+// load reads what a process before has kept, as far as it fits to the configuration of now.
+func (s *consulSites) load(c *Config) {
+	text, err := os.ReadFile(s.file)
+	var saved map[string]keyedSite
+	if err == nil {
+		err = json.Unmarshal(text, &saved)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("the other sites that consul had before are not known", "err", err)
+		return
+	}
+	delete(saved, s.site)
+	bad := map[string][]upstreams.Defect{}
+	s.settle(saved, bad, c)
+	for name, wrong := range bad {
+		s.log.Warn("a site that consul had before is not what it can be now", "site", name, "reason", inOne(wrong))
+	}
+	if len(saved) > 0 {
+		s.sites = saved
+	}
+}
+
+// save keeps the sites for the next process, where they are others.
+func (s *consulSites) save() {
+	s.mu.Lock()
+	if !s.unsaved {
+		s.mu.Unlock()
+		return
+	}
+	s.unsaved = false
+	text, err := json.Marshal(s.sites)
+	s.mu.Unlock()
+	if err == nil {
+		err = upstreams.ReplaceFile(s.file, text, 0o600)
+	}
+	if err != nil {
+		s.log.Warn("the other sites that consul has are not kept over a restart", "err", err)
+	}
+}
+
+// in is a configuration with the other sites that there are now. nil has those of the file.
+func (s *consulSites) in(c *Config) *Config {
+	if s == nil {
+		return c
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := *c
+	out.Sites = s.list()
+	return &out
+}
+
+// poke has the keys be looked at again. nil has none.
+func (s *consulSites) poke() {
+	if s == nil {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run follows Consul until ctx ends.
+func (s *consulSites) run(ctx context.Context) {
+	defer s.from.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.from.Follow(ctx, func(v consul.Values) {
+			s.mu.Lock()
+			s.answer = v
+			s.mu.Unlock()
+			s.poke()
+		})
+	}()
+	defer func() { <-ended }()
+	for {
+		var again <-chan time.Time
+		if !s.round() {
+			again = time.After(applyPause)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+		case <-s.wake:
+		}
+	}
+}
+
+// round brings the sites up to date, and the plan where they are others. It tells whether
+// the plan has them.
+func (s *consulSites) round() bool {
+	c := s.config()
+	s.mu.Lock()
+	if !s.answer.At.IsZero() {
+		was := s.sites
+		changed := s.next(s.answer.Of, c)
+		s.unsaved, s.untold = s.unsaved || changed, s.untold || changed
+		s.say(was)
+	}
+	untold := s.untold
+	s.untold = false
+	s.mu.Unlock()
+	if untold {
+		err := s.configure()
+		if err != nil {
+			s.mu.Lock()
+			s.untold = true
+			s.mu.Unlock()
+		}
+		s.sayApplied(err)
+		untold = err != nil
+	}
+	s.save()
+	return !untold
+}
+
+// say logs what is another than it was, once for each change.
+func (s *consulSites) say(was map[string]keyedSite) {
+	for name, is := range s.sites {
+		if before, known := was[name]; !known || !reflect.DeepEqual(before.SiteConfig, is.SiteConfig) {
+			s.log.Info("other site as consul has it", "site", name, "locators", is.Locators, "gateways", strings.Join(is.Gateways, " "), "known", known)
+		}
+	}
+	for name := range was {
+		if _, there := s.sites[name]; !there {
+			s.log.Info("other site taken away, as its key in consul is", "site", name)
+		}
+	}
+	said := map[string]string{}
+	for name, wrong := range s.bad {
+		if said[name] = inOne(wrong); said[name] != s.said[name] {
+			_, known := s.sites[name]
+			s.log.Warn("key in consul is not obeyed, its site is as it was", "key", s.prefix+name, "reason", said[name], "known", known)
+		}
+	}
+	for name := range s.said {
+		if said[name] == "" {
+			s.log.Info("key in consul is obeyed again", "key", s.prefix+name)
+		}
+	}
+	s.said = said
+	held := s.held()
+	switch {
+	case len(held) > 0 && !s.holding:
+		s.log.Error("consul has lost the keys of all sites, which stay as they are", "prefix", s.prefix, "sites", strings.Join(held, " "))
+	case len(held) == 0 && s.holding:
+		s.log.Info("consul has the keys of sites again", "prefix", s.prefix)
+	}
+	s.holding = len(held) > 0
+}
+
+// sayApplied logs why the plan does not have the sites, once for each reason.
+func (s *consulSites) sayApplied(err error) {
+	why := ""
+	if err != nil {
+		why = err.Error()
+	}
+	switch {
+	case why == s.refuses:
+	case why != "":
+		s.log.Error("other sites of consul are not applied, the plan stays as it is", "err", err)
+	default:
+		s.log.Info("other sites of consul are applied again")
+	}
+	s.refuses = why
+}
+
+// inOne is defects in one line.
+func inOne(wrong []upstreams.Defect) string {
+	words := make([]string, len(wrong))
+	for i, d := range wrong {
+		words[i] = strings.TrimPrefix(d.String(), ": ")
+	}
+	return strings.Join(slices.Compact(words), " - ")
+}
