@@ -18,6 +18,8 @@ const drainFile = "drained"
 type admin struct {
 	dir string
 
+	keeping sync.Mutex // held while an operator's word is written, by a disk that may be slow
+
 	mu      sync.Mutex
 	byHand  string // why an operator drained it; "" if not
 	leaving string // why the process ends; "" if not
@@ -49,9 +51,11 @@ func (d *admin) leaves() bool {
 // drain takes an operator's word, "" to end a drain. The error is why it is not kept over
 // a restart; it counts all the same.
 func (d *admin) drain(why string) error {
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.byHand = why
+	d.mu.Unlock()
 	file := filepath.Join(d.dir, drainFile)
 	if why == "" {
 		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {

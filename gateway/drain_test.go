@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/razor-steering/razor/steering"
@@ -247,5 +248,35 @@ func TestLullIsHurried(t *testing.T) {
 	g.awaitLull(t.Context(), nil, func() uint64 { answers++; return answers })
 	if !g.drain.hurry || answers > 20 {
 		t.Errorf("it looked %d times, hurried: %v", answers, g.drain.hurry)
+	}
+}
+
+// A disk that is slow, here one that waits for a reader, keeps nobody but who drains.
+func TestDrainOnASlowDisk(t *testing.T) {
+	t.Parallel()
+	g := &Gateway{config: Config{StateDir: t.TempDir()}, wake: make(chan struct{}, 1), stepped: make(chan struct{})}
+	close(g.stepped)
+	next := filepath.Join(g.config.StateDir, drainFile+".new")
+	if err := unix.Mkfifo(next, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept := make(chan error)
+	go func() {
+		saved, _ := g.drainByHand(t.Context(), "cables", func() bool { return true })
+		kept <- saved
+	}()
+	<-g.wake
+	g.mu.Lock()
+	if g.drain.byHand != "cables" {
+		t.Error("nobody hears of the drain")
+	}
+	g.mu.Unlock()
+	reader, err := os.Open(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if <-kept == nil {
+		t.Error("kept in a pipe")
 	}
 }

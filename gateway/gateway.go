@@ -80,6 +80,8 @@ type Gateway struct {
 
 	stopped time.Time // when the first signal to end came; of the loop
 
+	keeping sync.Mutex // held while an operator's word is written
+
 	mu             sync.Mutex // of what verbs and the loop share
 	config         Config
 	probers        map[string]*runningProbe

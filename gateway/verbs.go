@@ -153,12 +153,14 @@ func (g *Gateway) say(w http.ResponseWriter, err error, text string) {
 // drainByHand takes an operator's word, none to end a drain, and waits until the loop
 // has come to what ok tells. saved is why the word is not kept over a restart.
 func (g *Gateway) drainByHand(ctx context.Context, why string, ok func() bool) (saved, err error) {
+	g.keeping.Lock()
 	g.mu.Lock()
 	g.drain.byHand = why
-	saved = g.drain.save(g.config.StateDir)
-	stepped := g.stepped
+	dir, stepped := g.config.StateDir, g.stepped
 	g.mu.Unlock()
 	g.poke()
+	saved = g.drain.save(dir) // a slow disk keeps nobody else
+	g.keeping.Unlock()
 	for {
 		select {
 		case <-stepped:
