@@ -327,7 +327,7 @@ func (k *Keeper) retire(services map[string]*kept, now time.Time) {
 
 // release frees the backends that no table and no plan has.
 func (k *Keeper) release(now time.Time) {
-	used := map[uint16]bool{}
+	used := make([]bool, MaxBackends+1)
 	for _, s := range k.services {
 		for _, index := range s.table.Backends() {
 			used[index] = true
