@@ -174,7 +174,7 @@ func (p *dataplane) run(ctx context.Context, group *errgroup.Group) {
 		group.Go(func() error { return p.pins.Run(ctx) })
 	}
 	if p.echoes != nil {
-		group.Go(func() error { return p.echoes.run(ctx) })
+		group.Go(func() error { p.echoes.run(ctx); return nil })
 	}
 	if p.pins != nil || p.decider != nil {
 		group.Go(func() error { p.reports.run(ctx); return nil })

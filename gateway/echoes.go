@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv6"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/razor-steering/razor/steering/wire"
@@ -83,12 +83,12 @@ func listenEchoes(locator netip.Prefix, r *reports) (*echoes, error) {
 }
 
 // run asks, and takes answers, until ctx ends.
-func (e *echoes) run(ctx context.Context) error {
+func (e *echoes) run(ctx context.Context) {
 	defer context.AfterFunc(ctx, func() { _ = e.conn.Close() })()
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.listen(ctx) })
-	g.Go(func() error { e.askAll(ctx); return nil })
-	return g.Wait()
+	var wg sync.WaitGroup
+	wg.Go(func() { e.listen(ctx) })
+	e.askAll(ctx)
+	wg.Wait()
 }
 
 // askAll asks who is due until ctx ends.
@@ -127,16 +127,18 @@ func (e *echoes) ask(host wire.Locator, sequence int) error {
 	return err
 }
 
-// listen takes answers until ctx ends.
-func (e *echoes) listen(ctx context.Context) error {
+// listen takes answers until ctx ends. What the kernel refuses is tried again: without answers
+// hosts would be taken for gone.
+func (e *echoes) listen(ctx context.Context) {
 	buffer := make([]byte, 256)
-	for {
+	for ctx.Err() == nil {
 		n, from, err := e.conn.ReadFrom(buffer)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			return fmt.Errorf("echoes: %w", err)
+		if err != nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(echoPause):
+			}
+			continue
 		}
 		if host, ok := e.answer(buffer[:n], from); ok {
 			e.counts.WithLabelValues(echoAnswered).Inc()

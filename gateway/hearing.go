@@ -1,6 +1,10 @@
 package gateway
 
-import "time"
+import (
+	"time"
+
+	"github.com/razor-steering/razor/steering"
+)
 
 // deafPause is until it is looked again whether a gateway that nobody could reach can be.
 const deafPause = time.Second
@@ -18,6 +22,10 @@ type hearing struct {
 	shortest time.Duration // interval of a report
 	longest  time.Duration // time until it is silent
 	due      time.Time     // when the first one is silent; zero for none
+
+	// undecided is when it is to be looked again at the silence of some that makes nobody dead
+	// yet; zero for never.
+	undecided time.Time
 }
 
 // hear notes that a report has come. The time before it in which nobody was heard, though
@@ -32,6 +40,16 @@ func (r *reports) hear(now time.Time) {
 	}
 	if r.last = now; !r.due.IsZero() && !now.Before(r.due) {
 		r.poke()
+	}
+}
+
+// awaits has the silence of a backend looked at again when it makes it dead, if all is as it is.
+func (r *reports) awaits(b *steering.Judged, now time.Time) {
+	if b.Told == nil || b.Told.SilentAt().After(r.quiet) {
+		return
+	}
+	if left := b.DeadAt().Sub(r.quiet); left > 0 {
+		r.undecided = soonest(r.undecided, now.Add(max(left, unreadPause)))
 	}
 }
 

@@ -110,6 +110,25 @@ type judgedService struct {
 	weights  map[netip.Addr]uint32 // nil: as configured
 	spills   steering.Spills       // where there are weights
 	decided  bool                  // that spills are what they are
+	silence
+}
+
+// silence is what is made of that of a service's agents.
+type silence struct {
+	doubted  bool      // too few speak
+	believed time.Time // since when it is again, after that; zero for ever
+}
+
+// next is what follows, as of a time until which it is known who was silent.
+func (s silence) next(doubted bool, quiet time.Time) silence {
+	switch {
+	case doubted:
+		s.believed = time.Time{}
+	case s.doubted:
+		s.believed = quiet
+	}
+	s.doubted = doubted
+	return s
 }
 
 func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, changed func()) *reports {
@@ -292,6 +311,7 @@ func (r *reports) round() time.Time {
 	findings, made := r.judge(&r.plan, now)
 	plan := r.plan.Plan
 	same := findings.same(r.judged) && !r.decider.turns(made)
+	next = soonest(next, r.undecided)
 	if made != nil {
 		next = soonest(next, now.Add(decideEvery))
 	}
@@ -342,9 +362,10 @@ func (r *reports) decided(made *decision) {
 // judge says what the backends of a plan are to do, and the plan of the site that says so;
 // nil where this gateway does not decide.
 func (r *reports) judge(plan *configured, now time.Time) (judged, *decision) {
-	out := judged{}
+	out, silences := judged{}, map[string]silence{}
 	decides := plan.decisions != nil && r.decider.leads()
 	var inputs []input
+	r.undecided = time.Time{}
 	for _, s := range plan.Services {
 		was := r.judged[s.Name]
 		backends, said := make([]steering.Judged, len(s.Backends)), make([]*told, len(s.Backends))
@@ -355,12 +376,18 @@ func (r *reports) judge(plan *configured, now time.Time) (judged, *decision) {
 				backends[i].Told.Gone = r.gone(b.SID)
 			}
 		}
+		is := was.next(steering.Doubts(backends, plan.minHealthy[s.Name], r.quiet), r.quiet)
+		silences[s.Name] = is
+		for i := range backends {
+			backends[i].Believed = is.believed
+			r.awaits(&backends[i], now)
+		}
 		if decides {
 			inputs = append(inputs, input{service: s, claims: steering.Claims(backends, plan.minHealthy[s.Name], r.quiet), told: said})
 			continue
 		}
 		j := steering.Judge(backends, plan.minHealthy[s.Name], r.elsewhere(), r.quiet)
-		of := judgedService{findings: map[netip.Addr]steering.Finding{}, failOpen: j.FailOpen}
+		of := judgedService{findings: map[netip.Addr]steering.Finding{}, failOpen: j.FailOpen, silence: is}
 		for i, b := range s.Backends {
 			of.findings[b.SID] = j.Findings[i]
 		}
@@ -370,6 +397,10 @@ func (r *reports) judge(plan *configured, now time.Time) (judged, *decision) {
 		return out, nil
 	}
 	made, out := r.decider.decide(plan.decisions, plan.Sites, inputs, now)
+	for name, of := range out {
+		of.silence = silences[name]
+		out[name] = of
+	}
 	return out, made
 }
 
@@ -401,7 +432,7 @@ func (j judged) plan(p balancer.Plan, made *decision) balancer.Plan {
 func (j judged) same(as judged) bool {
 	return maps.EqualFunc(j, as, func(a, b judgedService) bool {
 		return a.failOpen == b.failOpen && maps.Equal(a.findings, b.findings) && maps.Equal(a.weights, b.weights) &&
-			slices.Equal(a.spills, b.spills) && a.decided == b.decided
+			slices.Equal(a.spills, b.spills) && a.decided == b.decided && a.silence == b.silence
 	})
 }
 

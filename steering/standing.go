@@ -38,6 +38,8 @@ type Judged struct {
 	Weight     uint32
 	Told       *Told    // nil as long as its agent never spoke
 	Was        Standing // [Finding.Claimed] before; "" is none
+	// Believed is since when the silence of agents is, after [Doubts] of it; zero for ever.
+	Believed time.Time
 }
 
 // Finding is what a backend is to do, and why.
@@ -62,7 +64,9 @@ type Judgement struct {
 //   - What is configured as draining or dead is so: an operator's word goes before an
 //     agent's. Nothing is held against a backend whose agent never spoke.
 //   - An agent that was silent for three of its intervals is gone, and its backend dead,
-//     until it speaks again.
+//     until it speaks again. If too few were heard until a moment ago, the others have three
+//     of their intervals to be heard as well, and drain meanwhile: what kept all reports away
+//     does not end for all of them at once.
 //   - A backend is draining if its agent says that it is to be, or that it is down. A
 //     health that is unknown changes nothing: who was out stays out until it is up.
 //
@@ -147,6 +151,23 @@ func Judge(backends []Judged, minHealthy float64, elsewhere bool, now time.Time)
 	return j
 }
 
+// Doubts tells whether fewer than minHealthy speak, so that silence is not believed: see
+// [Judge].
+func Doubts(backends []Judged, minHealthy float64, now time.Time) bool {
+	count, speak := 0, 0
+	for i := range backends {
+		b := &backends[i]
+		if !b.counts() {
+			continue
+		}
+		count++
+		if claimed, _ := b.told(now); claimed != StandingDead {
+			speak++
+		}
+	}
+	return float64(speak) < minHealthy*float64(count)
+}
+
 // Claims says what agents alone make of the backends of a service, for [Decide], which says
 // what of their health is believed. Silence it cannot judge: who is silent is dead, unless
 // fewer than minHealthy speak of those that count in [Judge]. What keeps so many reports away
@@ -155,18 +176,10 @@ func Judge(backends []Judged, minHealthy float64, elsewhere bool, now time.Time)
 // where no host ever answered echoes; minHealthy 0 believes the silence of all.
 func Claims(backends []Judged, minHealthy float64, now time.Time) []Finding {
 	j := Judgement{Findings: make([]Finding, len(backends))}
-	count, speak := 0, 0
 	for i := range backends {
-		b := &backends[i]
-		j.Findings[i] = b.claim(now)
-		if b.counts() {
-			count++
-			if j.Findings[i].Claimed != StandingDead {
-				speak++
-			}
-		}
+		j.Findings[i] = backends[i].claim(now)
 	}
-	if float64(speak) < minHealthy*float64(count) {
+	if Doubts(backends, minHealthy, now) {
 		j.drain(backends, silent)
 	}
 	return j.Findings
@@ -182,10 +195,23 @@ func (b *Judged) counts() bool { return b.serves() && (b.Told == nil || !b.Told.
 func (b *Judged) claim(now time.Time) Finding {
 	claimed, reason := b.told(now)
 	v := Finding{Standing: claimed, Claimed: claimed, Reason: reason, Gone: claimed == StandingDead && b.Told.Gone}
-	if b.Configured != StandingActive {
+	switch {
+	case b.Configured != StandingActive:
 		v.Standing, v.Reason = b.Configured, ""
+	case claimed == StandingDead && b.counts() && now.Before(b.DeadAt()):
+		v.Standing, v.Reason = StandingDraining, v.Reason+": it may speak yet"
 	}
 	return v
+}
+
+// DeadAt is from when on its silence makes it dead, if it does not speak, and silence is
+// believed. Its agent has spoken.
+func (b *Judged) DeadAt() time.Time {
+	at := b.Told.SilentAt()
+	if again := b.Believed.Add(silentFor * b.Told.Interval); !b.Believed.IsZero() && again.After(at) {
+		return again
+	}
+	return at
 }
 
 // told is what an agent makes of its backend.

@@ -124,6 +124,9 @@ func TestStandingProperties(t *testing.T) {
 			Weight:     rapid.Uint32Range(0, 2).Draw(t, "weight"),
 			Was:        rapid.SampledFrom(append(standings, "")).Draw(t, "was"),
 		}
+		if rapid.Bool().Draw(t, "doubted") {
+			b.Believed = now.Add(-time.Duration(rapid.IntRange(0, 1000).Draw(t, "believed")) * time.Millisecond)
+		}
 		if rapid.IntRange(0, 5).Draw(t, "spoke") > 0 {
 			b.Told = &Told{
 				At:       now.Add(-time.Duration(rapid.IntRange(-1, 1000).Draw(t, "ago")) * time.Millisecond),
@@ -155,10 +158,13 @@ func TestStandingProperties(t *testing.T) {
 			if silent != (v.Claimed == StandingDead) {
 				t.Fatalf("backend %d: silent %t, claimed %s", i, silent, v.Claimed)
 			}
-			if b.Configured == StandingActive && j.FailOpen == "" && v.Standing != v.Claimed && (!elsewhere || !silent) {
+			if b.Configured == StandingActive && j.FailOpen == "" && v.Standing != v.Claimed && (!silent || !elsewhere && !now.Before(b.DeadAt())) {
 				t.Fatalf("backend %d is believed, claims to be %s and is %s", i, v.Claimed, v.Standing)
 			}
 			for _, of := range []Finding{v, claims[i]} {
+				if of.Standing == StandingDead && b.counts() && now.Before(b.DeadAt()) {
+					t.Fatalf("backend %d may speak yet, and is dead: %+v", i, of)
+				}
 				if is := silent && b.Told.Gone; of.Gone != is && (!is || of.Standing != StandingActive) {
 					t.Fatalf("backend %d: silent %t, gone %t, and found to be %+v", i, silent, is, of)
 				}
