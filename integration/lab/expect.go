@@ -39,6 +39,7 @@ var things = map[string]struct {
 	"active backends":     {see: (*lab).seeBackends, site: true},
 	"draining backends":   {see: (*lab).seeBackends, site: true},
 	"dead backends":       {see: (*lab).seeBackends, site: true},
+	"gone backends":       {see: (*lab).seeBackends, site: true},
 	"load":                {see: (*lab).seeLoad, site: true},
 	"spilled share":       {see: (*lab).seeSpilled, site: true},
 	"addresses":           {see: (*lab).seeAddresses, site: true, of: true, named: true},
@@ -336,7 +337,7 @@ func (l *lab) seeBackends(e *expectation) (n, of int, saw string) {
 			if at == nil {
 				continue
 			}
-			if string(b.State) == state {
+			if string(b.State) == state || b.Agent != nil && b.Agent.Host == state {
 				count++
 			}
 			said = append(said, strings.TrimSpace(fmt.Sprintf("%s %s %s", at.name, b.State, b.Reason)))

@@ -83,6 +83,7 @@ func (l *lab) pinned(h *host) string { return filepath.Join(l.pins, h.name) }
 func (l *lab) lose(h *host) {
 	h.link.Down()
 	h.kill()
+	h.node.Run("ip", "-6", "route", "flush", "table", "local", "proto", "static") // what razor took for itself
 	must(os.RemoveAll(l.pinned(h)))
 	h.lost = true
 }

@@ -57,6 +57,7 @@ shows it. "over 30s" at the end is the mean of that time. WHAT and its PLACE:
   broken connections            since the last mark; all are asked first
   failed flows                  new ones that came to nothing, since the last mark
   active|draining|dead backends at a site, as its gateways see them
+  gone backends                 whose agents are silent, and whose hosts do not answer
   announcing gateways           at a site
   deciding gateways             at a site
   passing instances             in Consul, at a site
