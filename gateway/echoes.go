@@ -26,8 +26,8 @@ const (
 	echoEvery = 5 * time.Second
 	echoLeast = 200 * time.Millisecond
 	// mostEchoes are sent at once, and echoPause is until the next ones: 3,200 a second.
-	mostEchoes = 64
-	echoPause  = 20 * time.Millisecond
+	mostEchoes = 160
+	echoPause  = 50 * time.Millisecond
 	// echoLook is until it is looked again which hosts there are.
 	echoLook = time.Second
 )

@@ -208,7 +208,7 @@ func TestEchoesAreBounded(t *testing.T) {
 		r.mu.Lock()
 		for n := range 2 * mostEchoes {
 			a := netip.MustParseAddr("2001:db8:5e:1000:5201::").As16()
-			a[7] = byte(n)
+			a[6], a[7] = 0x10+byte(n>>8), byte(n)
 			r.told[netip.AddrFrom16(a)] = &told{Report: wire.Report{Interval: time.Minute}, at: time.Now()}
 		}
 		r.mu.Unlock()
