@@ -36,7 +36,7 @@ func hashed(text string) string {
 var sections = []string{"head", "figures", "services", "sites", "peers", "announcements", "probes", "events"}
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"number": number, "percent": percent, "clock": clock, "stamp": stamp, "bar": bar, "stack": stack, "tone": tone,
+	"number": number, "percent": percent, "clock": clock, "stamp": stamp, "bar": bar, "stack": stack, "colour": colour, "tone": tone,
 	"style": func() template.CSS { return template.CSS(styleText) }, "script": func() template.JS { return template.JS(scriptText) },
 }).Parse(pageText))
 
@@ -104,6 +104,14 @@ type part struct {
 // colours are those of parts, in style.css.
 const colours = 8
 
+// colour is that of a backend, by its place in the table. All other sites have one.
+func colour(place int, site bool) int {
+	if site {
+		return colours
+	}
+	return place % colours
+}
+
 // stack is the shares of new flows side by side.
 func stack(backends []Backend) (out []part) {
 	x := 0.0
@@ -112,11 +120,7 @@ func stack(backends []Backend) (out []part) {
 		if width == 0 {
 			continue
 		}
-		colour := i % colours
-		if b.Site {
-			colour = colours
-		}
-		out = append(out, part{x, width, colour, b.Name + " " + percent(b.Share)})
+		out = append(out, part{x, width, colour(i, b.Site), b.Name + " " + percent(b.Share)})
 		x += width
 	}
 	return out

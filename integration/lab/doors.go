@@ -45,7 +45,10 @@ func (l *lab) doors(first int) error {
 			gateways = append(gateways, d)
 		}
 	}
-	if err := l.serve(all, l.page(gateways)); err != nil {
+	pages := http.NewServeMux()
+	pages.Handle("GET /{$}", l.page(gateways))
+	pages.Handle("GET /live", l.overview(gateways))
+	if err := l.serve(all, pages); err != nil {
 		return fmt.Errorf("-http: %w", err)
 	}
 	l.together = all
@@ -75,6 +78,9 @@ func (l *lab) door(h *host, to string, port int, origin string) (door, error) {
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0), // a host that dies ends what it was saying
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if origin != "" {
+				w.Header().Set("Access-Control-Allow-Origin", origin)
+			}
 			http.Error(w, h.name+" does not answer: "+err.Error(), http.StatusBadGateway)
 		},
 	}
@@ -107,12 +113,12 @@ func (l *lab) serveAt(d net.Listener, h http.Handler) {
 }
 
 var (
-	pageStyle   = regexp.MustCompile(`(?s)<style>(.*?)</style>`)
-	pageScript  = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
-	pageSection = regexp.MustCompile(`data-section="([a-z]+)"`)
+	pageStyle  = regexp.MustCompile(`(?s)<style>(.*?)</style>`)
+	pageScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 )
 
-// labPage is the page of all gateways: the script of theirs, with each as a source.
+// labPage is the page of all gateways: the script of theirs, with the overview and each of
+// them as a source.
 var labPage = template.Must(template.New("").Parse(`<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -123,9 +129,23 @@ var labPage = template.Must(template.New("").Parse(`<!DOCTYPE html>
 <style>{{.Style}}</style>
 </head>
 <body>
-{{range $g := .Gateways}}<main data-source="http://{{.}}/live?html">
-{{range $.Sections}}<div data-section="{{.}}"></div>
-{{end}}</main>
+<main data-source="live?html"><div data-section="overview"></div></main>
+{{range .Gateways}}<main data-source="http://{{.}}/live?html">
+<div data-section="head"></div>
+<div data-section="figures"></div>
+<div class="columns">
+<div class="column">
+<div data-section="services"></div>
+<div data-section="sites"></div>
+<div data-section="events"></div>
+</div>
+<div class="column">
+<div data-section="peers"></div>
+<div data-section="announcements"></div>
+<div data-section="probes"></div>
+</div>
+</div>
+</main>
 {{end}}<script>{{.Script}}</script>
 </body>
 </html>
@@ -135,25 +155,17 @@ var labPage = template.Must(template.New("").Parse(`<!DOCTYPE html>
 // that answers; browsers have few connections to one origin, so each keeps its own.
 func (l *lab) page(gateways []door) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/" {
-			http.NotFound(w, r)
-			return
-		}
 		text, policy, err := pageOf(r.Context(), gateways)
 		style, script := pageStyle.FindStringSubmatch(text), pageScript.FindStringSubmatch(text)
 		if err != nil || style == nil || script == nil {
 			http.Error(w, fmt.Sprint("no gateway answers: ", err), http.StatusBadGateway)
 			return
 		}
-		var sections []string
-		for _, s := range pageSection.FindAllStringSubmatch(text, -1) {
-			sections = append(sections, s[1])
-		}
 		addresses := called(gateways, func(d door) string { return d.address })
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", strings.ReplaceAll(policy, "connect-src 'self'", "connect-src http://"+strings.Join(addresses, " http://")))
+		w.Header().Set("Content-Security-Policy", strings.ReplaceAll(policy, "connect-src 'self'", "connect-src 'self' http://"+strings.Join(addresses, " http://")))
 		_ = labPage.Execute(w, map[string]any{
-			"Name": l.topology.Name, "Gateways": addresses, "Sections": sections,
+			"Name": l.topology.Name, "Gateways": addresses,
 			"Style": template.CSS(style[1]), "Script": template.JS(script[1]), // of razor itself
 		})
 	})

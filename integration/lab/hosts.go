@@ -148,7 +148,7 @@ func (l *lab) gatewayConfig(h *host) string {
 	line("gateway:\n  name: %s\n  site: %s\n  state_dir: %s\n  drain: {converge: 500ms, settle: 200ms}", h.name, s.Name, h.file("state"))
 	line("  allowed: [198.51.100.0/24, \"2001:db8:ffff::/48\"]")
 	if s.services != nil {
-		line("  lists: true")
+		line("  lists: true\n  health: {report: true}")
 	}
 	if h.gate.IsValid() {
 		line("  bgp:\n    peers: [{name: leaf, address: \"%s\", bfd: {interval: 300ms, multiplier: 3}}]", h.gate)
