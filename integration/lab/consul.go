@@ -65,6 +65,19 @@ func (l *lab) bootConsul(h *host) {
 		leader, err := h.leader()
 		return err == nil && leader != nil, fmt.Sprintf("%v\n%s", err, h.logs())
 	})
+	l.putSites(h)
+}
+
+// sitePrefix is that of keys of other sites in Consul.
+const sitePrefix = "razor/sites/"
+
+// putSites has the sites in Consul of one of them: the others as that one sees them, and
+// itself.
+func (l *lab) putSites(h *host) {
+	must(h.putConsul(sitePrefix+h.site.Name, "this site"))
+	for i, o := range l.nearest(h.site) {
+		must(h.putConsul(sitePrefix+o.Name, fmt.Sprintf("{locators: \"%s\", gateways: [%s], distance: %d}", o.locators(), locators(o.gateways), i+1)))
+	}
 }
 
 // runConsul starts a server, or starts it again with the data that it had.
@@ -124,10 +137,25 @@ func (h *host) leader() (*consulServer, error) {
 
 // askConsul reads an answer of the API.
 func (h *host) askConsul(path string, into any) error {
+	return h.callConsul(http.MethodGet, path, "", into)
+}
+
+// putConsul writes a key.
+func (h *host) putConsul(key, value string) error {
+	var done bool
+	err := h.callConsul(http.MethodPut, "/v1/kv/"+key, value, &done)
+	if err == nil && !done {
+		err = fmt.Errorf("consul on %s does not write %s", h.name, key)
+	}
+	return err
+}
+
+// callConsul reads the answer to a request.
+func (h *host) callConsul(method, path, body string, into any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{DialContext: h.node.Dial, DisableKeepAlives: true}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, h.site.consulAddress()+path, nil)
+	r, err := http.NewRequestWithContext(ctx, method, h.site.consulAddress()+path, strings.NewReader(body))
 	if err != nil {
 		return err
 	}

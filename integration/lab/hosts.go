@@ -194,11 +194,14 @@ func (l *lab) gatewayConfig(h *host) string {
 	for _, to := range s.Spill {
 		line("        - {site: %s, share: %v}", to.To, to.Share)
 	}
-	if len(l.sites) > 1 {
+	switch {
+	case s.consul != nil:
+		line("  consul_sites: {prefix: %s}", sitePrefix)
+	case len(l.sites) > 1:
 		line("  sites:")
-	}
-	for _, o := range l.nearest(s) {
-		line("    - {name: %s, locators: \"%s\", gateways: [%s]}", o.Name, o.locators(), locators(o.gateways))
+		for _, o := range l.nearest(s) {
+			line("    - {name: %s, locators: \"%s\", gateways: [%s]}", o.Name, o.locators(), locators(o.gateways))
+		}
 	}
 	if s.services != nil {
 		line("redis: {address: \"%s\"}", netip.AddrPortFrom(s.services.address(), redisPort))

@@ -78,6 +78,9 @@ func (l *lab) unsettled(g *host) string {
 	if why := unheard(s); why != "" {
 		return why
 	}
+	if others := len(l.nearest(g.site)); len(s.Sites) < others {
+		return fmt.Sprintf("it knows %d of %d other sites", len(s.Sites), others)
+	}
 	for _, o := range s.Sites {
 		for _, e := range o.Gateways {
 			if e.Why != "" {
