@@ -98,7 +98,7 @@ type consulSites struct {
 
 // newConsulSites is that of a configuration of a gateway with a locator, nil where the file
 // has the other sites. What a process before has kept in the state directory is there at
-// once.
+// once; where that is nothing Consul is waited for a moment, as flows may be at other sites.
 func newConsulSites(c *Config, locator netip.Prefix, read ReadYAML, log *slog.Logger) (*consulSites, error) {
 	if c.ConsulSites == nil {
 		return nil, nil
@@ -108,7 +108,9 @@ func newConsulSites(c *Config, locator netip.Prefix, read ReadYAML, log *slog.Lo
 		return nil, err
 	}
 	s := &consulSites{log: log, file: filepath.Join(c.StateDir, consulSitesFile), from: from, siteKeys: c.keys(read), wake: make(chan struct{}, 1)}
-	s.load(c.at(locator))
+	if c = c.at(locator); !s.load(c) {
+		s.ask(c)
+	}
 	return s, nil
 }
 
@@ -119,16 +121,32 @@ func (c *Config) at(locator netip.Prefix) *Config {
 	return &out
 }
 
+// ask has the sites be those that Consul has, where it answers at once.
+func (s *consulSites) ask(c *Config) {
+	ctx, cancel := context.WithTimeout(context.Background(), firstWait)
+	defer cancel()
+	values, err := s.from.Read(ctx)
+	if err != nil {
+		s.log.Warn("consul does not tell of other sites, none is known before it does", "err", err)
+		return
+	}
+	s.next(values.Of, c)
+	s.unsaved = true
+}
+
 // load reads what a process before has kept, as far as it fits to the configuration of now.
-func (s *consulSites) load(c *Config) {
+// It tells whether there was anything.
+func (s *consulSites) load(c *Config) bool {
 	text, err := os.ReadFile(s.file)
 	var saved map[string]keyedSite
 	if err == nil {
 		err = json.Unmarshal(text, &saved)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("the other sites that consul had before are not known", "err", err)
-		return
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.log.Warn("the other sites that consul had before are not known", "err", err)
+		}
+		return false
 	}
 	delete(saved, s.site)
 	bad := map[string][]upstreams.Defect{}
@@ -139,6 +157,7 @@ func (s *consulSites) load(c *Config) {
 	if len(saved) > 0 {
 		s.sites = saved
 	}
+	return true
 }
 
 // save keeps the sites for the next process, where they are others.

@@ -168,6 +168,47 @@ func TestDecideFailover(t *testing.T) {
 	})
 }
 
+// A site gets no more than an operator says here, whatever it says itself; nothing is a
+// drain.
+func TestDecideCapacity(t *testing.T) {
+	bound := func(c *Config, most ...float64) {
+		c.Sites[0].Capacity = nil
+		for _, m := range most {
+			c.Sites[0].Capacity = append(c.Sites[0].Capacity, SiteCapacityConfig{"", &m})
+		}
+	}
+	deciding(t, func(c *Config) { bound(c, 0) }, func(t *testing.T, r *reporting) {
+		all := map[string]func(*wire.Report){"b1": down, "b2": down, "c": down}
+		pass := func() {
+			for range 16 {
+				r.pass(time.Second, all)
+				r.hear("east", 1, wire.Summary{Capacity: 1e12, Load: 280, Healthy: true})
+				r.well("north")
+			}
+		}
+		why := func() string {
+			_, p := r.decider.state()
+			return p.Services[0].Sites[0].Reason
+		}
+		pass()
+		r.spills("east gets nothing", "north:100")
+		if got := why(); got != "drained" {
+			t.Error(got)
+		}
+		bound(&r.config, 300)
+		r.reconfigure()
+		pass()
+		r.spills("it has more already", "north:100")
+		if got := why(); got != "above its limit: load 93.3 %" {
+			t.Error(got)
+		}
+		bound(&r.config)
+		r.reconfigure()
+		pass()
+		r.spills("nobody bounds it", "east:100")
+	})
+}
+
 // Who is silent is dead while others speak. Where too few do, all drain: their flows go on.
 func TestDecideSilence(t *testing.T) {
 	deciding(t, func(c *Config) { c.Services[0].MinHealthy = new(0.5) }, func(t *testing.T, r *reporting) {

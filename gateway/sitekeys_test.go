@@ -199,6 +199,7 @@ func TestConsulSitesKept(t *testing.T) {
 	var said strings.Builder
 	l := newKeyLab(t)
 	l.config.StateDir = t.TempDir()
+	l.config.Consul.Address = "unix://" + l.config.StateDir + "/consul.sock" // which nobody has
 	start := func(at string) *consulSites {
 		t.Helper()
 		s, err := newConsulSites(&l.config, netip.MustParsePrefix(at), readJSON, slog.New(slog.NewTextHandler(&said, nil)))
@@ -214,6 +215,9 @@ func TestConsulSitesKept(t *testing.T) {
 	s.answer.Of, s.answer.At = l.values, s.answer.At.AddDate(1, 0, 0)
 	if !s.round() || len(s.sites) != 2 {
 		t.Fatalf("%+v", s.sites)
+	}
+	if !strings.Contains(said.String(), `msg="consul does not tell of other sites, none is known before it does"`) {
+		t.Error(said.String())
 	}
 	for at, want := range map[string]int{"2001:db8:5e:1::/64": 2, "2001:db8:5e:e107::/64": 1} {
 		if next := start(at); len(next.in(&l.config).Sites) != want || next.in(&l.config).Sites[0].Name != "east" {

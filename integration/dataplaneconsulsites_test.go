@@ -159,6 +159,15 @@ func TestSitesInConsul(t *testing.T) {
 	putKey(t, k.consul, sitePrefix+"west", "for others")
 	k.put("east", 101)
 	k.is("the keys are there", func(s gateway.ConsulSitesStatus) bool { return len(s.Held) == 0 })
+	k.gateway.Kill()
+	if err := os.Remove(filepath.Join(k.gateway.stateDir(), "sites.json")); err != nil {
+		t.Fatal(err)
+	}
+	k.gateway.start() // as the first one that has its sites in Consul
+	k.gateway.awaitUp(1)
+	k.site("nothing was kept", "east 101")
+	k.begin(20, "web2")
+	k.goOn("nothing was kept")
 
 	k.gateway.replace(", state: draining", "")
 	k.begin(20, "web1")
