@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -137,12 +136,8 @@ func (s *consulSites) ask(c *Config) {
 // load reads what a process before has kept, as far as it fits to the configuration of now.
 // It tells whether there was anything.
 func (s *consulSites) load(c *Config) bool {
-	text, err := os.ReadFile(s.file)
 	var saved map[string]keyedSite
-	if err == nil {
-		err = json.Unmarshal(text, &saved)
-	}
-	if err != nil {
+	if err := readKept(s.file, &saved); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			s.log.Warn("the other sites that consul had before are not known", "err", err)
 		}

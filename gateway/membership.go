@@ -91,11 +91,8 @@ func newMembership(c *Config, lists *upstreams.Follower, log *slog.Logger) (m *m
 
 // load reads what a process before has kept.
 func (m *membership) load() {
-	text, err := os.ReadFile(m.file)
 	var saved map[string]map[netip.Addr]member
-	if err == nil {
-		err = json.Unmarshal(text, &saved)
-	}
+	err := readKept(m.file, &saved)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.log.Warn("the backends that consul or lists had before are not known", "err", err)
 		return
@@ -113,6 +110,15 @@ func (m *membership) load() {
 			}
 		}
 	}
+}
+
+// readKept reads what a process has kept as JSON.
+func readKept(file string, into any) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
 }
 
 // save keeps the backends for the next process, where they are others, and tells whether

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/razor-steering/razor/gateway/balancer"
@@ -124,11 +126,27 @@ func (o *TraceOptions) writer(out io.Writer) (write func(*balancer.TraceRecord) 
 }
 
 // traceNames are the names of the configuration's backends, and of sites for the entries
-// of their gateways, by their SIDs.
+// of their gateways, by their SIDs. Those that are not in the file are what a gateway has
+// kept last; what it has not, has no name.
 func (c *Config) traceNames() map[netip.Addr]string {
 	names := map[netip.Addr]string{}
-	for i := range c.Sites {
-		site := c.Sites[i].plan()
+	var backends map[string]map[netip.Addr]member
+	_ = readKept(filepath.Join(c.StateDir, membersFile), &backends)
+	for name := range c.memberships() {
+		for sid, is := range backends[name] {
+			names[sid] = is.Name
+		}
+	}
+	var kept map[string]keyedSite
+	if c.ConsulSites != nil {
+		_ = readKept(filepath.Join(c.StateDir, consulSitesFile), &kept)
+	}
+	sites := slices.Clone(c.Sites)
+	for _, s := range kept {
+		sites = append(sites, s.SiteConfig)
+	}
+	for i := range sites {
+		site := sites[i].plan()
 		for _, entry := range site.Gateways {
 			names[entry] = site.Name
 		}

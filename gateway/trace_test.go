@@ -53,6 +53,20 @@ func TestTraceNames(t *testing.T) {
 		names[netip.MustParseAddr("2001:db8:5e:e002:5203::")] != "east" || names[netip.MustParseAddr("2001:db8:5e:e101:5203::")] != "north" {
 		t.Error(names)
 	}
+	c.StateDir = t.TempDir()
+	c.Sites, c.ConsulSites, c.Services[0].Backends, c.Services[0].Upstream = nil, &ConsulSitesConfig{}, nil, "web"
+	for file, text := range map[string]string{
+		consulSitesFile: `{"east": {"Name": "east", "Gateways": ["2001:db8:5e:e001::/64"]}}`,
+		membersFile:     `{"web": {"2001:db8:5e:b1:5201::": {"Name": "one"}}, "mail": {"2001:db8:5e:b2:5201::": {"Name": "none"}}}`,
+	} {
+		if err := os.WriteFile(filepath.Join(c.StateDir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names = c.traceNames()
+	if len(names) != 2 || names[netip.MustParseAddr("2001:db8:5e:b1:5201::")] != "one" || names[netip.MustParseAddr("2001:db8:5e:e001:5203::")] != "east" {
+		t.Errorf("of what was kept: %v", names)
+	}
 }
 
 // Lines go to the output, frames to the file; where that is the output there are no lines.
