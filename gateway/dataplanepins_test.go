@@ -46,7 +46,7 @@ func series(t *testing.T, c prometheus.Collector, name string) map[string]float6
 	out := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if n := m.GetCounter().GetValue(); f.GetName() == name && n != 0 {
+			if n := m.GetCounter().GetValue() + m.GetGauge().GetValue(); f.GetName() == name && n != 0 {
 				out[m.GetLabel()[0].GetValue()] = n
 			}
 		}

@@ -35,6 +35,9 @@ func (r *reports) hear(now time.Time) {
 		for _, t := range r.told {
 			if r.speaks(t) {
 				t.at = t.at.Add(slack)
+				if !t.seen.IsZero() {
+					t.seen = t.seen.Add(slack)
+				}
 			}
 		}
 	}

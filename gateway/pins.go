@@ -176,8 +176,11 @@ func (p *Pins) take(pins []wire.Pin, datagram []byte, from netip.Addr, now time.
 	p.mu.Unlock()
 	switch kind := wire.Claims(datagram); {
 	case p.reports != nil && kind == wire.TypeReports:
-		if err == nil {
+		switch {
+		case err == nil:
 			err = p.reports.take(message, now)
+		case wire.Mistimed(err):
+			p.reports.mistimed(message, now)
 		}
 		if r, ok := errors.AsType[wire.Refusal](err); ok {
 			p.reports.refuse(r.Label())

@@ -98,7 +98,8 @@ type told struct {
 	Report   wire.Report
 	at       time.Time
 	sequence uint64
-	behind   time.Duration // its clock, if it is
+	seen     time.Time     // when it was heard, and not believed as its clock differs
+	ahead    time.Duration // its clock was then, or at
 }
 
 // judged are judgements by service.
@@ -193,9 +194,10 @@ func (r *reports) take(m wire.Message, now time.Time) error {
 			continue
 		case was != nil && m.Sequence < was.sequence && now.Sub(was.at) < wire.Window:
 			r.refuse(refusedOvertaken) // later than that its clock was set back
+			was.seen = now
 			continue
 		}
-		is := &told{report, now, m.Sequence, max(0, now.Sub(m.Sent))}
+		is := &told{Report: report, at: now, sequence: m.Sequence, ahead: m.Sent.Sub(now)}
 		r.told[sid] = is
 		r.unsaved = r.unsaved || was == nil
 		if was == nil || was.news(&report, now) || is.silentAt().Before(r.due) {
@@ -205,16 +207,35 @@ func (r *reports) take(m wire.Message, now time.Time) error {
 	return nil
 }
 
-// news tells whether a report says something else that counts, or ends a silence.
+// mistimed notes that the agent of a host is there, though what it says is not believed.
+func (r *reports) mistimed(m wire.Message, now time.Time) {
+	locator := netip.PrefixFrom(m.Sender.Address(), 64)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hear(now)
+	for sid, t := range r.told {
+		if !locator.Contains(sid) {
+			continue
+		}
+		silent := !now.Before(t.silentAt())
+		t.seen, t.ahead = now, m.Sent.Sub(now)
+		if silent {
+			r.poke()
+		}
+	}
+}
+
+// news tells whether a report says something else that counts, or ends that what was said
+// before is too old.
 func (t *told) news(next *wire.Report, now time.Time) bool {
-	return t.Report.Draining != next.Draining || !slices.Equal(t.Report.Services, next.Services) || !now.Before(t.silentAt())
+	return t.Report.Draining != next.Draining || !slices.Equal(t.Report.Services, next.Services) || !now.Before(t.of(nil).OldAt())
 }
 
 func (t *told) silentAt() time.Time { return t.of(nil).SilentAt() }
 
 // of is what was said of a target for a service with VIPs.
 func (t *told) of(vips []balancer.VIP) *steering.Told {
-	out := &steering.Told{At: t.at, Interval: t.Report.Interval, Health: steering.HealthUp, Draining: t.Report.Draining}
+	out := &steering.Told{At: t.at, Seen: t.seen, Interval: t.Report.Interval, Health: steering.HealthUp, Draining: t.Report.Draining}
 	for _, s := range t.Report.Services {
 		if slices.ContainsFunc(vips, func(v balancer.VIP) bool { return speaksOf(&s, v) }) {
 			out.Health = worse(out.Health, s.Health)
@@ -294,7 +315,7 @@ func (r *reports) begin(now time.Time) {
 	defer r.mu.Unlock()
 	for _, t := range r.told {
 		if t.sequence == 0 && !t.at.IsZero() {
-			t.at = now.Add(max(0, startGrace+t.behind-t.silentAt().Sub(t.at)))
+			t.at = now.Add(max(0, startGrace+max(0, -t.ahead)-t.silentAt().Sub(t.at)))
 		}
 	}
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -40,7 +41,7 @@ type reporting struct {
 	behind  atomic.Bool              // something is unread
 	cut     atomic.Bool              // nothing can come
 	away    map[string]bool          // sites to which there is no way
-	clocks  map[string]time.Duration // of agents that are not right, by backend
+	ahead   map[string]time.Duration // clocks of backends
 	stop    func()
 }
 
@@ -57,7 +58,7 @@ func newReporting(t *testing.T, dir string) *reporting {
 
 func startReporting(t *testing.T, dir string, config Config) *reporting {
 	t.Helper()
-	r := &reporting{t: t, config: config, sealers: map[wire.Locator]*wire.Sealer{}, away: map[string]bool{}}
+	r := &reporting{t: t, config: config, sealers: map[wire.Locator]*wire.Sealer{}, away: map[string]bool{}, ahead: map[string]time.Duration{}}
 	r.config.Services[0].Backends = []BackendConfig{
 		{Name: "b1", Locator: "2001:db8:5e:b1::/64"}, {Name: "b2", Locator: "2001:db8:5e:b2::/64"}, {Name: "c", Locator: "2001:db8:5e:b2::/64", Target: 3},
 	}
@@ -117,14 +118,14 @@ func (r *reporting) seal(backend string, edit func(*wire.Report)) []byte {
 	from := wire.LocatorOf(sid)
 	s := r.sealers[from]
 	if s == nil {
-		s = wire.NewSealer(parseKeys(r.t, oneKey), from, wire.LocatorOf(netip.MustParseAddr("2001:db8:5e:1::")), time.Now())
+		s = wire.NewSealer(parseKeys(r.t, oneKey), from, wire.LocatorOf(netip.MustParseAddr("2001:db8:5e:1::")), time.Now().Add(r.ahead[backend]))
 		r.sealers[from] = s
 	}
 	report := wire.Report{Target: uint16(sid.As16()[11]) | uint16(sid.As16()[10])<<8, Level: 1, Interval: reportInterval}
 	if edit != nil {
 		edit(&report)
 	}
-	d, others, err := s.SealReports(nil, []wire.Report{report}, time.Now().Add(r.clocks[backend]))
+	d, others, err := s.SealReports(nil, []wire.Report{report}, time.Now().Add(r.ahead[backend]))
 	if err != nil || len(others) > 0 {
 		r.t.Fatal(err, others)
 	}
@@ -148,6 +149,12 @@ func (r *reporting) pass(d time.Duration, agents map[string]func(*wire.Report)) 
 		}
 	}
 	synctest.Wait()
+}
+
+// clock is how far that of a backend is ahead, as its metric says.
+func (r *reporting) clock(t *testing.T, backend string) float64 {
+	t.Helper()
+	return series(t, r, "razor_gateway_backend_clock_seconds")[web[backend].SID.String()]
 }
 
 // want holds the plan that is applied to states.
@@ -375,6 +382,77 @@ func TestReportsRefused(t *testing.T) {
 	})
 }
 
+// An agent whose clock is far away is not believed, and yet there: its backend gets no new
+// flows, and is not dead until nothing comes any more. So is one whose clock is behind, to a
+// gateway that has just started.
+func TestReportsClocks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporting(t, dir)
+		all := map[string]func(*wire.Report){"b1": nil, "b2": nil, "c": nil}
+		pass := func(d time.Duration) { r.pass(d, all) }
+		pass(time.Second)
+		// An agent that starts again when its clock was set back seals what it seems to have
+		// sealed before.
+		for _, ahead := range []time.Duration{5 * time.Second, 0} {
+			delete(r.sealers, wire.LocatorOf(web["b1"].SID))
+			r.ahead["b1"] = ahead
+			pass(time.Second)
+		}
+		r.want("set back by what is believed", "b1:draining b2:active c:active")
+		pass(30 * time.Second)
+		r.want("set back", "b1:draining b2:active c:active")
+		pass(10 * time.Second)
+		r.want("set back for long", "b1:active b2:active c:active")
+
+		for _, ahead := range []time.Duration{5 * time.Second, 29 * time.Second, -29 * time.Second} {
+			r.ahead["b1"] = ahead
+			pass(2 * time.Second)
+			r.want("within the window", "b1:active b2:active c:active")
+		}
+		if got := r.clock(t, "b1"); got != -29 {
+			t.Errorf("the clock is %v s ahead", got)
+		}
+		for _, ahead := range []time.Duration{40 * time.Second, -40 * time.Second} {
+			r.ahead["b1"] = ahead
+			pass(2 * time.Second)
+			r.want("beyond", "b1:draining b2:active c:active")
+			status := r.status([]balancer.BackendStatus{{Service: "web", SID: web["b1"].SID.String(), State: balancer.Draining}}, time.Now())[0]
+			if want := fmt.Sprintf("clock %+.0f s", ahead.Seconds()); status.agent() != want || status.Reason != "its agent is not believed: its clock is wrong, or was set back" {
+				t.Errorf("agent %q, want %q; %s", status.agent(), want, status.Reason)
+			}
+			r.ahead["b1"] = 0
+			pass(reportInterval)
+			r.want("within it again", "b1:active b2:active c:active")
+		}
+		r.ahead["b1"] = time.Hour
+		pass(2 * time.Second)
+		r.want("an hour", "b1:draining b2:active c:active")
+		delete(all, "b1")
+		pass(time.Second)
+		r.want("silent", "b1:dead b2:active c:active")
+		all["b1"] = nil
+		pass(time.Second)
+		r.want("there again", "b1:draining b2:active c:active")
+		r.ahead["b1"] = -20 * time.Second
+		pass(time.Second)
+		r.want("all is well", "b1:active b2:active c:active")
+		r.stop()
+
+		ahead := r.ahead
+		r = newReporting(t, dir)
+		r.ahead = ahead
+		pass(9 * time.Second)
+		r.want("before its time", "b1:active b2:active c:active")
+		pass(9 * time.Second)
+		r.want("still before, and for long", "b1:draining b2:active c:active")
+		pass(3 * time.Second)
+		r.want("now", "b1:active b2:active c:active")
+		r.stop()
+	})
+}
+
 // A gateway that starts knows who was dead, who was down, and who spoke.
 func TestReportsOverRestart(t *testing.T) {
 	t.Parallel()
@@ -474,7 +552,7 @@ func TestReportsOverRestartWithClocks(t *testing.T) {
 			r := newReporting(t, dir)
 			r.config.Services[0].MinHealthy = new(0.25)
 			r.reconfigure()
-			r.clocks = map[string]time.Duration{"b1": -20 * time.Second}
+			r.ahead = map[string]time.Duration{"b1": -20 * time.Second}
 			for range 25 {
 				r.pass(time.Second, all)
 				r.want("it starts", "b1:active b2:active c:active")

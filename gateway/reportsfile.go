@@ -21,7 +21,7 @@ const reportsFile = "reports.json"
 type savedReport struct {
 	Report wire.Report
 	Silent bool
-	Behind time.Duration                `json:",omitempty"` // as in told
+	Ahead  time.Duration                `json:",omitempty"` // its clock, as in told
 	Was    map[string]steering.Standing // by service
 	Echo   steering.Echo                // of its host
 }
@@ -39,7 +39,7 @@ func (r *reports) load(file string, now time.Time) {
 		return
 	}
 	for sid, s := range saved {
-		t := &told{Report: s.Report, at: now, behind: min(max(0, s.Behind), wire.Window)}
+		t := &told{Report: s.Report, at: now, ahead: min(max(-wire.Window, s.Ahead), wire.Window)}
 		if s.Silent {
 			t.at = time.Time{}
 		}
@@ -73,7 +73,7 @@ func (r *reports) save() {
 	r.unsaved = false
 	saved := map[netip.Addr]savedReport{}
 	for sid, t := range r.told {
-		s := savedReport{Report: t.Report, Silent: !r.speaks(t), Behind: t.behind, Was: map[string]steering.Standing{}}
+		s := savedReport{Report: t.Report, Silent: !r.speaks(t), Ahead: t.ahead, Was: map[string]steering.Standing{}}
 		if a := r.hosts[wire.LocatorOf(sid)]; a != nil {
 			s.Echo = a.Echo
 		}

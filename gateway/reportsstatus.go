@@ -35,6 +35,8 @@ type AgentStatus struct {
 	Age      float64 `json:"age"`              // seconds since it spoke
 	Silent   bool    `json:"silent,omitempty"` // it should have spoken
 	Host     string  `json:"host,omitempty"`   // that is asked for echoes: see host words; "" is not known
+	Ahead    float64 `json:"ahead"`            // seconds that its clock is
+	Unlike   bool    `json:"unlike,omitempty"` // it is not believed, as that is too much
 }
 
 // What is known of a host by its echoes.
@@ -57,7 +59,7 @@ func (r *reports) status(backends []balancer.BackendStatus, now time.Time) []Bac
 			of := t.of(r.service(b.Service).VIPs)
 			status.Agent = &AgentStatus{
 				Health: of.Health.String(), Draining: of.Draining, Level: t.Report.Level.String(), Load: t.Report.Load, Capacity: t.Report.Capacity, Accepted: t.Report.Accepted, Guests: t.Report.Guests,
-				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.speaks(t), Host: r.host(sid, t),
+				Age: max(0, now.Sub(t.at)).Seconds(), Silent: !r.speaks(t), Host: r.host(sid, t), Ahead: t.ahead.Seconds(), Unlike: r.speaks(t) && !of.OldAt().After(r.quiet),
 			}
 		}
 		out = append(out, status)
@@ -118,6 +120,8 @@ func (b *BackendStatus) agent() string {
 		return "-"
 	case b.Agent.Silent:
 		return "silent"
+	case b.Agent.Unlike:
+		return fmt.Sprintf("clock %+.0f s", b.Agent.Ahead)
 	case b.Agent.Draining:
 		return "draining"
 	}
@@ -146,6 +150,7 @@ var (
 	backendActiveDesc   = reportDesc("backend_active", "Whether a backend is to have new flows of a service, by configuration and agents.", "service", "backend")
 	backendSilentDesc   = reportDesc("backend_silent", "Whether the agent of a backend, which spoke before, is silent.", "backend")
 	backendGoneDesc     = reportDesc("backend_gone", "Whether the host of a backend is gone: its agent is silent, and it does not answer echoes. Only where it answered before.", "backend")
+	backendClockDesc    = reportDesc("backend_clock_seconds", "How far the clock of a backend is ahead of this one, less the time that a report takes.", "backend")
 	backendDrainedDesc  = reportDesc("backend_drained", "Whether a backend is drained through its agent.", "backend")
 	backendLoadDesc     = reportDesc("backend_load", "Load of a backend, in the unit of its capacity, as its agent says.", "backend")
 	backendCapacityDesc = reportDesc("backend_capacity", "Capacity of a backend, as its agent says.", "backend")
@@ -160,7 +165,7 @@ func reportDesc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (r *reports) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		backendHealthDesc, backendActiveDesc, backendSilentDesc, backendGoneDesc, backendDrainedDesc, backendLoadDesc, backendCapacityDesc, backendLevelDesc, failOpenDesc,
+		backendHealthDesc, backendActiveDesc, backendSilentDesc, backendGoneDesc, backendClockDesc, backendDrainedDesc, backendLoadDesc, backendCapacityDesc, backendLevelDesc, failOpenDesc,
 	} {
 		ch <- d
 	}
@@ -193,6 +198,9 @@ func (r *reports) Collect(ch chan<- prometheus.Metric) {
 			gauge(backendGoneDesc, number(host == hostGone), backend)
 		}
 		gauge(backendDrainedDesc, number(t.Report.Draining), backend)
+		if t.sequence != 0 || !t.seen.IsZero() { // not of a process before
+			gauge(backendClockDesc, t.ahead.Seconds(), backend)
+		}
 		gauge(backendLevelDesc, float64(t.Report.Level), backend)
 		if t.Report.Capacity > 0 {
 			gauge(backendLoadDesc, t.Report.Load, backend)

@@ -23,14 +23,23 @@ const silentFor = 3
 // Told is what an agent said last of one backend of a service.
 type Told struct {
 	At       time.Time // when it was heard
+	Seen     time.Time // when it was last, be it that it was not believed; zero is At
 	Interval time.Duration
 	Health   Health // the worst of what is probed; up where nothing is
 	Draining bool
 	Gone     bool // its host is, should its agent be silent: [Echo.Gone]
 }
 
+// OldAt is from when on what its agent said is too old.
+func (t *Told) OldAt() time.Time { return t.At.Add(silentFor * t.Interval) }
+
 // SilentAt is from when on its agent is silent.
-func (t *Told) SilentAt() time.Time { return t.At.Add(silentFor * t.Interval) }
+func (t *Told) SilentAt() time.Time {
+	if t.Seen.After(t.At) {
+		return t.Seen.Add(silentFor * t.Interval)
+	}
+	return t.OldAt()
+}
 
 // Judged is a backend that [Judge] is to say something of.
 type Judged struct {
@@ -66,7 +75,8 @@ type Judgement struct {
 //   - An agent that was silent for three of its intervals is gone, and its backend dead,
 //     until it speaks again. If too few were heard until a moment ago, the others have three
 //     of their intervals to be heard as well, and drain meanwhile: what kept all reports away
-//     does not end for all of them at once.
+//     does not end for all of them at once. One that speaks, and cannot be believed for as
+//     long, as its clock is another, is not gone: its backend is draining.
 //   - A backend is draining if its agent says that it is to be, or that it is down. A
 //     health that is unknown changes nothing: who was out stays out until it is up.
 //
@@ -226,6 +236,8 @@ func (b *Judged) told(now time.Time) (Standing, string) {
 			reason += ", and its host does not answer"
 		}
 		return StandingDead, reason
+	case !now.Before(t.OldAt()):
+		return StandingDraining, "its agent is not believed: its clock is wrong, or was set back"
 	case t.Draining:
 		return StandingDraining, "its agent is drained"
 	case t.Health == HealthDown:

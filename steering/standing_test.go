@@ -18,6 +18,11 @@ func TestClaims(t *testing.T) {
 		return Judged{Configured: StandingActive, Weight: 1, Told: &Told{At: now.Add(-silent), Interval: interval, Health: h}}
 	}
 	up, down, gone := backend(HealthUp, 0), backend(HealthDown, 0), backend(HealthUp, 3*interval)
+	seen := func(believed, heard time.Duration) Judged {
+		b := backend(HealthUp, believed)
+		b.Told.Seen = now.Add(-heard)
+		return b
+	}
 	never := Judged{Configured: StandingActive, Weight: 1}
 	dead := Judged{Configured: StandingDead, Weight: 1}
 	for _, tt := range []struct {
@@ -29,6 +34,9 @@ func TestClaims(t *testing.T) {
 		{"all is well", []Judged{up, never}, 0.5, "active active"},
 		{"all are down", []Judged{down, down}, 0.5, "draining draining"},
 		{"one is silent", []Judged{up, gone}, 0.5, "active dead"},
+		{"one is there, and not believed", []Judged{up, seen(3*interval, 0)}, 0.5, "active draining"},
+		{"none is believed", []Judged{seen(3*interval, 0), seen(3*interval, 0)}, 0.5, "draining draining"},
+		{"one was there, and not believed", []Judged{up, seen(time.Hour, 3*interval)}, 0.5, "active dead"},
 		{"too few speak", []Judged{up, gone, gone}, 0.5, "active draining draining"},
 		{"few speak, and that is believed", []Judged{up, gone, gone}, 0, "active dead dead"},
 		{"nobody speaks", []Judged{gone, gone}, 0.25, "draining draining"},
@@ -57,6 +65,11 @@ func TestStandings(t *testing.T) {
 	active := func(t *Told) Judged { return Judged{Configured: StandingActive, Weight: 1, Told: t} }
 	up, down, unknown, gone := active(told(HealthUp, 0)), active(told(HealthDown, 0)), active(told(HealthUnknown, 0)), active(told(HealthUp, 3*interval))
 	goneDown := active(told(HealthDown, time.Hour))
+	seen := func(believed, heard time.Duration) Judged {
+		b := active(told(HealthUp, believed))
+		b.Told.Seen = now.Add(-heard)
+		return b
+	}
 	was := func(b Judged, s Standing) Judged { b.Was = s; return b }
 	configured := func(b Judged, s Standing) Judged { b.Configured = s; return b }
 	weightless := up
@@ -73,6 +86,11 @@ func TestStandings(t *testing.T) {
 		{"down", []Judged{up, down}, 0.5, "active draining", ""},
 		{"drained", []Judged{up, active(drained)}, 0.5, "active draining", ""},
 		{"silent", []Judged{up, gone}, 0.5, "active dead", ""},
+		{"there, and not believed", []Judged{up, seen(3*interval, 0)}, 0.5, "active draining", ""},
+		{"not believed for a moment", []Judged{up, seen(3*interval-1, 0)}, 0.5, "active active", ""},
+		{"believed again", []Judged{up, seen(0, interval)}, 0.5, "active active", ""},
+		{"was there, and not believed", []Judged{up, seen(time.Hour, 3*interval)}, 0.5, "active dead", ""},
+		{"none is believed", []Judged{seen(3*interval, 0), seen(3*interval, 0)}, 0.5, "active active", "0 of 2 active backends are up: health is not believed"},
 		{"silent, and down before", []Judged{up, goneDown}, 0.5, "active dead", ""},
 		{"a moment before", []Judged{up, active(told(HealthUp, 3*interval-1))}, 0.5, "active active", ""},
 		{"never spoke, beside one that is down", []Judged{active(nil), down}, 0.5, "active draining", ""},
@@ -133,6 +151,9 @@ func TestStandingProperties(t *testing.T) {
 				Interval: time.Duration(rapid.IntRange(10, 400).Draw(t, "interval")) * time.Millisecond,
 				Health:   Health(rapid.IntRange(0, 2).Draw(t, "health")), Draining: rapid.IntRange(0, 3).Draw(t, "draining") == 0,
 			}
+			if rapid.Bool().Draw(t, "mistimed") {
+				b.Told.Seen = now.Add(-time.Duration(rapid.IntRange(-1, 1000).Draw(t, "seen")) * time.Millisecond)
+			}
 		}
 		return b
 	})
@@ -151,7 +172,7 @@ func TestStandingProperties(t *testing.T) {
 			if b.Configured == StandingActive && b.Told == nil && v.Standing != StandingActive {
 				t.Fatalf("backend %d never spoke, and is %s", i, v.Standing)
 			}
-			silent := b.Told != nil && now.Sub(b.Told.At) >= 3*b.Told.Interval
+			silent := b.Told != nil && now.Sub(b.Told.At) >= 3*b.Told.Interval && now.Sub(b.Told.Seen) >= 3*b.Told.Interval
 			if v.Standing == StandingDead && b.Configured == StandingActive && !silent {
 				t.Fatalf("backend %d speaks, and is dead", i)
 			}

@@ -14,7 +14,7 @@ var token = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\[[^\]]*\]|[a-zA-Z_][a-zA-Z0-9
 var (
 	functions = []string{
 		"avg", "changes", "count", "deriv", "histogram_quantile", "increase", "label_replace", "max", "min", "rate", "sum", "time", "topk", "vector",
-		"max_over_time", "min_over_time", "clamp_min", "clamp_max", "present_over_time",
+		"max_over_time", "min_over_time", "clamp_min", "clamp_max", "present_over_time", "abs",
 	}
 	operators = []string{"and", "or", "unless", "bool", "offset"}
 	grouping  = []string{"by", "without", "on", "ignoring", "group_left", "group_right"}

@@ -87,5 +87,7 @@
 // next report ends what an old one said, within its interval.
 //
 // A sender whose clock is set back may be refused as repeating itself until the window
-// after its newest datagram is over, and begins anew then.
+// after its newest datagram is over, and begins anew then. What is refused for its time or
+// its number still says that its sender is there ([Mistimed]); said again by somebody else,
+// it keeps the flows of a host that is gone from being reset, and does no more.
 package wire

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"crypto/hmac"
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -50,7 +51,8 @@ func (o *Opener) SetKeys(keys Keys) {
 
 // Open takes a datagram that came from an address, or refuses it. The seal is looked at
 // before anything is believed or remembered. The error is a [Refusal]. The message is in
-// the memory of the datagram.
+// the memory of the datagram. Of a datagram that is Stale, Early or Repeated it has the
+// sender and the time alone, as that much is proved: the sender sealed it for this receiver.
 func (o *Opener) Open(datagram []byte, from netip.Addr, now time.Time) (Message, error) {
 	if len(datagram) < atBody+sealBytes || len(datagram) > MaxDatagram {
 		return Message{}, Malformed
@@ -67,13 +69,24 @@ func (o *Opener) Open(datagram []byte, from netip.Addr, now time.Time) (Message,
 	if !hmac.Equal(k.of(datagram[:end]), datagram[end:]) {
 		return Message{}, Forged
 	}
-	if err := o.check(&h, from, now.UnixMilli()); err != nil {
-		return Message{}, err
+	err := o.check(&h, from, now.UnixMilli())
+	if err == nil {
+		err = o.of(h.kind).take(h.sender, h.sequence, h.sent, now.UnixMilli())
 	}
-	if err := o.of(h.kind).take(h.sender, h.sequence, h.sent, now.UnixMilli()); err != nil {
+	switch {
+	case Mistimed(err):
+		return Message{Sender: h.sender, Sent: time.UnixMilli(h.sent)}, err
+	case err != nil:
 		return Message{}, err
 	}
 	return Message{h.kind, h.sender, time.UnixMilli(h.sent), h.sequence, datagram[atBody:end]}, nil
+}
+
+// Mistimed tells whether an error of [Opener.Open] is of a datagram that its sender sealed,
+// and that is not for now: the clock of one of the two is wrong or was set back, or somebody
+// sends again what was sent before.
+func Mistimed(err error) bool {
+	return errors.Is(err, Stale) || errors.Is(err, Early) || errors.Is(err, Repeated)
 }
 
 // of is what is remembered of the senders of a type, nil where it is not taken.

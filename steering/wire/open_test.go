@@ -72,6 +72,9 @@ func TestOpen(t *testing.T) {
 			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
 				t.Fatalf("error is %v, want %v", err, tt.want)
 			}
+			if err != nil && Mistimed(err) != (m.Sender == LocatorOf(agent)) {
+				t.Errorf("%v, and the message is of %v", err, m.Sender)
+			}
 			if err != nil && (m.Type != 0 || m.Body != nil || len(o.senders.known) > 0) {
 				t.Errorf("refused and yet %+v, %d senders", m, len(o.senders.known))
 			}
