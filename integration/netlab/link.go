@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -27,13 +28,21 @@ type End struct {
 	Addrs  []netip.Addr // as given to Link, in that order
 }
 
+// firstIndex is above the numbers that the kernel gives devices of a node by itself.
+const firstIndex = 1000
+
 // Link lays a cable between two nodes, whose ends are up. Of each address, which has
 // the length of its prefix, a gets that and b the next one.
 func (l *Lab) Link(a *Node, deviceA string, b *Node, deviceB string, addrs ...string) *Link {
 	l.tb.Helper()
 	l.links++
 	k := &Link{lab: l, number: l.links, A: End{Node: a, Device: deviceA}, B: End{Node: b, Device: deviceB}}
-	l.run(exec.Command("ip", "link", "add", deviceA, "netns", a.Namespace, "type", "veth", "peer", "name", deviceB, "netns", b.Namespace))
+	// Of a veth whose ends have the same number in their namespaces the kernel tells only once
+	// a second that there is a carrier or none, as of real ones; of others at once
+	// (linkwatch_urgent_event of net/core/link_watch.c). Which are alike would be chance.
+	index := func(end int) string { return strconv.Itoa(firstIndex + 2*l.links + end) }
+	l.run(exec.Command("ip", "link", "add", deviceA, "index", index(0), "netns", a.Namespace,
+		"type", "veth", "peer", "name", deviceB, "index", index(1), "netns", b.Namespace))
 	for _, s := range addrs {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
