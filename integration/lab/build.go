@@ -77,6 +77,8 @@ type host struct {
 	lost    bool
 	drained bool
 	dropped bool // packets to it, of some kind
+
+	ahead time.Duration // of the machine's is the clock of the host
 }
 
 type role string

@@ -31,6 +31,7 @@ var things = map[string]struct {
 	site  bool // gateways of a site have it
 	one   bool // or one of them
 	named bool // of a name in DNS
+	word  bool // with a word before it
 }{
 	"new flows":           {see: (*lab).seeNew, of: true},
 	"connections":         {see: (*lab).seeKept, of: true},
@@ -45,10 +46,13 @@ var things = map[string]struct {
 	"addresses":           {see: (*lab).seeAddresses, site: true, of: true, named: true},
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
 	"deciding gateways":   {see: (*lab).seeDeciders, site: true},
+	"sessions":            {see: (*lab).seeSessions, site: true},
 	"watched programs":    {see: (*lab).seeTargets},
 	"passing instances":   {see: (*lab).seeInstances, site: true},
 	"pins":                {see: (*lab).seeCounter, site: true, one: true},
-	"packets":             {see: (*lab).seeCounter, site: true, one: true, grows: true},
+	"packets":             {see: (*lab).seeCounter, site: true, one: true, grows: true, word: true},
+	"reports":             {see: (*lab).seeCounter, site: true, one: true, grows: true, word: true},
+	"summaries":           {see: (*lab).seeCounter, site: true, one: true, grows: true, word: true},
 }
 
 // tried is how many flows are opened to see where new ones go.
@@ -56,8 +60,9 @@ const tried = 40
 
 // thing is what the words name in [things]; that of "away packets" is packets.
 func (e *expectation) thing() string {
-	if strings.HasSuffix(e.what, " packets") {
-		return "packets"
+	_, last, ok := strings.Cut(e.what, " ")
+	if ok && things[last].word {
+		return last
 	}
 	return e.what
 }
@@ -94,9 +99,9 @@ func parseExpectation(words []string) (e expectation, err error) {
 	}
 	thing, ok := things[e.thing()]
 	switch {
-	case !ok || e.what == "packets":
+	case !ok || thing.word && e.what == e.thing():
 		known := strings.Join(slices.Sorted(maps.Keys(things)), ", ")
-		return e, fmt.Errorf("%q: want one of %s, with a word before packets", e.what, known)
+		return e, fmt.Errorf("%q: want one of %s, with a word before packets, reports and summaries", e.what, known)
 	case e.of != "" && !thing.of:
 		return e, fmt.Errorf("%s are of no client", e.what)
 	case e.at == "" && thing.site:
@@ -409,6 +414,31 @@ func (l *lab) seeGateways(e *expectation) (n, of int, saw string) {
 		not = append(not, g.name)
 	}
 	return n, len(s.gateways), "all do but: " + strings.Join(not, ", ")
+}
+
+// seeSessions is how many sessions of a site's routers are established, of those that they
+// are to have.
+func (l *lab) seeSessions(e *expectation) (n, of int, saw string) {
+	var not []string
+	for _, r := range l.site(e.at).routers {
+		if r.lost {
+			continue
+		}
+		var all map[string]struct { // by family
+			Peers map[string]struct{ State string }
+		}
+		r.frr.JSON("show bgp summary json", &all)
+		for family, s := range all {
+			for peer, is := range s.Peers {
+				if of++; is.State == "Established" {
+					n++
+					continue
+				}
+				not = append(not, fmt.Sprintf("%s %s %s %s", r.name, peer, family, is.State))
+			}
+		}
+	}
+	return n, of, "all are but: " + strings.Join(not, ", ")
 }
 
 func (l *lab) seeDeciders(e *expectation) (n, of int, saw string) {

@@ -46,6 +46,7 @@ func (h *host) said(since time.Time, pattern *regexp.Regexp) (last time.Time) {
 		for line := range strings.Lines(p.Log()) {
 			text, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
 			at, err := time.Parse(time.RFC3339Nano, text)
+			at = at.Add(-h.ahead)
 			if err == nil && at.After(since) && at.After(last) && pattern.MatchString(line) {
 				last = at
 			}

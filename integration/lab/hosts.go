@@ -34,13 +34,13 @@ func (l *lab) boot(h *host) {
 		h.put("razor.yaml", l.backendConfig(h))
 		h.put("nginx.conf", h.nginx())
 		h.serve()
-		h.run(l.razor, "agent", "--config", h.file("razor.yaml"))
+		l.runRazor(h, "agent", "--config", h.file("razor.yaml"))
 		h.agent = h.running[len(h.running)-1]
 	case roleGateway:
 		h.put("dataplane.keys", keyFile)
 		h.put("flow.key", flowKey)
 		h.put("razor.yaml", l.gatewayConfig(h))
-		h.run(l.razor, "gateway", "--config", h.file("razor.yaml"))
+		l.runRazor(h, "gateway", "--config", h.file("razor.yaml"))
 	case roleServices:
 		l.bootServices(h)
 	case roleConsul:

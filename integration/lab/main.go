@@ -53,7 +53,7 @@ func command(ctx context.Context, args []string, in io.Reader, out, problems io.
 	var o options
 	flags := flag.NewFlagSet("lab", flag.ContinueOnError)
 	flags.SetOutput(problems)
-	flags.StringVar(&o.razor, "razor", "", "`file` of the razor to run; without it, it is built")
+	flags.StringVar(&o.razor, "razor", "", "`file` of the razor to run; without it, and where the topology has clocks, it is built")
 	flags.StringVar(&o.script, "script", "", "run the commands of a `file` instead of a prompt; - is standard input")
 	flags.IntVar(&o.http, "http", 0, "have ports of 127.0.0.1 from this `port` on lead to a page of all gateways, and to theirs")
 	flags.BoolVar(&o.prometheus, "prometheus", false, "run a Prometheus that asks all programs of the lab, with the rules of deploy/")
@@ -100,7 +100,12 @@ func run(ctx context.Context, o options, args []string, in io.Reader, out, probl
 	if o.verbose {
 		log = problems
 	}
-	if o.razor, err = binary(ctx, o.razor, out); err != nil {
+	if t.Clocks {
+		o.razor, err = clocked(ctx, out)
+	} else {
+		o.razor, err = razorFile(ctx, o.razor, out)
+	}
+	if err != nil {
 		return err
 	}
 	if o.razor == built() {
@@ -198,8 +203,8 @@ func (t *Topology) needsRedis() bool {
 // built is where this process builds razor.
 func built() string { return filepath.Join("/run", fmt.Sprintf("rz%d-0", os.Getpid())) }
 
-// binary is the path of razor, which is built where none is named.
-func binary(ctx context.Context, file string, out io.Writer) (string, error) {
+// razorFile is the path of razor, which is built where none is named.
+func razorFile(ctx context.Context, file string, out io.Writer) (string, error) {
 	if file != "" {
 		path, err := filepath.Abs(file)
 		if err != nil {
@@ -210,8 +215,13 @@ func binary(ctx context.Context, file string, out io.Writer) (string, error) {
 		}
 		return path, nil
 	}
+	return buildRazor(ctx, out)
+}
+
+// buildRazor builds it, with further arguments of go build.
+func buildRazor(ctx context.Context, out io.Writer, args ...string) (string, error) {
 	from := time.Now()
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", built(), "github.com/razor-steering/razor")
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", built()}, args, []string{"github.com/razor-steering/razor"})...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build razor: %w\n%s", err, said)

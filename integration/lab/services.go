@@ -42,7 +42,7 @@ func (l *lab) bootServices(h *host) {
   state_dir: %s
 redis: {address: "[%[1]s]:%[3]d"}
 `, h.address(), h.file("dns"), redisPort))
-		h.run(l.razor, "dns", "--config", h.file("dns.yaml"))
+		l.runRazor(h, "dns", "--config", h.file("dns.yaml"))
 	}
 }
 

@@ -28,6 +28,7 @@ type Topology struct {
 	Sites   []Site   `yaml:"sites"`
 	Cables  []string `yaml:"cables"` // between sites: two names
 	Clients []Client `yaml:"clients"`
+	Clocks  bool     `yaml:"clocks"` // hosts have clocks of their own, which can be moved
 
 	story []line
 }

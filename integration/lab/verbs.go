@@ -37,6 +37,7 @@ func verbs() []verb {
 		{"shift", "CLIENT SITE", "its router prefers the way to another site", (*lab).shift},
 		{"load", "SITE N%", "its clients keep so many connections, of its capacity", (*lab).load},
 		{"lie", "BACKEND N", "its agent says that its load is N connections; without N the truth again", (*lab).lie},
+		{"clock", "HOST... TIME", "their clocks are ahead by so much, such as +5s, from now on; the topology has clocks: true", (*lab).clock},
 		{"mark", "", "count what breaks, and packets, from now on", func(l *lab, args []string) { none(args); l.mark() }},
 		{"failover", "SITE", "how its new flows went elsewhere since the last mark, and when", func(l *lab, args []string) { want(args, 1, "a site"); l.failedOver(l.site(args[0])) }},
 		{"outage", "OF-WHAT", "how long nothing was served since the last mark, for a table; and mark", (*lab).outage},
@@ -60,6 +61,7 @@ shows it. "over 30s" at the end is the mean of that time. WHAT and its PLACE:
   gone backends                 whose agents are silent, and whose hosts do not answer
   announcing gateways           at a site
   deciding gateways             at a site
+  sessions                      of BGP, of a site's routers and families; all are established
   passing instances             in Consul, at a site
   addresses                     of a name, at the nameserver of a site
   watched programs              with -prometheus, those that it has metrics of
@@ -68,6 +70,9 @@ shows it. "over 30s" at the end is the mean of that time. WHAT and its PLACE:
   pins                          at a site or gateway
   away|entered|spilled packets  since the last mark, at a site or gateway: any result
                                 of razor_gateway_packets_total
+  refused|early|stale reports   of agents, since the last mark, at a site or gateway: any
+                                reason of razor_gateway_report_refusals_total
+  refused|early|stale summaries of other sites, likewise
 `
 
 // run does one command line.

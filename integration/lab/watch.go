@@ -152,7 +152,11 @@ func (s *site) has(name string) bool {
 // series is a line of /metrics with a number without a fraction.
 var series = regexp.MustCompile(`^(razor_gateway_pins|razor_gateway_packets_total\{dropped="(?:true|false)",result="([a-z_]+)"\}) ([0-9.e+]+)$`)
 
-// counters are those of a gateway: packets by what became of them, and "pins".
+// refusals is one of datagrams that were not believed.
+var refusals = regexp.MustCompile(`^razor_gateway_(report|site)_refusals_total\{reason="([a-z_]+)"\} ([0-9.e+]+)$`)
+
+// counters are those of a gateway: packets by what became of them, "pins", and "early reports"
+// and the like.
 func (l *lab) counters(g *host) (map[string]int, error) {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: g.node.Dial, DisableKeepAlives: true}}
 	answer, err := client.Get("http://" + httpAddress + "/metrics")
@@ -167,6 +171,16 @@ func readCounters(r io.Reader) (map[string]int, error) {
 	out := map[string]int{}
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
+		if m := refusals.FindStringSubmatch(lines.Text()); m != nil {
+			v, err := strconv.ParseFloat(m[3], 64)
+			if err != nil {
+				return nil, err
+			}
+			of := map[string]string{"report": "reports", "site": "summaries"}[m[1]]
+			out["refused "+of] += int(v)
+			out[m[2]+" "+of] += int(v)
+			continue
+		}
 		m := series.FindStringSubmatch(lines.Text())
 		if m == nil {
 			continue
