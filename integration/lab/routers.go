@@ -187,7 +187,8 @@ var filters = map[kind][2]string{
 // configuration is the router's frr.conf.
 func (r *router) configuration() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "frr defaults datacenter\nhostname %s\n!", r.name)
+	// Groups of next hops in the kernel are not filled up again when a link is back (FRR 8.4).
+	fmt.Fprintf(&b, "frr defaults datacenter\nhostname %s\nzebra nexthop proto only\n!", r.name)
 	for _, p := range r.ports {
 		if p.kind == toHost && !r.overlay {
 			fmt.Fprintf(&b, "\nipv6 route %s %s %s", p.prefix, p.far.Local.WithZone(""), p.device)
