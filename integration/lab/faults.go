@@ -35,11 +35,12 @@ func (l *lab) failRouters(names []string) {
 			continue
 		}
 		r.lost = true
+		ends := []func(){func() { r.frr.Kill() }}
 		for _, p := range r.ports {
-			p.link.Down()
+			ends = append(ends, p.link.Down)
 			l.down = append(l.down, p.link)
 		}
-		r.frr.Kill()
+		parallel(ends...)
 	}
 }
 
