@@ -487,3 +487,22 @@ func TestFewSpills(t *testing.T) {
 		t.Errorf("%v of %v", got, all)
 	}
 }
+
+// That nothing is kept is said once, as plans are kept every few seconds.
+func TestDecisionsNotKept(t *testing.T) {
+	t.Parallel()
+	var said strings.Builder
+	d := newDecider(logger(&said), newSummaries(nil), nil, time.Now())
+	d.dir = filepath.Join(t.TempDir(), "later")
+	d.save(time.Now())
+	d.save(time.Now())
+	if n := strings.Count(said.String(), "not kept over a restart"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	if err := os.Mkdir(d.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if d.save(time.Now()); d.lost {
+		t.Error("not kept later")
+	}
+}

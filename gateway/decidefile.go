@@ -62,7 +62,10 @@ func (d *decider) save(now time.Time) {
 	if err == nil {
 		err = upstreams.ReplaceFile(filepath.Join(dir, planFile), text, 0o600)
 	}
-	if err != nil {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil && !d.lost {
 		d.log.Warn("what is decided is not kept over a restart", "err", err)
 	}
+	d.lost = err != nil
 }

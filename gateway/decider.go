@@ -33,6 +33,7 @@ type decider struct {
 	snapshot *steering.Snapshot // that the last plan was made of
 	plan     *steering.Plan     // the last one
 	made     uint64             // plans
+	lost     bool               // the last save failed
 	news     chan struct{}      // closed when others are to be told at once
 }
 
