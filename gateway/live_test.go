@@ -3,10 +3,12 @@ package gateway
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/razor-steering/razor/gateway/balancer"
 	"github.com/razor-steering/razor/gateway/live"
 	"github.com/razor-steering/razor/steering"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // Rates are differences by the time between; what was not there before, or began anew,
@@ -72,5 +74,31 @@ func TestLiveDecided(t *testing.T) {
 	}})
 	if len(s.Decided) != 2 || s.Decided[0].Site != "west" || s.Decided[1] != (live.Share{Site: "east", Share: 0.3, Room: 0.5, Reason: "near"}) || s.Nowhere != 0.1 || s.Reason != "full" {
 		t.Errorf("%+v", s)
+	}
+}
+
+// What nameservers are told is what Redis has taken.
+func TestLiveEdge(t *testing.T) {
+	t.Parallel()
+	down := EdgeStatus{EdgeSaid: upstreams.EdgeSaid{Health: upstreams.EdgeDown, Reason: "no session is up", Since: time.Unix(7, 0)}}
+	if got := down.live(); *got != (live.Edge{Health: "not told yet"}) {
+		t.Errorf("not written: %+v", got)
+	}
+	down.Written = time.Unix(8, 0)
+	if got := down.live(); *got != (live.Edge{Health: "down", Reason: "no session is up", Since: time.Unix(7, 0)}) {
+		t.Errorf("written: %+v", got)
+	}
+}
+
+// What an agent said that is silent is old, and not shown.
+func TestLiveSilent(t *testing.T) {
+	t.Parallel()
+	b := BackendStatus{balancer.BackendStatus{SID: "2001:db8::1", State: balancer.Dead, Weight: 3}, "", &AgentStatus{Health: "up", Level: "critical", Load: 9, Capacity: 10, Accepted: 5, Guests: 1}}
+	if got := b.live(&rates{}); got.Load != 0.9 || got.Level != "critical" || got.NewFlows != 6 || got.Guests != 1 || got.Weight != 3 {
+		t.Errorf("%+v", got)
+	}
+	b.Agent.Silent = true
+	if got := b.live(&rates{}); got.Load >= 0 || got.Level != "" || got.NewFlows != 0 || got.Health != "silent" {
+		t.Errorf("silent: %+v", got)
 	}
 }

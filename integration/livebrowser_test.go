@@ -74,8 +74,8 @@ func (s *onScreen) allServed() {
 func (s *onScreen) sameEvents() {
 	s.t.Helper()
 	s.Eventually("the page has the events of the gateway, in their order", `fetch("live.json").then((a) => a.json()).then(({events}) =>
-		[...document.querySelectorAll(".events li")].map((e) => e.dataset.key.split("@")[0] + e.querySelector("div").firstChild.data).join()
-		=== events.map((e) => e.number + e.text).join())`, nil)
+		[...document.querySelectorAll(".events li")].map((e) => Date.parse(e.querySelector("time").dateTime) / 1000 + e.querySelector("div").firstChild.data).join()
+		=== events.map((e) => Math.floor(Date.parse(e.time) / 1000) + e.text).join())`, nil)
 }
 
 // onAllScreens holds that the page can be read on each, and takes pictures.

@@ -91,13 +91,13 @@ func (p *Page) Eval(expression string, into any) {
 	}
 }
 
-// Eventually waits until an expression is true, and fails the test after a minute. Between
-// two looks it calls meanwhile, which may be nil.
+// Eventually waits until an expression, or a promise of one, is true, and fails the test
+// after a minute. Between two looks it calls meanwhile, which may be nil.
 func (p *Page) Eventually(what, expression string, meanwhile func()) {
 	p.browser.tb.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		var is bool
-		if p.Eval("!!("+expression+")", &is); is {
+		if p.Eval("Promise.resolve("+expression+").then((is) => !!is)", &is); is {
 			return
 		}
 		if time.Now().After(deadline) {
