@@ -26,6 +26,9 @@ type hearing struct {
 	// undecided is when it is to be looked again at the silence of some that makes nobody dead
 	// yet; zero for never.
 	undecided time.Time
+
+	askedOthers time.Time // when the gateways of other sites were asked for echoes
+	answer      time.Time // when one of them answered
 }
 
 // hear notes that a report has come. The time before it in which nobody was heard, though

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/razor-steering/razor/steering"
@@ -50,7 +51,9 @@ func (a *asked) dueAt(now time.Time) (at time.Time, silent bool) {
 // toAsk says which hosts are to be asked now, mostEchoes of them at most, and when to look
 // again, and notes who did not answer before. behind is that there are answers which were not
 // read yet. No request counts as lost while nobody else is heard, agents or other sites, nor
-// while the gateway is deaf, or was a moment ago: then it may be this one that is cut off.
+// while the gateway is deaf, or was a moment ago: then it may be this one that is cut off. So
+// the gateways of other sites are asked as well while some agent is silent, as not all of them
+// may have something to say to this one.
 func (r *reports) toAsk(now time.Time, deaf, behind bool) (hosts []wire.Locator, next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,8 +62,10 @@ func (r *reports) toAsk(now time.Time, deaf, behind bool) (hosts []wire.Locator,
 	}
 	r.survey(now)
 	next = now.Add(echoLook)
+	some := false
 	for host, a := range r.hosts {
 		at, silent := a.dueAt(now)
+		some = some || silent
 		switch {
 		case now.Before(at):
 			if next = soonest(next, at); !silent {
@@ -77,11 +82,26 @@ func (r *reports) toAsk(now time.Time, deaf, behind bool) (hosts []wire.Locator,
 		a.at, a.waiting = now, true
 		hosts = append(hosts, host)
 	}
+	if some && now.Sub(r.askedOthers) >= echoLook {
+		hosts, r.askedOthers = append(hosts, r.others()...), now
+	}
 	return hosts, next
 }
 
+// others are the gateways of other sites.
+func (r *reports) others() (out []wire.Locator) {
+	for _, s := range r.plan.Sites {
+		for _, entry := range s.Gateways {
+			out = append(out, wire.LocatorOf(entry))
+		}
+	}
+	return out
+}
+
 // heardSince tells whether some agent, or another site, was heard after a time.
-func (r *reports) heardSince(t time.Time) bool { return r.last.After(t) || r.sites().After(t) }
+func (r *reports) heardSince(t time.Time) bool {
+	return r.last.After(t) || r.sites().After(t) || r.answer.After(t)
+}
 
 // answered takes the answer of a host.
 func (r *reports) answered(host wire.Locator, now time.Time) {
@@ -91,6 +111,9 @@ func (r *reports) answered(host wire.Locator, now time.Time) {
 		a.waiting = false
 		_, silent := a.dueAt(now)
 		r.learn(a, func() { a.Answered(silent) })
+	}
+	if slices.Contains(r.others(), host) {
+		r.answer = now
 	}
 }
 
