@@ -108,7 +108,7 @@ func TestSitesInConsul(t *testing.T) {
 		t.Errorf("check: %v: %s", err, said)
 	}
 	k.lab.Eventually("west hears of east", func() bool {
-		return strings.Contains(k.gateway.metrics(), `razor_gateway_site_age_seconds{site="east"}`)
+		return strings.Contains(k.gateway.metrics(), `razor_gateway_site_age_seconds{from_site="east"}`)
 	})
 	const web1 = `locator: "2001:db8:5e:2::/64"`
 	k.gateway.replace(web1, web1+", state: draining")
