@@ -44,11 +44,13 @@ lab: build ## Build a network of sites to break (TOPOLOGY=failover, ARGS=-story)
 build: ## Build bin/razor
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/razor .
 
-# The labs want all cores.
+# The labs want all cores, so they are last. They run also where something has failed.
 .PHONY: test
 test: deps-test ## Run the tests, and install what they need
-	$(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 20m $$($(GO) list ./... | grep -v '/integration/lab$$')
-	$(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 20m ./integration/lab
+	good=true; \
+	$(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 20m $$($(GO) list ./... | grep -v '/integration/lab$$') || good=false; \
+	$(GO) test $(RACE) -shuffle=on -parallel $(PARALLEL) -timeout 20m ./integration/lab || good=false; \
+	$$good
 
 .PHONY: test-long
 test-long: deps-test ## Run the long tests, then every fuzz target for 60 s

@@ -102,11 +102,11 @@ func (e *Endpoint) pin(pins string) (err error) {
 
 func pinned(pins string) string { return filepath.Join(pins, fmt.Sprintf("endpoint-%d", layout)) }
 
-// lockPatience is for how long a lock may outlive its owner: what starts a program has
-// a copy of it until that runs.
+// lockPatience is for how long a lock may outlive a process that was killed: what it started
+// a program from has a copy of it until that runs.
 const lockPatience = 100 * time.Millisecond
 
-// locked opens a directory that no other process has locked; the lock ends with it.
+// locked opens a directory that no other process has locked; unlock ends it.
 func locked(dir string) (*os.File, error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -130,11 +130,16 @@ func locked(dir string) (*os.File, error) {
 	return nil, err
 }
 
+// unlock ends a lock, also where a program that is being started has a copy of it.
+func unlock(d *os.File) error {
+	return errors.Join(unix.Flock(int(d.Fd()), unix.LOCK_UN), d.Close())
+}
+
 // Running tells whether a process has the pins of that directory.
 func Running(pins string) bool {
 	d, err := locked(pinned(pins))
 	if err == nil {
-		_ = d.Close()
+		_ = unlock(d)
 	}
 	return errors.Is(err, ErrRunning)
 }
@@ -236,7 +241,7 @@ func (e *Endpoint) Close() error {
 		err = errors.Join(err, l.Close())
 	}
 	if e.lock != nil {
-		err = errors.Join(err, e.lock.Close())
+		err = errors.Join(err, unlock(e.lock))
 	}
 	return err
 }

@@ -262,7 +262,7 @@ func (b *Balancer) Close() error {
 		err = errors.Join(err, o.Close())
 	}
 	if b.lock != nil {
-		err = errors.Join(err, b.lock.Close())
+		err = errors.Join(err, unlock(b.lock))
 	}
 	return err
 }

@@ -18,8 +18,8 @@ var ErrRunning = errors.New("another gateway runs with these pins")
 // itself is locked by whoever changes the programs of an interface.
 const lockName = "balancer-lock"
 
-// lockPatience is for how long a lock may outlive its owner: what starts a program has
-// a copy of it until that runs.
+// lockPatience is for how long a lock may outlive a process that was killed: what it started
+// a program from has a copy of it until that runs.
 const lockPatience = 100 * time.Millisecond
 
 // lock gives the pins to this process, for as long as the file is open.
@@ -64,4 +64,9 @@ func is(f *os.File, name string) bool {
 	}
 	named, err := os.Stat(name)
 	return err == nil && os.SameFile(open, named)
+}
+
+// unlock ends a lock, also where a program that is being started has a copy of it.
+func unlock(d *os.File) error {
+	return errors.Join(unix.Flock(int(d.Fd()), unix.LOCK_UN), d.Close())
 }

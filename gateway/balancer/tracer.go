@@ -314,7 +314,7 @@ func (t *Tracer) Close() error {
 		err = errors.Join(err, m.Close())
 	}
 	if t.dir != nil {
-		err = errors.Join(err, t.dir.Close())
+		err = errors.Join(err, unlock(t.dir))
 	}
 	return err
 }
