@@ -89,6 +89,7 @@ type consulSites struct {
 	siteKeys
 	answer  consul.Values
 	unsaved bool
+	lost    bool              // the last save failed
 	untold  bool              // the plan has others
 	said    map[string]string // of keys that are not obeyed, as it was logged; of the loop
 	holding bool              // likewise
@@ -155,12 +156,13 @@ func (s *consulSites) load(c *Config) bool {
 	return true
 }
 
-// save keeps the sites for the next process, where they are others.
-func (s *consulSites) save() {
+// save keeps the sites for the next process, where they are others, and tells whether they
+// are kept.
+func (s *consulSites) save() bool {
 	s.mu.Lock()
 	if !s.unsaved {
 		s.mu.Unlock()
-		return
+		return true
 	}
 	s.unsaved = false
 	text, err := json.Marshal(s.sites)
@@ -168,9 +170,14 @@ func (s *consulSites) save() {
 	if err == nil {
 		err = upstreams.ReplaceFile(s.file, text, 0o600)
 	}
-	if err != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && !s.lost {
 		s.log.Warn("the other sites that consul has are not kept over a restart", "err", err)
 	}
+	s.lost = err != nil
+	s.unsaved = s.unsaved || s.lost
+	return !s.lost
 }
 
 // in is a configuration with the other sites that there are now. nil has those of the file.
@@ -225,7 +232,7 @@ func (s *consulSites) run(ctx context.Context) {
 }
 
 // round brings the sites up to date, and the plan where they are others. It tells whether
-// the plan has them.
+// the plan has them, and they are kept.
 func (s *consulSites) round() bool {
 	c := s.config()
 	s.mu.Lock()
@@ -248,8 +255,7 @@ func (s *consulSites) round() bool {
 		s.sayApplied(err)
 		untold = err != nil
 	}
-	s.save()
-	return !untold
+	return s.save() && !untold
 }
 
 // say logs what is another than it was, once for each change.
