@@ -156,21 +156,47 @@ func (h *harmed) speaker() int {
 	return all[0]
 }
 
+// steady waits until nothing has happened to the peer for longer than BFD takes to
+// notice: FRR begins its session of BFD anew when that of BGP has begun, which ends the
+// latter if BFD was up before.
+func (h *harmed) steady(name string) (sessions float64, p gateway.PeerStatus) {
+	h.t.Helper()
+	since := time.Now()
+	h.peer(name, "steady", func(now gateway.PeerStatus) bool {
+		n := h.value(fmt.Sprintf("peer_sessions_total{peer=%q}", name))
+		if n != sessions || now.BFD.Failures != p.BFD.Failures || now.State != "established" || now.BFD.State != "up" {
+			since = time.Now()
+		}
+		sessions, p = n, now
+		return time.Since(since) > 4*time.Second
+	})
+	return sessions, p
+}
+
+// fresh waits until the router has heard all that a session began with: the next one
+// that ends too early takes the routes along (RFC 4724, section 4.2).
+func (h *harmed) fresh(frr *netlab.FRR) {
+	h.t.Helper()
+	h.lab.Eventually("no stale route at the router", func() bool {
+		said := frr.Vtysh("show bgp ipv4 unicast json") + frr.Vtysh("show bgp ipv6 unicast json")
+		return strings.Contains(said, vip4) && strings.Contains(said, vip6) && !strings.Contains(said, `"stale":true`)
+	})
+}
+
 // TestSpeakerDies: whatever becomes of the speaker, the session is back, and the
 // router of the example has sent the VIPs to us all the time: it kept the routes, and
 // BFD does not depend on speakers. One that keeps dying is held off.
 func TestSpeakerDies(t *testing.T) {
 	t.Parallel()
 	h, gw := newHarmed(t)
-	h.tor.StartFRR("../deploy/routers/frr-tor.conf")
+	frr := h.tor.StartFRR("../deploy/routers/frr-tor.conf")
 	h.start(gw, `
 bgp:
   hold: 3s
   peers:
     - {name: tor, address: "2001:db8:0:1::1", password: change-me, ttl_security: 1, bfd: {interval: 1s}}`, 1)
-	// FRR begins the session of BFD anew when that of BGP has begun.
-	h.peer("tor", "seen by BFD", func(p gateway.PeerStatus) bool { return p.State == "established" && p.BFD.State == "up" })
-	before, failures := h.vips("swp1"), h.status().Peers[0].BFD.Failures
+	sessions, peer := h.steady("tor")
+	before, failures := h.vips("swp1"), peer.BFD.Failures
 	for i, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGSTOP, syscall.SIGKILL} {
 		start := time.Now()
 		if err := syscall.Kill(h.speaker(), signal); err != nil {
@@ -184,9 +210,10 @@ bgp:
 				t.Error("no alarm in the metrics")
 			}
 		}
-		h.lab.Eventually("the next session", func() bool { return h.value(`peer_sessions_total{peer="tor"}`) == float64(i+2) })
+		h.lab.Eventually("the next session", func() bool { return h.value(`peer_sessions_total{peer="tor"}`) == sessions+float64(i+1) })
 		t.Logf("%v: noticed after %v, established after %v more", signal, noticed.Sub(start), time.Since(noticed))
 		h.awaitUp(1)
+		h.fresh(frr)
 	}
 	for _, words := range []string{"signal: killed", "SIGSEGV"} {
 		h.says("level=ERROR", `msg="speaker died`, words)
