@@ -91,7 +91,7 @@ func (p *dataplane) open(c *Config, host balancer.Host, log *slog.Logger, change
 	if p.Keeper, err = balancer.NewKeeper(p.balancer, log, time.Now(), ways); err != nil {
 		return err
 	}
-	p.reports.elsewhere = p.Elsewhere
+	p.reports.elsewhere, p.reports.setAway = p.Elsewhere, p.SetAway
 	if err := p.prepareDecisions(c, log); err != nil {
 		return err
 	}

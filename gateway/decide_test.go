@@ -144,12 +144,12 @@ func TestDecideFailover(t *testing.T) {
 		r.lose("east")
 		r.spills("no way to east", "north:100")
 		r.lose()
-		for range 16 {
+		for range 31 {
 			r.pass(time.Second, all)
 			r.hear("east", 4, wire.Summary{Capacity: 1e12, Healthy: true})
 		}
 		r.spills("a way to east, and north is stale", "east:100")
-		for range 16 {
+		for range 31 {
 			r.pass(time.Second, all)
 		}
 		r.want("nobody else is known to work: the last resort", "b1:active b2:active c:active")

@@ -39,8 +39,12 @@ func (c *Config) CheckFabric() []upstreams.Defect {
 }
 
 // checkEntries is the gateways of other sites to which a default route leads: that their
-// routes are withdrawn is not seen here.
+// routes are withdrawn is not seen here, nor that they answer no echo request, as without a
+// key file there are none.
 func (c *Config) checkEntries() (out []upstreams.Defect) {
+	if c.Dataplane.KeyFile != "" {
+		return nil
+	}
 	for i := range c.Sites {
 		for j, text := range c.Sites[i].Gateways {
 			locator, err := netip.ParsePrefix(text)
@@ -50,7 +54,7 @@ func (c *Config) checkEntries() (out []upstreams.Defect) {
 			out = append(out, upstreams.Defect{
 				Key: fmt.Sprintf("%s.gateways[%d]", c.siteKey(i), j), Member: text,
 				Reason: "its way is a default route, which does not tell that it is gone: its part of what is sent to the site would be lost",
-				Want:   "a route to " + text + " that goes when its router has none",
+				Want:   "gateway.dataplane.key_file, to have it asked for echoes; or a route to " + text + " that goes when its router has none",
 			})
 		}
 	}

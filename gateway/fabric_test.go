@@ -61,7 +61,8 @@ func TestCheckFabric(t *testing.T) {
 		`or for TCP agents on Linux 6.6, which tell clients less, or backends that do (ip route change default ... advmss 1216)`)
 }
 
-// The way to another site has to be a route of its own.
+// The way to another site has to be a route of its own, unless its gateways are asked for
+// echoes.
 func TestCheckEntries(t *testing.T) {
 	t.Parallel()
 	c := balanced(t)
@@ -82,6 +83,9 @@ func TestCheckEntries(t *testing.T) {
 	check("no route")
 	run(t, "ip -6 route add default via 2001:db8:1::b dev eth0")
 	check("a default route", "gateway.sites[0].gateways[0] 2001:db8:5e:e001::/64", "gateway.sites[0].gateways[1] 2001:db8:5e:e002::/64")
+	c.Dataplane.KeyFile = "keys"
+	check("echoes")
+	c.Dataplane.KeyFile = ""
 	run(t, "ip -6 route add 2001:db8:5e:e001::/64 via 2001:db8:1::b dev eth0")
 	check("a route to one", "gateway.sites[0].gateways[1] 2001:db8:5e:e002::/64")
 	run(t, "ip -6 route add unreachable 2001:db8:5e:e002::/64")

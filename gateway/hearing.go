@@ -27,8 +27,7 @@ type hearing struct {
 	// yet; zero for never.
 	undecided time.Time
 
-	askedOthers time.Time // when the gateways of other sites were asked for echoes
-	answer      time.Time // when one of them answered
+	answer time.Time // when a gateway of another site answered an echo request, or spoke
 }
 
 // hear notes that a report has come. The time before it in which nobody was heard, though

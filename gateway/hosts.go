@@ -4,7 +4,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/razor-steering/razor/steering"
@@ -51,10 +50,9 @@ func (a *asked) dueAt(now time.Time) (at time.Time, silent bool) {
 // toAsk says which hosts are to be asked now, mostEchoes of them at most, and when to look
 // again, and notes who did not answer before. behind is that there are answers which were not
 // read yet. No request counts as lost while nobody else is heard, agents or other sites, nor
-// while the gateway is deaf, or was a moment ago: then it may be this one that is cut off. So
-// the gateways of other sites are asked as well while some agent is silent, as not all of them
-// may have something to say to this one.
+// while the gateway is deaf, or was a moment ago: then it may be this one that is cut off.
 func (r *reports) toAsk(now time.Time, deaf, behind bool) (hosts []wire.Locator, next time.Time) {
+	defer r.tellAway()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if deaf {
@@ -62,10 +60,8 @@ func (r *reports) toAsk(now time.Time, deaf, behind bool) (hosts []wire.Locator,
 	}
 	r.survey(now)
 	next = now.Add(echoLook)
-	some := false
 	for host, a := range r.hosts {
 		at, silent := a.dueAt(now)
-		some = some || silent
 		switch {
 		case now.Before(at):
 			if next = soonest(next, at); !silent {
@@ -82,20 +78,7 @@ func (r *reports) toAsk(now time.Time, deaf, behind bool) (hosts []wire.Locator,
 		a.at, a.waiting = now, true
 		hosts = append(hosts, host)
 	}
-	if some && now.Sub(r.askedOthers) >= echoLook {
-		hosts, r.askedOthers = append(hosts, r.others()...), now
-	}
-	return hosts, next
-}
-
-// others are the gateways of other sites.
-func (r *reports) others() (out []wire.Locator) {
-	for _, s := range r.plan.Sites {
-		for _, entry := range s.Gateways {
-			out = append(out, wire.LocatorOf(entry))
-		}
-	}
-	return out
+	return r.sitesToAsk(hosts, next, now, behind)
 }
 
 // heardSince tells whether some agent, or another site, was heard after a time.
@@ -105,6 +88,7 @@ func (r *reports) heardSince(t time.Time) bool {
 
 // answered takes the answer of a host.
 func (r *reports) answered(host wire.Locator, now time.Time) {
+	defer r.tellAway()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a := r.hosts[host]; a != nil {
@@ -112,9 +96,7 @@ func (r *reports) answered(host wire.Locator, now time.Time) {
 		_, silent := a.dueAt(now)
 		r.learn(a, func() { a.Answered(silent) })
 	}
-	if slices.Contains(r.others(), host) {
-		r.answer = now
-	}
+	r.present(host, true, now)
 }
 
 // unasked takes back that a host was asked: the request could not be sent.
@@ -123,6 +105,9 @@ func (r *reports) unasked(host wire.Locator) {
 	defer r.mu.Unlock()
 	if a := r.hosts[host]; a != nil {
 		a.waiting = false
+	}
+	if g := r.siteGateways[host]; g != nil {
+		g.waiting = false
 	}
 }
 

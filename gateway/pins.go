@@ -190,6 +190,9 @@ func (p *Pins) take(pins []wire.Pin, datagram []byte, from netip.Addr, now time.
 		if err == nil {
 			err = p.heard.take(message, now)
 		}
+		if err == nil && p.reports != nil {
+			p.reports.spoke(message.Sender, now)
+		}
 		if r, ok := errors.AsType[wire.Refusal](err); ok {
 			p.heard.refuse(r.Label())
 		}

@@ -48,18 +48,24 @@ type reports struct {
 	deaf    func() bool // no report can come, as there is no way to this gateway
 	// elsewhere tells whether another site takes flows that nobody here does.
 	elsewhere func() bool
-	sites     func() time.Time // when another site was heard last; zero for never
-	decider   *decider         // nil where a gateway never decides
+	sites     func() time.Time          // when another site was heard last; zero for never
+	setAway   func(map[netip.Addr]bool) // no packets are to be sent to these gateways of other sites, by their entries
+	decider   *decider                  // nil where a gateway never decides
 	wake      chan struct{}
 	refused   *prometheus.CounterVec
 
 	applying sync.Mutex // held from a judgement until it is applied
 
-	mu     sync.Mutex
-	plan   configured
-	told   map[netip.Addr]*told // by SID
-	hosts  map[wire.Locator]*asked
-	judged judged
+	tellingAway sync.Mutex // held while setAway is called
+
+	mu           sync.Mutex
+	plan         configured
+	told         map[netip.Addr]*told // by SID
+	hosts        map[wire.Locator]*asked
+	siteGateways map[wire.Locator]*siteGateway
+	answers      map[string]bool // other sites of which a gateway has answered
+	awayMoved    bool            // others of them are away than setAway has
+	judged       judged
 	hearing
 	unsaved bool
 	moved   bool // what was decided is not saved yet
@@ -135,8 +141,8 @@ func (s silence) next(doubted bool, quiet time.Time) silence {
 func newReports(log *slog.Logger, apply func(balancer.Plan, time.Time) error, changed func()) *reports {
 	r := &reports{
 		log: log, apply: apply, changed: changed, unread: func() bool { return false }, deaf: func() bool { return false }, elsewhere: func() bool { return false },
-		sites: func() time.Time { return time.Time{} }, wake: make(chan struct{}, 1),
-		told: map[netip.Addr]*told{}, hosts: map[wire.Locator]*asked{}, judged: judged{},
+		sites: func() time.Time { return time.Time{} }, setAway: func(map[netip.Addr]bool) {}, wake: make(chan struct{}, 1),
+		told: map[netip.Addr]*told{}, hosts: map[wire.Locator]*asked{}, siteGateways: map[wire.Locator]*siteGateway{}, answers: map[string]bool{}, judged: judged{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "razor_gateway_report_refusals_total",
 			Help: "Reports of agents, and targets in them, that were not believed, by reason.",

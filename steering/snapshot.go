@@ -72,7 +72,7 @@ func (s ServiceSettings) WithDefaults() ServiceSettings {
 		s.MinHealthy = or(s.MinHealthy, 1, 0.25)
 	}
 	s.SlowStart = Seconds(or(float64(s.SlowStart), math.MaxFloat64, 120))
-	s.StaleAfter = Seconds(or(float64(s.StaleAfter), math.MaxFloat64, 15))
+	s.StaleAfter = Seconds(or(float64(s.StaleAfter), math.MaxFloat64, 30))
 	return s
 }
 

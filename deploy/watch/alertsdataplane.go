@@ -30,7 +30,7 @@ func dataplaneAlerts() []Alert {
 		{
 			Name: "RazorBackendUnreachable", Expr: `razor_gateway_backend_reachable == 0`, For: "1m", Severity: Warning,
 			Summary:     "{{ $labels.instance }} has no way to {{ $labels.backend }}",
-			Description: "razor status says why; ip route get to the SID, ip neigh.",
+			Description: "razor status says why; ip route get to the SID, ip neigh. The gateway of an entry of another site may have died.",
 			Fires:       one(`razor_gateway_backend_reachable{instance="a:8055",site="west",backend="2001:db8::1"}`, "0x30"), Quiet: one(`razor_gateway_backend_reachable{instance="a:8055",site="west",backend="2001:db8::1"}`, "1x30"),
 			Labels: at("backend", "2001:db8::1"),
 		},

@@ -25,7 +25,7 @@ func dataplane() *Dashboard {
 					Query{`min by (backend) (razor_gateway_backend_path_mtu_bytes)`, "{{backend}}"}),
 				lines("Smaller paths", "Packets Too Big of routers on the way to backends.", "short",
 					Query{`sum by (result) (rate(razor_gateway_smaller_paths_total[$__rate_interval]))`, "{{result}}"}),
-				lines("Reachable", "Backends and entries that the kernel has a way to.", "short", Query{`min by (backend) (razor_gateway_backend_reachable)`, "{{backend}}"}).states(),
+				lines("Reachable", "Backends and entries that the kernel has a way to, and whose gateways answer.", "short", Query{`min by (backend) (razor_gateway_backend_reachable)`, "{{backend}}"}).states(),
 			}},
 			{"Backends", []Panel{
 				lines("Taken", "Packets with a SID of the host that were taken, by what said so.", "pps",

@@ -74,6 +74,7 @@ type Keeper struct {
 	balancer *Balancer
 	plan     Plan
 	ways     map[string]bool     // whether there is one to each other site
+	away     map[netip.Addr]bool // entries of other sites' gateways that do not answer
 	number   steering.PlanNumber // of what the tables are now
 	news     chan struct{}       // closed when the number is another
 	follows  bool                // tables are a mate's

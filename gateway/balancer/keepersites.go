@@ -54,11 +54,12 @@ func (p Plan) checkSites() error {
 	return nil
 }
 
-// reachable are the indices of a site's entries that there is a way to.
+// reachable are the indices of a site's entries that there is a way to, and whose gateways
+// answer.
 func (k *Keeper) reachable(s PlannedSite) []int {
 	var out []int
 	for _, a := range s.Gateways {
-		if r := k.backends[a]; r != nil && r.hop.Index != 0 {
+		if r := k.backends[a]; r != nil && r.hop.Index != 0 && !k.away[a] {
 			out = append(out, int(r.index))
 		}
 	}
@@ -169,6 +170,16 @@ func (k *Keeper) failsOver(s PlannedService) bool {
 	})
 }
 
+// SetAway says which gateways of other sites do not answer, by their entries: flows go to
+// the others of their sites.
+func (k *Keeper) SetAway(entries map[netip.Addr]bool) {
+	defer k.changed()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.away = entries
+	k.sitesChanged()
+}
+
 // loseEntries has the balancer use other entries before the ways to some are taken away.
 func (k *Keeper) loseEntries(changes []HopChange) {
 	lost, entries := false, k.plan.entries()
@@ -237,8 +248,11 @@ func (k *Keeper) Sites() []SiteStatus {
 		status := SiteStatus{Site: s.Name}
 		for _, a := range s.Gateways {
 			g := GatewayStatus{SID: a.String()}
-			if r := k.backends[a]; r.hop.Index == 0 {
+			switch r := k.backends[a]; {
+			case r.hop.Index == 0:
 				g.Why = cmp.Or(r.why, "no way to it")
+			case k.away[a]:
+				g.Why = "does not answer"
 			}
 			status.Gateways = append(status.Gateways, g)
 		}

@@ -89,7 +89,7 @@ var (
 	vipBytesDesc       = desc("vip_bytes_total", "Bytes of IP to each VIP.", "service", "vip")
 	backendPacketsDesc = desc("backend_packets_total", "Packets for which a backend was the first choice.", "backend")
 	backendBytesDesc   = desc("backend_bytes_total", "Bytes of IP for which a backend was the first choice.", "backend")
-	backendUpDesc      = desc("backend_reachable", "Whether there is a way to a backend.", "backend")
+	backendUpDesc      = desc("backend_reachable", "Whether there is a way to a backend; and, of the entry of another site, whether its gateway answers.", "backend")
 	backendMTUDesc     = desc("backend_path_mtu_bytes", "MTU of the path to a backend, for encapsulated packets, while there is a way.", "backend")
 	pathsDesc          = desc("smaller_paths_total", "Packets Too Big of routers on the way to backends, by whether they were believed.", "result")
 	pinsDesc           = desc("pins", "Pins that there are, some seconds ago.")
@@ -151,6 +151,9 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 		reachable := 0.0
 		if way := r.way(); way.Index != 0 {
 			reachable = 1
+			if k.away[sid] {
+				reachable = 0
+			}
 			ch <- prometheus.MustNewConstMetric(backendMTUDesc, prometheus.GaugeValue, float64(way.MTU), sid.String())
 		}
 		ch <- prometheus.MustNewConstMetric(backendUpDesc, prometheus.GaugeValue, reachable, sid.String())

@@ -28,7 +28,7 @@ func verbs() []verb {
 	return []verb{
 		{"status", "", "how gateways, backends and clients are", func(l *lab, args []string) { none(args); l.show() }},
 		{"picture", "", "the topology", func(l *lab, args []string) { none(args); fmt.Fprint(l.out, l.topology.picture()) }},
-		{"fail", "backend|gateway|services|router|site NAME...", "hosts lose their power; service BACKEND..., consul SITE...: nginx, or the server that leads, ends", (*lab).fail},
+		{"fail", "backend|gateway|services|router|site NAME...", "hosts lose their power; decider SITE...: the gateway that decides; service BACKEND..., consul SITE...: nginx, or the server that leads, ends", (*lab).fail},
 		{"drain", "backend|gateway|site NAME...", "no new flows, those that are there go on", func(l *lab, args []string) { l.drain(args, true) }},
 		{"undrain", "backend|gateway|site NAME...", "end that", func(l *lab, args []string) { l.drain(args, false) }},
 		{"cut", "NAME NAME", "the cables between two sites, or two of routers and hosts", (*lab).cut},
@@ -129,6 +129,8 @@ func (l *lab) fail(args []string) {
 	case args[0] == "service":
 		l.failServices(args[1:])
 		return
+	case args[0] == "decider":
+		args = append([]string{"gateway"}, l.deciders(args[1:])...)
 	}
 	hosts, sites := l.chosen(args)
 	for _, s := range sites {
@@ -159,19 +161,33 @@ func (l *lab) drain(args []string, on bool) {
 	parallel(does...)
 }
 
-// drainSite tells the gateway that decides at a site.
-func (l *lab) drainSite(s *site, on bool) {
+// decider is the gateway that decides at a site.
+func (l *lab) decider(s *site) *host {
 	all, saw := l.decides(s)
 	if len(all) == 0 {
 		must(fmt.Errorf("no gateway of %s is there that decides %s", s.Name, saw))
 	}
+	return all[0]
+}
+
+// deciders are the names of those of sites.
+func (l *lab) deciders(sites []string) (names []string) {
+	for _, name := range sites {
+		names = append(names, l.decider(l.site(name)).name)
+	}
+	return names
+}
+
+// drainSite tells the gateway that decides at a site.
+func (l *lab) drainSite(s *site, on bool) {
+	g := l.decider(s)
 	ctx, cancel := context.WithTimeout(l.ctx, 30*time.Second)
 	defer cancel()
 	var err error
 	if on {
-		_, err = gateway.DrainSiteLive(ctx, all[0].file("state"), "drained in the lab", true)
+		_, err = gateway.DrainSiteLive(ctx, g.file("state"), "drained in the lab", true)
 	} else {
-		_, err = gateway.UndrainSiteLive(ctx, all[0].file("state"))
+		_, err = gateway.UndrainSiteLive(ctx, g.file("state"))
 	}
 	must(err)
 	s.drained = on
