@@ -173,7 +173,8 @@ func TestBindOthers(t *testing.T) {
 	b.node.Run("ip", "addr", "add", "2001:db8:ffff::7/128", "dev", "lo")
 	b.node.Run("ip", "route", "add", "local", "198.51.100.0/24", "dev", "lo")
 	b.node.Run("ip", "route", "add", "local", "2001:db8:fffe::/48", "dev", "lo")
-	b.takes("2001:db8:ffff::7")
+	// The kernel makes the route of an address a moment later.
+	b.lab.Eventually("the address to be taken", func() bool { return b.local("2001:db8:ffff::7") })
 	before := b.state()
 	b.must("203.0.113.7/32", "2001:db8:ffff::7/128", "198.51.100.0/24", "2001:db8:fffe::/48")
 	b.must()

@@ -177,8 +177,9 @@ func TestSitesInConsul(t *testing.T) {
 	k.site("it is taken away")
 	k.begin(20, "web1")
 	k.goOn("it is taken away")
-	if left, err := os.ReadFile(filepath.Join(k.gateway.stateDir(), "sites.json")); err != nil || string(left) != "{}" {
-		t.Errorf("kept: %s, %v", left, err)
-	}
+	k.lab.Eventually("nothing to be kept", func() bool {
+		left, err := os.ReadFile(filepath.Join(k.gateway.stateDir(), "sites.json"))
+		return err == nil && string(left) == "{}"
+	})
 	k.stop()
 }

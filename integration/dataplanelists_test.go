@@ -2,12 +2,14 @@ package integration
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/razor-steering/razor/gateway"
 	"github.com/razor-steering/razor/integration/redistest"
+	"github.com/razor-steering/razor/upstreams"
 )
 
 // Backends join, change and leave by edits of a list in Redis, and stay whatever happens to
@@ -63,6 +65,10 @@ func TestDataplaneUpstream(t *testing.T) {
 	h.weighs(map[string]uint32{"2": 1, "3": 3})
 	h.begin(60, "web1", "web2")
 
+	h.lab.Eventually("the snapshot on disk to have that", func() bool {
+		kept, err := os.ReadFile(filepath.Join(h.gateway.stateDir(), upstreams.SnapshotFile))
+		return err == nil && strings.Contains(string(kept), web2+" weight=3") && !strings.Contains(string(kept), "weight=0")
+	})
 	redis.Kill()
 	h.gateway.untilStatus("that Redis is away", func(s gateway.Status) bool { return s.Lists.Link == "down" })
 	h.has("2 active", "3 active")

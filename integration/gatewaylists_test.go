@@ -135,14 +135,14 @@ announce: [{from: pool, bind: true}]
 	if said, err := g.razor("status"); err != nil || !strings.Contains(said, "\nlists: redis does not answer, going by those of 20") {
 		t.Errorf("%v\n%s", err, said)
 	}
-	sessions := u.session().ConnectionsEstablished
+	u.sessions = u.session().ConnectionsEstablished
 	if said, err := g.razor("restart", "gateway"); err != nil {
 		t.Errorf("restart: %v: %s", err, said)
 	}
-	u.untilSessions(sessions + 1)
+	u.nextSession()
 	g.Kill()
 	g.start()
-	u.untilSessions(sessions + 2)
+	u.nextSession()
 	redis.Restart() // with nothing in it
 	g.untilStatus("another hold", func(s gateway.Status) bool { return s.Lists != nil && s.Lists.Hold != "" })
 	fillLists()
@@ -279,7 +279,7 @@ announce:
   - {set: kept, prefixes: ["2001:db8:ffff::1"], when: well, withdraw_after: never}
 probes: [{name: well, kind: exec, command: [/bin/sh, -c, "test ! -e %s.hangs || sleep 1h; test -e %s"], interval: 200ms, hold_down: 100ms}]
 `, flag, flag))
-	u.untilSessions(1)
+	u.nextSession()
 	g.untilStatus("a result", func(s gateway.Status) bool { return len(s.Probes) == 1 && s.Probes[0].Health == "down" })
 	u.until(nil, one4, two4, one6)
 	u.gw.Run("touch", flag)

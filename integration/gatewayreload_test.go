@@ -25,7 +25,8 @@ type uplink struct {
 	fib *netlab.FIBWatch
 	gw  *netlab.Node
 
-	peer string // the gateway's address
+	peer     string // the gateway's address
+	sessions int    // how many there were, when nextSession returned last
 }
 
 // uplinkTor takes what any gateway announces.
@@ -112,11 +113,17 @@ func (u *uplink) session() session {
 	return out[u.peer]
 }
 
-func (u *uplink) untilSessions(n int) {
+// nextSession waits for another session than the one that was seen last. Two calls at once
+// may end one before.
+func (u *uplink) nextSession() {
 	u.t.Helper()
-	u.lab.Eventually(fmt.Sprintf("session %d", n), func() bool {
+	u.lab.Eventually(fmt.Sprintf("a session after the %d.", u.sessions), func() bool {
 		s := u.session()
-		return s.BgpState == "Established" && s.ConnectionsEstablished == n
+		if s.BgpState != "Established" || s.ConnectionsEstablished <= u.sessions {
+			return false
+		}
+		u.sessions = s.ConnectionsEstablished
+		return true
 	})
 }
 
@@ -187,7 +194,7 @@ func TestGatewayReload(t *testing.T) {
 	u := newUplink(t)
 	g := startGateway(t, u.gw, uplinkPeer+`announce: [{set: vips, prefixes: [198.51.100.1], bind: true}]`)
 	u.until([]string{one4})
-	u.untilSessions(1)
+	u.nextSession()
 	from := u.now()
 
 	g.hangUp(uplinkPeer + `announce: [{set: vips, prefixes: [198.51.100.1, 198.51.100.2, "2001:db8:ffff::1"], bind: true, communities: ["65000:7"]}]`)
@@ -242,21 +249,21 @@ probes:
 	}
 	g := startGateway(t, u.gw, section(""))
 	u.until([]string{one4, one6})
-	u.untilSessions(1)
+	u.nextSession()
 	events := u.gw.Start("ip", "monitor", "address")
 	from := u.now()
 
 	if said, err := g.razor("restart", "gateway"); err != nil || said != "restarted, routes kept\n" {
 		t.Errorf("restart: %v: %s", err, said)
 	}
-	u.untilSessions(2)
+	u.nextSession()
 	g.Signal(syscall.SIGUSR2)
-	u.untilSessions(3)
+	u.nextSession()
 	g.hangUp(section("\n  hold: 6s"))
-	u.untilSessions(4)
+	u.nextSession()
 	g.hangUp(section("\n  as: 4200000777"))
 	u.lab.Eventually("the other AS", func() bool { return u.session().RemoteAs == 4200000777 })
-	u.untilSessions(5)
+	u.nextSession()
 	u.untilRoute(one6, "4200000777")
 	u.until([]string{one4, one6})
 
@@ -284,7 +291,7 @@ func TestGatewayCrash(t *testing.T) {
 	}
 	g.configure(uplinkPeer + `announce: [{set: vips, prefixes: [198.51.100.1], bind: true}]`)
 	g.start()
-	u.untilSessions(2)
+	u.nextSession()
 	u.until([]string{one4}, two4, one6)
 	g.eventually("leftovers to go", func() bool {
 		return u.onLoopback("198.51.100.1") && !u.onLoopback("198.51.100.2") && !u.onLoopback("2001:db8:ffff::1")
@@ -325,7 +332,7 @@ func TestGatewayLeaves(t *testing.T) {
 		`announce: [{set: vips, prefixes: [198.51.100.1, "2001:db8:ffff::1"], bind: true}]`
 	g := startGateway(t, u.gw, section)
 	u.until([]string{one4, one6})
-	u.untilSessions(1)
+	u.nextSession()
 	g.Signal(syscall.SIGTERM)
 	u.untilRoute(one4, "graceful-shutdown")
 	u.until([]string{one4, one6})
@@ -345,7 +352,7 @@ func TestGatewayLeaves(t *testing.T) {
 	// Whoever is in a hurry says so twice.
 	g.configure(strings.Replace(section, "converge: 4s", "converge: 1h", 1))
 	g.start()
-	u.untilSessions(2)
+	u.nextSession()
 	u.until([]string{one4})
 	g.Signal(syscall.SIGTERM)
 	u.untilRoute(one4, "graceful-shutdown")
@@ -422,7 +429,7 @@ func TestGatewayWithoutRights(t *testing.T) {
 
 	g.configure(strings.Replace(uplinkPeer, "bgp:", "bgp:\n  unnumbered: [eth0]", 1) + `announce: [{set: vips, prefixes: [198.51.100.1]}]`)
 	g.Process = u.gw.Start("setpriv", without("net_raw")...)
-	u.untilSessions(2)
+	u.nextSession()
 	g.untilLog(`level=ERROR msg="peer is not looked for" peer=eth0 err="router advertisements on eth0 are not permitted; want CAP_NET_RAW"`)
 	u.until([]string{one4})
 	if said, err := g.razor("status"); err != nil || !strings.Contains(said, "router advertisements on eth0 are not permitted; want CAP_NET_RAW, ") {
