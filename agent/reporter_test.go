@@ -230,8 +230,8 @@ func TestStatusWords(t *testing.T) {
 		Locator: "2001:db8:5e:7::/64", Drained: "cables", Gateways: []string{"2001:db8:5e:1::/64", "2001:db8:5e:2::/64"}, Interval: 0.2,
 		Targets: []TargetStatus{{0, "warning", 812.3456, 1000}, {5, "normal", 0, 0}},
 		Probes: []ProbeStatus{
-			{"web", 0, []string{"198.51.100.1:443/tcp"}, "down", now.Add(-time.Second), "failed 3 times: refused", now.Add(4 * time.Second)},
-			{"all", 5, nil, "up", now.Add(-time.Minute), "passed", time.Time{}},
+			{"web", 0, []string{"198.51.100.1:443/tcp"}, "down", now.Add(-time.Second), "failed 3 times: refused", now.Add(4 * time.Second), ""},
+			{"all", 5, nil, "up", now.Add(-time.Minute), "3/4 passed", time.Time{}, "2/4 +-+-"},
 		},
 	}
 	const want = `2001:db8:5e:7::/64: draining: cables
@@ -241,9 +241,9 @@ TARGET       LEVEL    LOAD   CAPACITY
 host         warning  812.3  1000
 container 5  normal   -      -
 
-PROBE  TARGET       VIPS                  HEALTH  FOR   WHY
-web    host         198.51.100.1:443/tcp  down    1s    failed 3 times: refused; held down for 4s
-all    container 5  all                   up      1m0s  passed
+PROBE  TARGET       VIPS                  HEALTH  FOR   GOOD      WHY
+web    host         198.51.100.1:443/tcp  down    1s    -         failed 3 times: refused; held down for 4s
+all    container 5  all                   up      1m0s  2/4 +-+-  3/4 passed
 `
 	var b strings.Builder
 	if err := s.Write(&b, now); err != nil || b.String() != want {

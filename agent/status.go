@@ -58,6 +58,7 @@ type ProbeStatus struct {
 	Since     time.Time `json:"since"`
 	Reason    string    `json:"reason"`
 	HeldUntil time.Time `json:"held_until,omitzero"`
+	Good      string    `json:"good,omitempty"` // the window: 6/8 ++-+++-+, the newest last
 }
 
 // DrainLive drains the agent that runs with a state directory.
@@ -145,7 +146,7 @@ func (a *agent) status() Status {
 	}
 	for i, p := range a.probes {
 		now := p.Status()
-		s.Probes = append(s.Probes, ProbeStatus{p.name, p.target, a.config.Probes[i].VIPs, now.Health.String(), now.Since, now.Reason, now.HeldUntil})
+		s.Probes = append(s.Probes, ProbeStatus{p.name, p.target, a.config.Probes[i].VIPs, now.Health.String(), now.Since, now.Reason, now.HeldUntil, now.Good})
 	}
 	return s
 }
@@ -177,10 +178,10 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", targetWords(of.Target), of.Level, load, capacity)
 	}
 	if len(s.Probes) > 0 {
-		fmt.Fprintln(t, "\nPROBE\tTARGET\tVIPS\tHEALTH\tFOR\tWHY")
+		fmt.Fprintln(t, "\nPROBE\tTARGET\tVIPS\tHEALTH\tFOR\tGOOD\tWHY")
 	}
 	for _, p := range s.Probes {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%v\t%s\n", p.Name, targetWords(p.Target), cmp.Or(strings.Join(p.VIPs, " "), "all"), p.Health, now.Sub(p.Since).Round(100*time.Millisecond), p.why(now))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%v\t%s\t%s\n", p.Name, targetWords(p.Target), cmp.Or(strings.Join(p.VIPs, " "), "all"), p.Health, now.Sub(p.Since).Round(100*time.Millisecond), cmp.Or(p.Good, "-"), p.why(now))
 	}
 	if len(s.Consul) > 0 {
 		fmt.Fprintln(t, "\nCONSUL\tTARGET\tREGISTERED\tHEALTH\tWHY")

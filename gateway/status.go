@@ -64,7 +64,8 @@ type ProbeStatus struct {
 	Reason    string    `json:"reason"`
 	HeldUntil time.Time `json:"held_until,omitzero"`
 	LastAt    time.Time `json:"last_at,omitzero"`
-	Took      float64   `json:"took"` // seconds
+	Took      float64   `json:"took"`           // seconds
+	Good      string    `json:"good,omitempty"` // the window: 6/8 ++-+++-+, the newest last
 }
 
 // Status is the gateway now.
@@ -96,7 +97,7 @@ func (g *Gateway) Status() Status {
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.probers)) {
 		p := g.probers[name].Status()
-		s.Probes = append(s.Probes, ProbeStatus{name, p.Health.String(), p.Since, p.Reason, p.HeldUntil, p.Last.At, p.Last.Took.Seconds()})
+		s.Probes = append(s.Probes, ProbeStatus{name, p.Health.String(), p.Since, p.Reason, p.HeldUntil, p.Last.At, p.Last.Took.Seconds(), p.Good})
 	}
 	return s
 }
@@ -129,10 +130,10 @@ func (s *Status) Write(w io.Writer, now time.Time) error {
 		fmt.Fprintf(t, "%s\tblackhole\tannounced\t%s\tuntil %s\n", b.Prefix, ago(now, b.Since), b.Until.UTC().Format(time.RFC3339))
 	}
 	if len(s.Probes) > 0 {
-		fmt.Fprintln(t, "\nPROBE\tHEALTH\tFOR\tTOOK\tWHY")
+		fmt.Fprintln(t, "\nPROBE\tHEALTH\tFOR\tTOOK\tGOOD\tWHY")
 	}
 	for _, p := range s.Probes {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.Health, ago(now, p.Since), time.Duration(p.Took*float64(time.Second)).Round(10*time.Microsecond), p.why(now))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.Health, ago(now, p.Since), time.Duration(p.Took*float64(time.Second)).Round(10*time.Microsecond), dash(p.Good), p.why(now))
 	}
 	if len(s.Backends) > 0 {
 		fmt.Fprintln(t, "\nSERVICE\tBACKEND\tSTATE\tNEW FLOWS\tAGENT\tLOAD\tSID\tSERVER ID\tWHY")

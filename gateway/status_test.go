@@ -57,7 +57,7 @@ func TestStatusText(t *testing.T) {
 		},
 		Announcements: []*Announcement{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Set: "web", Presence: "lowered", Reason: "refused", Since: ago(1500 * time.Millisecond)}},
 		Blackholes:    []HoleStatus{{"192.0.2.9/32", ago(time.Minute), noon.Add(time.Hour)}},
-		Probes:        []ProbeStatus{{Name: "web", Health: "down", Since: ago(time.Second), Reason: "refused", HeldUntil: noon.Add(10 * time.Second), Took: 0.0012}},
+		Probes:        []ProbeStatus{{Name: "web", Health: "down", Since: ago(time.Second), Reason: "refused", HeldUntil: noon.Add(10 * time.Second), Took: 0.0012}, {Name: "dns", Health: "up", Since: ago(time.Second), Reason: "3/4 passed", Good: "2/4 +-+-"}},
 		Lists:         &ListStatus{Link: upstreams.LinkDown, AsOf: noon},
 		Refused:       []string{"203.0.113.1/32: outside of gateway.allowed"},
 		BindError:     "no",
@@ -74,8 +74,9 @@ PREFIX        SET        STATE      FOR   WHY
 192.0.2.1/32  web        lowered    1.5s  refused
 192.0.2.9/32  blackhole  announced  1m0s  until 2026-11-21T13:00:00Z
 
-PROBE  HEALTH  FOR  TOOK   WHY
-web    down    1s   1.2ms  refused; held down for 10s
+PROBE  HEALTH  FOR  TOOK   GOOD      WHY
+web    down    1s   1.2ms  -         refused; held down for 10s
+dns    up      1s   0s     2/4 +-+-  3/4 passed
 
 lists: redis does not answer, going by those of 2026-11-21T12:00:00Z
 not announced: 203.0.113.1/32: outside of gateway.allowed

@@ -39,10 +39,15 @@ func (h *Health) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Damping says how measurements make a health.
+// Damping says how measurements make a health: by rows of them, or by a window.
 type Damping struct {
-	Rise     int           // measurements in a row that must pass for up; at least 1
-	Fall     int           // measurements in a row that must fail for down; at least 1
+	Rise int // measurements in a row that must pass for up; at least 1
+	Fall int // measurements in a row that must fail for down; at least 1
+
+	Window    int // the last measurements that count, instead of rows; 0 is none, MaxWindow the most
+	Threshold int // of them that must pass for up, 1 to Window
+	Initial   int // of them that count as passed at the start, 0 to Window
+
 	HoldDown time.Duration // the shortest time from up→down until it may be up again; 0 is none
 	Lease    time.Duration // without a measurement for so long it is down; 0 never ends
 }
@@ -54,7 +59,7 @@ const holdDoublings = 5
 type Damped struct {
 	Health    Health
 	Since     time.Time // of the last change, or the start
-	Reason    string    // of the last change; empty before the first
+	Reason    string    // of that; empty while it is unknown
 	HeldUntil time.Time // while down after up: it may not be up before
 }
 
@@ -62,6 +67,12 @@ type Damped struct {
 // Rise measurements in a row that passed, or down after Fall that failed; from
 // then on it changes by the same numbers, and down again whenever there was no
 // measurement for the time of the lease: a dead checker is not a healthy service.
+//
+// With a window it is up while at least Threshold of the last Window measurements
+// passed, and else down: one that fails now and then is up. At the start Initial of
+// them count as passed, and the others as nothing: it is up after Threshold - Initial
+// measurements that pass, at once if that is none, and down after Window - Threshold + 1
+// that fail. After a lease that ended there is nothing in the window.
 //
 // Against flapping a service that was up and goes down is held down: the first
 // time for HoldDown, and each further time for twice as long, up to 32 times
@@ -81,18 +92,37 @@ type Damper struct {
 	heard     time.Time // the last measurement, or the start
 	passed    bool      // the last measurement
 	row       int       // measurements in a row with that result
-	doublings int       // of HoldDown, in the next hold
+	window    window
+	doublings int // of HoldDown, in the next hold
 }
 
-// NewDamper makes a damper whose health is unknown and whose lease begins at
-// start. HoldDown is below 9 years, or 32 times it would be no Duration.
+// NewDamper makes a damper whose health is unknown, unless Initial makes it up, and
+// whose lease begins at start. HoldDown is below 9 years, or 32 times it would be no
+// Duration.
 func NewDamper(rules Damping, start time.Time) *Damper {
 	rules.Rise, rules.Fall = max(rules.Rise, 1), max(rules.Fall, 1)
-	return &Damper{rules: rules, now: Damped{Since: start}, heard: start}
+	d := &Damper{rules: rules, now: Damped{Since: start}, heard: start}
+	if rules.Window > 0 {
+		d.window = newWindow(rules.Window, rules.Threshold, rules.Initial)
+		if d.window.up() {
+			d.turn(start, HealthUp, d.found())
+		}
+	}
+	return d
 }
 
 // Damped is the health as of the last call of Result or Expire.
 func (d *Damper) Damped() Damped { return d.now }
+
+// Window is the window of the last measurements as "6/8 ++-+++-+": how many passed, and
+// which, the newest last, with a dot for each that there was not yet. It is empty where
+// rows count.
+func (d *Damper) Window() string {
+	if d.rules.Window == 0 {
+		return ""
+	}
+	return d.window.String()
+}
 
 // Result takes one measurement that ended at a time, with what failed if it did,
 // and tells whether the health is another now. It expires the lease first: call
@@ -107,15 +137,25 @@ func (d *Damper) Result(at time.Time, passed bool, failure string) bool {
 		d.passed, d.row = passed, 0
 	}
 	d.row++
+	d.window.add(passed)
+	up, down := d.counts()
 	switch {
-	case passed && d.now.Health != HealthUp && d.row >= d.rules.Rise && !at.Before(d.now.HeldUntil):
-		d.turn(at, HealthUp, "passed"+d.times())
-	case !passed && d.now.Health != HealthDown && d.row >= d.rules.Fall:
-		d.turn(at, HealthDown, "failed"+d.times()+": "+failure)
+	case up && d.now.Health != HealthUp && !at.Before(d.now.HeldUntil):
+		d.turn(at, HealthUp, d.found())
+	case down && d.now.Health != HealthDown:
+		d.turn(at, HealthDown, d.found()+": "+failure)
 	default:
 		return expired
 	}
 	return true
+}
+
+// counts tells whether there are enough measurements for up, or for down.
+func (d *Damper) counts() (up, down bool) {
+	if d.rules.Window > 0 {
+		return d.window.up(), d.window.down()
+	}
+	return d.passed && d.row >= d.rules.Rise, !d.passed && d.row >= d.rules.Fall
 }
 
 // Expire makes the health down if the lease has ended by now, as of when it
@@ -125,6 +165,7 @@ func (d *Damper) Expire(now time.Time) bool {
 		return false
 	}
 	d.row = 0
+	d.window.clear()
 	if d.now.Health == HealthDown {
 		return false
 	}
@@ -155,10 +196,17 @@ func (d *Damper) hold(at time.Time) time.Duration {
 	return hold
 }
 
-// times says how often in a row, where it is more than once.
-func (d *Damper) times() string {
-	if d.row == 1 {
-		return ""
+// found is what the measurements were, in words.
+func (d *Damper) found() string {
+	if d.rules.Window > 0 {
+		return d.window.count() + " passed"
 	}
-	return fmt.Sprintf(" %d times", d.row)
+	word := "failed"
+	if d.passed {
+		word = "passed"
+	}
+	if d.row == 1 {
+		return word
+	}
+	return fmt.Sprintf("%s %d times", word, d.row)
 }

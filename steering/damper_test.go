@@ -1,6 +1,8 @@
 package steering
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +42,20 @@ func TestDamper(t *testing.T) {
 		{"no measurement at all", Damping{Lease: s(3)}, "...?", HealthDown, 3, 0, "no result for 3s"},
 		{"a lease that ended breaks a row", Damping{Rise: 2, Lease: s(3)}, "+...+", HealthDown, 3, 0, "no result for 3s"},
 		{"down has its reason still when the lease ends", Damping{Lease: s(3)}, "-...?", HealthDown, 0, 0, "failed: refused"},
+		{"of a window enough passed", Damping{Window: 4, Threshold: 3}, "+-++", HealthUp, 3, 0, "3/4 passed"},
+		{"some may fail", Damping{Window: 4, Threshold: 3}, "+++-+++-+++-+++-", HealthUp, 2, 0, "3/4 passed"},
+		{"but no more", Damping{Window: 4, Threshold: 3, HoldDown: s(9)}, "+++-+-", HealthDown, 5, 14, "2/4 passed: refused"},
+		{"too few to say of a window", Damping{Window: 4, Threshold: 3}, "+-+", HealthUnknown, 0, 0, ""},
+		{"down as soon as it cannot be up", Damping{Window: 4, Threshold: 3}, "--", HealthDown, 1, 0, "0/4 passed: refused"},
+		{"down is not before it cannot be up", Damping{Window: 8, Threshold: 3, Initial: 2}, "-----", HealthUnknown, 0, 0, ""},
+		{"one is enough with what counts at the start", Damping{Window: 8, Threshold: 3, Initial: 2}, "+", HealthUp, 0, 0, "3/8 passed"},
+		{"what counts at the start is the first to leave", Damping{Window: 4, Threshold: 2, Initial: 2}, "+-++--+", HealthUp, 0, 0, "2/4 passed"},
+		{"up at the start", Damping{Window: 8, Threshold: 3, Initial: 3}, "", HealthUp, 0, 0, "3/8 passed"},
+		{"up at the start, until it fails", Damping{Window: 8, Threshold: 3, Initial: 3, HoldDown: s(1)}, "------", HealthDown, 5, 6, "2/8 passed: refused"},
+		{"held, with a window", Damping{Window: 2, Threshold: 1, HoldDown: s(3)}, "+--+++", HealthUp, 5, 0, "2/2 passed"},
+		{"whatever the measurement at its end is", Damping{Window: 2, Threshold: 1, HoldDown: s(3)}, "+--++-", HealthUp, 5, 0, "1/2 passed"},
+		{"a lease that ended empties a window", Damping{Window: 4, Threshold: 2, Initial: 4, Lease: s(3)}, "+...+", HealthDown, 3, 3, "no result for 3s"},
+		{"and it fills again", Damping{Window: 4, Threshold: 2, Initial: 4, Lease: s(3)}, "+...+-+", HealthUp, 6, 0, "2/4 passed"},
 		{"a lease that ended unseen is a change like others", Damping{Lease: s(3), HoldDown: s(3)}, "+....+", HealthDown, 3, 6, "no result for 3s"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -103,6 +119,39 @@ func TestDamperHolds(t *testing.T) {
 	}
 }
 
+// TestDamperWindow: what an operator sees of it.
+func TestDamperWindow(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		rules Damping
+		story string
+		want  string
+	}{
+		{Damping{Rise: 2, Fall: 3}, "+-+", ""},
+		{Damping{Window: 1, Threshold: 1}, "", "0/1 ."},
+		{Damping{Window: 8, Threshold: 3, Initial: 2}, "", "2/8 ......++"},
+		{Damping{Window: 8, Threshold: 3, Initial: 2}, "--+", "3/8 ...++--+"},
+		{Damping{Window: 8, Threshold: 3, Initial: 2}, "--+-+-+-+-", "4/8 +-+-+-+-"},
+		{Damping{Window: 64, Threshold: 64, Initial: 64}, "-", "63/64 " + strings.Repeat("+", 63) + "-"},
+		{Damping{Window: 64, Threshold: 64}, strings.Repeat("-+", 40), "32/64 " + strings.Repeat("-+", 32)},
+		{Damping{Window: 4, Threshold: 2, Initial: 4, Lease: time.Second}, "++?+", "1/4 ...+"},
+	} {
+		now := time.Unix(1e9, 0)
+		d := NewDamper(tt.rules, now)
+		for _, c := range tt.story {
+			if c == '?' {
+				now = now.Add(time.Second)
+				d.Expire(now)
+				continue
+			}
+			d.Result(now, c == '+', "refused")
+		}
+		if got := d.Window(); got != tt.want {
+			t.Errorf("%+v %s: %q, want %q", tt.rules, tt.story, got, tt.want)
+		}
+	}
+}
+
 // measurement is one event of a history.
 type measurement struct {
 	at     time.Time
@@ -113,10 +162,46 @@ func drawDamping(t *rapid.T) Damping {
 	seconds := func(name string, least int) time.Duration {
 		return time.Duration(rapid.IntRange(least, 20).Draw(t, name)) * time.Second
 	}
-	return Damping{
-		Rise: rapid.IntRange(0, 4).Draw(t, "rise"), Fall: rapid.IntRange(0, 4).Draw(t, "fall"),
-		HoldDown: seconds("hold_down", 0), Lease: seconds("lease", 0),
+	rules := Damping{HoldDown: seconds("hold_down", 0), Lease: seconds("lease", 0)}
+	if rapid.Bool().Draw(t, "windowed") {
+		rules.Window = rapid.OneOf(rapid.IntRange(1, 10), rapid.IntRange(1, MaxWindow)).Draw(t, "window")
+		rules.Threshold = rapid.IntRange(1, rules.Window).Draw(t, "threshold")
+		rules.Initial = rapid.IntRange(0, rules.Window).Draw(t, "initial")
+		return rules
 	}
+	rules.Rise, rules.Fall = rapid.IntRange(0, 4).Draw(t, "rise"), rapid.IntRange(0, 4).Draw(t, "fall")
+	return rules
+}
+
+// agreed is what measurements, the newest last, say by the rules alone: up, down, or
+// neither. It is the slow model of the damper.
+func agreed(rules Damping, heard []bool) Health {
+	all := func(n int, passed bool) bool {
+		return len(heard) >= n && !slices.Contains(heard[len(heard)-n:], !passed)
+	}
+	if rules.Window == 0 {
+		switch {
+		case all(max(rules.Rise, 1), true):
+			return HealthUp
+		case all(max(rules.Fall, 1), false):
+			return HealthDown
+		}
+		return HealthUnknown
+	}
+	last, passed := heard[max(0, len(heard)-rules.Window):], 0
+	for _, p := range last {
+		if p {
+			passed++
+		}
+	}
+	missing := rules.Window - len(last)
+	switch {
+	case passed >= rules.Threshold:
+		return HealthUp
+	case passed+missing < rules.Threshold:
+		return HealthDown
+	}
+	return HealthUnknown
 }
 
 // drawHistory is measurements with runs of equal results, so that changes happen.
@@ -134,15 +219,19 @@ func drawHistory(t *rapid.T, start time.Time) []measurement {
 	return out
 }
 
-// TestDamperLaws: up needs its row and the end of the hold, down its row or the
-// end of the lease; every change has a reason, and flapping has its bound.
+// TestDamperLaws: up needs its row or window and the end of the hold, down its row or
+// window, or the end of the lease; every change has a reason, and flapping has its bound.
 func TestDamperLaws(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rules := drawDamping(t)
 		start := time.Unix(1e9, 0)
 		d := NewDamper(rules, start)
-		row, heard, falls := 0, start, []time.Time(nil) // row is below 0 for failures
+		results := slices.Repeat([]bool{true}, rules.Initial) // that count
+		if up := rules.Window > 0 && rules.Initial >= rules.Threshold; up != (d.Damped().Health == HealthUp) {
+			t.Fatalf("%+v at the start", d.Damped())
+		}
+		heard, falls := start, []time.Time(nil)
 		for _, m := range drawHistory(t, start) {
 			before := d.Damped()
 			lapsed := rules.Lease > 0 && m.at.Sub(heard) >= rules.Lease
@@ -150,28 +239,18 @@ func TestDamperLaws(t *testing.T) {
 				t.Fatalf("expired: %+v, was %+v, lapsed %v", d.Damped(), before, lapsed)
 			}
 			if lapsed {
-				row = 0
+				results = nil
 			}
 			expired := d.Damped()
 			changed := d.Result(m.at, m.passed, "refused")
 			after := d.Damped()
-			heard = m.at
-			switch {
-			case m.passed:
-				row = max(row, 0) + 1
-			default:
-				row = min(row, 0) - 1
-			}
-			mayRise := row >= max(rules.Rise, 1) && !m.at.Before(expired.HeldUntil)
-			mayFall := -row >= max(rules.Fall, 1)
-			want := expired.Health
-			if mayRise {
-				want = HealthUp
-			} else if mayFall {
-				want = HealthDown
+			heard, results = m.at, append(results, m.passed)
+			want := agreed(rules, results)
+			if want == HealthUnknown || want == HealthUp && m.at.Before(expired.HeldUntil) {
+				want = expired.Health
 			}
 			if after.Health != want || changed != (want != expired.Health) {
-				t.Fatalf("%+v at %v: %+v became %+v, want %v", m, row, expired, after, want)
+				t.Fatalf("%+v after %v: %+v became %+v, want %v", m, results, expired, after, want)
 			}
 			for _, c := range [][2]Damped{{before, expired}, {expired, after}} {
 				checkChange(t, rules, c[0], c[1])
@@ -233,7 +312,7 @@ func TestDamperAsked(t *testing.T) {
 			}
 			quiet.Result(m.at, m.passed, "refused")
 			asked.Result(m.at, m.passed, "refused")
-			if quiet.Damped() != asked.Damped() {
+			if quiet.Damped() != asked.Damped() || quiet.Window() != asked.Window() {
 				t.Fatalf("%+v, and when asked between %+v", quiet.Damped(), asked.Damped())
 			}
 			last = m.at

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/razor-steering/razor/steering"
 )
 
 // Defect is one setting that cannot be used: the path of the setting, its value,
@@ -60,6 +62,7 @@ func (c *Config) Check(key string) []Defect {
 	}
 	d.strays(c)
 	d.times(c)
+	d.counts(c)
 	return d.list
 }
 
@@ -184,12 +187,31 @@ func (d *defects) times(c *Config) {
 	_ = within("interval", c.Interval, shortest, longest) &&
 		within("timeout", c.Timeout, shortest, longest) &&
 		within("lease", c.Lease, 2*(c.Interval+c.Timeout), 6*longest)
-	for _, n := range []struct {
+}
+
+// counts finds what is wrong with how many measurements have to pass, or fail.
+func (d *defects) counts(c *Config) {
+	within := func(key string, n, least, most int, what string) bool {
+		if n < least || n > most {
+			d.add(key, strconv.Itoa(n), "out of range", strconv.Itoa(least)+" to "+strconv.Itoa(most)+what)
+			return false
+		}
+		return true
+	}
+	if !c.windowed() {
+		within("rise", c.Rise, 1, mostInRow, "")
+		within("fall", c.Fall, 1, mostInRow, "")
+		return
+	}
+	for _, row := range []struct {
 		key string
 		n   int
 	}{{"rise", c.Rise}, {"fall", c.Fall}} {
-		if n.n < 1 || n.n > mostInRow {
-			d.add(n.key, strconv.Itoa(n.n), "out of range", "1 to "+strconv.Itoa(mostInRow))
+		if row.n != 0 {
+			d.add(row.key, strconv.Itoa(row.n), "beside window, threshold or initial", "rise and fall, or those")
 		}
 	}
+	_ = within("window", *c.Window, 1, steering.MaxWindow, "") &&
+		within("threshold", *c.Threshold, 1, *c.Window, ", the window") &&
+		within("initial", *c.Initial, 0, *c.Window, ", the window")
 }

@@ -36,6 +36,12 @@ type Config struct {
 	// Rise and Fall are the measurements in a row that make it up and down.
 	Rise int `yaml:"rise"`
 	Fall int `yaml:"fall"`
+	// Window are the last measurements, of which Threshold have to pass, instead of
+	// Rise and Fall; Initial of them count as passed at the start. One of the three is
+	// enough, the others have the defaults of Varnish (8, 3, Threshold - 1) then.
+	Window    *int `yaml:"window"`
+	Threshold *int `yaml:"threshold"`
+	Initial   *int `yaml:"initial"`
 	// HoldDown is the shortest time from up→down until it may be up again; it
 	// doubles up to 32 times HoldDown while the service flaps.
 	HoldDown time.Duration `yaml:"hold_down"`
@@ -77,8 +83,14 @@ type Config struct {
 func (c *Config) Defaults() {
 	or(&c.Interval, time.Second)
 	or(&c.Timeout, min(c.Interval, time.Second))
-	or(&c.Rise, 2)
-	or(&c.Fall, 3)
+	if c.windowed() {
+		or(&c.Window, new(8))
+		or(&c.Threshold, new(3))
+		or(&c.Initial, new(*c.Threshold-1))
+	} else {
+		or(&c.Rise, 2)
+		or(&c.Fall, 3)
+	}
 	or(&c.HoldDown, 5*time.Second)
 	or(&c.Lease, 3*(c.Interval+c.Timeout))
 	switch c.Kind {
@@ -99,8 +111,15 @@ func or[T comparable](setting *T, value T) {
 	}
 }
 
+// windowed tells whether a window makes the health.
+func (c *Config) windowed() bool { return c.Window != nil || c.Threshold != nil || c.Initial != nil }
+
 func (c *Config) damping() steering.Damping {
-	return steering.Damping{Rise: c.Rise, Fall: c.Fall, HoldDown: c.HoldDown, Lease: c.Lease}
+	d := steering.Damping{Rise: c.Rise, Fall: c.Fall, HoldDown: c.HoldDown, Lease: c.Lease}
+	if c.windowed() {
+		d.Window, d.Threshold, d.Initial = *c.Window, *c.Threshold, *c.Initial
+	}
+	return d
 }
 
 // hostOf is the host of a Host header without its port and brackets.

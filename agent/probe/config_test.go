@@ -24,6 +24,30 @@ func TestDefaults(t *testing.T) {
 	if fast.Timeout != 100*time.Millisecond || fast.Lease != 600*time.Millisecond || fast.Status != 200 || fast.Type != "" {
 		t.Errorf("fast: %+v", fast)
 	}
+	if slow.Rise != 2 || slow.Fall != 3 || slow.damping().Window != 0 {
+		t.Errorf("rows: %+v", slow.damping())
+	}
+}
+
+// TestDefaultsOfWindow: one of its settings is enough, the others have the defaults of
+// Varnish, and there are no rows beside.
+func TestDefaultsOfWindow(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		c    Config
+		want [3]int
+	}{
+		{Config{Window: new(5)}, [3]int{5, 3, 2}},
+		{Config{Threshold: new(6)}, [3]int{8, 6, 5}},
+		{Config{Initial: new(0)}, [3]int{8, 3, 0}},
+		{Config{Window: new(10), Threshold: new(1), Initial: new(10)}, [3]int{10, 1, 10}},
+	} {
+		tt.c.Defaults()
+		d := tt.c.damping()
+		if got := [3]int{d.Window, d.Threshold, d.Initial}; got != tt.want || d.Rise != 0 || d.Fall != 0 {
+			t.Errorf("%+v, want %v", d, tt.want)
+		}
+	}
 }
 
 // TestCheck: each rule has its bad value, named by its key alone.
@@ -93,6 +117,17 @@ func TestCheck(t *testing.T) {
 		{web, func(c *Config) { c.Lease = 3 * time.Second }, "lease"},
 		{web, func(c *Config) { c.Rise = -1 }, "rise"},
 		{web, func(c *Config) { c.Fall = 101 }, "fall"},
+		{web, func(c *Config) { c.Window, c.Threshold, c.Initial = new(64), new(64), new(0) }, ""},
+		{web, func(c *Config) { c.Initial = new(8) }, ""},
+		{web, func(c *Config) { c.Window = new(0) }, "window"},
+		{web, func(c *Config) { c.Window = new(65) }, "window"},
+		{web, func(c *Config) { c.Window = new(2) }, "threshold"},
+		{web, func(c *Config) { c.Threshold = new(0) }, "threshold"},
+		{web, func(c *Config) { c.Threshold = new(9) }, "threshold"},
+		{web, func(c *Config) { c.Initial = new(-1) }, "initial"},
+		{web, func(c *Config) { c.Initial = new(9) }, "initial"},
+		{web, func(c *Config) { c.Window, c.Rise = new(8), 2 }, "rise"},
+		{web, func(c *Config) { c.Initial, c.Rise, c.Fall = new(1), 2, 3 }, "rise fall"},
 	} {
 		c := tt.from
 		tt.edit(&c)

@@ -49,6 +49,23 @@ func website(tb testing.TB) *httptest.Server {
 	return s
 }
 
+// unsteady is a server that answers badly some of every eight times, and how often it was
+// asked. None of eight that follow each other are more or less, but when bad changes.
+func unsteady(tb testing.TB) (target string, bad, asked *atomic.Int64) {
+	tb.Helper()
+	bad, asked = new(atomic.Int64), new(atomic.Int64)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n := asked.Add(1) - 1; n*3%8 < bad.Load() { // 3 spreads them
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	s.Listener.Close()
+	s.Listener = listen(tb)
+	s.Start()
+	tb.Cleanup(s.Close)
+	return s.Listener.Addr().String(), bad, asked
+}
+
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	s := website(t)

@@ -42,6 +42,7 @@ type Measurement struct {
 type Status struct {
 	steering.Damped
 	Last Measurement
+	Good string // the window, as [steering.Damper.Window]; empty where rows count
 
 	changed <-chan struct{}
 }
@@ -101,7 +102,7 @@ func (p *Prober) Status() Status {
 	p.step(func(now time.Time) bool { return p.damper.Expire(now) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Status{p.damper.Damped(), p.last, p.changed}
+	return Status{p.damper.Damped(), p.last, p.damper.Window(), p.changed}
 }
 
 // step has the damper learn something, and tells of it if that changed the health.

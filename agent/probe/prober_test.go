@@ -85,6 +85,87 @@ func TestProber(t *testing.T) {
 	}
 }
 
+// TestProberWindow: a web server that answers badly now and then stays up, goes down with
+// one bad answer more, and comes back.
+func TestProberWindow(t *testing.T) {
+	t.Parallel()
+	target, bad, asked := unsteady(t)
+	bad.Store(2)
+	r := run(t, checked(t, Config{
+		Kind: kindHTTP, Target: target, Interval: shortest, HoldDown: time.Millisecond, Lease: 3 * patience,
+		Window: new(8), Threshold: new(6),
+	}), nil)
+	up := await(t, r.Prober, steering.HealthUp)
+	if up.Reason != "6/8 passed" {
+		t.Errorf("up: %+v", up)
+	}
+	for range 5 {
+		n := asked.Load()
+		eventually(t, "asked eight times more", func() bool { return asked.Load() >= n+8 })
+		if s := r.Status(); s.Health != steering.HealthUp || s.Since != up.Since || !strings.HasPrefix(s.Good, "6/8 ") {
+			t.Fatalf("2 of 8 are bad: %+v", s)
+		}
+	}
+	bad.Store(3)
+	down := await(t, r.Prober, steering.HealthDown)
+	if down.Reason != "5/8 passed: status 503 instead of 200" {
+		t.Errorf("down: %+v", down)
+	}
+	for range 3 {
+		n := asked.Load()
+		eventually(t, "asked eight times more", func() bool { return asked.Load() >= n+8 })
+		if s := r.Status(); s.Health != steering.HealthDown || s.Since != down.Since || !strings.HasPrefix(s.Good, "5/8 ") {
+			t.Fatalf("3 of 8 are bad: %+v", s)
+		}
+	}
+	bad.Store(0)
+	await(t, r.Prober, steering.HealthUp)
+	eventually(t, "all is well", func() bool { return r.Status().Good == "8/8 ++++++++" })
+	if n := r.log.count("health changed"); n != 3 {
+		t.Errorf("%d changes:\n%s", n, r.log)
+	}
+}
+
+// TestProberInitial: what counts as passed at the start decides how many answers are
+// waited for, be they good or bad.
+func TestProberInitial(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		initial int
+		bad     int64
+		health  steering.Health
+		asked   int // until it is known
+		good    string
+	}{
+		{0, 0, steering.HealthUp, 6, "6/8 ..++++++"},
+		{4, 0, steering.HealthUp, 2, "6/8 ..++++++"},
+		{5, 0, steering.HealthUp, 1, "6/8 ..++++++"},
+		{0, 8, steering.HealthDown, 3, "0/8 .....---"},
+		{5, 8, steering.HealthDown, 3, "5/8 +++++---"},
+	} {
+		target, bad, asked := unsteady(t)
+		bad.Store(tt.bad)
+		cfg := checked(t, Config{Kind: kindHTTP, Target: target, Window: new(8), Threshold: new(6), Initial: new(tt.initial)})
+		p, err := New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for p.Status().Health == steering.HealthUnknown && asked.Load() < 8 {
+			p.once(t.Context())
+		}
+		if s := p.Status(); s.Health != tt.health || asked.Load() != int64(tt.asked) || s.Good != tt.good {
+			t.Errorf("initial %d, %d of 8 are bad: %+v after %d", tt.initial, tt.bad, s, asked.Load())
+		}
+	}
+	p, err := New(checked(t, Config{Kind: kindTCP, Target: "[::1]:1", Initial: new(3)}), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := p.Status(); s.Health != steering.HealthUp || s.Good != "3/8 .....+++" || s.Reason != "3/8 passed" {
+		t.Errorf("up at the start: %+v", s)
+	}
+}
+
 // TestProberHangs: a measurement that does not end, not even with its timeout,
 // ends by the lease, and nobody has to ask for it.
 func TestProberHangs(t *testing.T) {
