@@ -245,18 +245,27 @@ func (p *dataplane) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// returned is how many answers of backends went by this gateway.
-func (p *dataplane) returned() uint64 {
+// passing is how many answers of backends, and packets of other sites, came by this gateway.
+func (p *dataplane) passing() (n uint64) {
 	counts, err := p.balancer.Counts()
 	if err != nil {
 		return 0
 	}
 	for _, c := range counts {
-		if c.Reason == "returned" {
-			return c.Packets
+		if c.Reason == "returned" || c.Reason == "entered" {
+			n += c.Packets
 		}
 	}
-	return 0
+	return n
+}
+
+// hide has the gateways of other sites use others, as echo requests are answered no more. An
+// agent on this host, which has the same address, takes nothing there.
+func (p *dataplane) hide() error {
+	if p.pins == nil {
+		return nil
+	}
+	return disown(p.pins.locator.Address())
 }
 
 // remove takes the balancer off the host.

@@ -115,25 +115,25 @@ func (d *drain) anycast(now time.Time) steering.Stage {
 }
 
 const (
-	lullFor   = time.Second      // without an answer of a backend, and no more are to come
+	lullFor   = 2 * time.Second  // without any, and no more are to come: as long as other sites take to notice
 	lullAtEnd = 10 * time.Second // for them at the longest: agents notice a silent gateway after 7 s
 )
 
-// A lull is when answers of backends do not come by this gateway any more. It is pure, and
-// begins with the first look.
+// A lull is when answers of backends, and packets of other sites, do not come by this gateway
+// any more. It is pure, and begins with the first look.
 type lull struct {
 	began, rose time.Time
-	returned    uint64 // answers
+	passed      uint64 // of them
 }
 
 // over tells whether that is so, by how many came until now. Where none ever did, none are
 // waited for.
-func (l *lull) over(now time.Time, returned uint64) bool {
+func (l *lull) over(now time.Time, passed uint64) bool {
 	if l.began.IsZero() {
 		l.began = now
 	}
-	if returned > l.returned {
-		l.rose, l.returned = now, returned
+	if passed > l.passed {
+		l.rose, l.passed = now, passed
 	}
 	return l.rose.IsZero() || now.Sub(l.rose) >= lullFor || now.Sub(l.began) >= lullAtEnd
 }

@@ -223,9 +223,9 @@ func TestLull(t *testing.T) {
 		want     time.Duration
 	}{
 		{"none ever", func(time.Duration) uint64 { return 0 }, 0},
-		{"long ago", func(time.Duration) uint64 { return 9 }, s},
-		{"until agents notice", func(after time.Duration) uint64 { return 1 + uint64(min(after, 7*s)/(s/10)) }, 8 * s},
-		{"with a pause", func(after time.Duration) uint64 { return 1 + uint64(min(after, 3*s)/(9*s/10)) }, 37 * s / 10},
+		{"long ago", func(time.Duration) uint64 { return 9 }, 2 * s},
+		{"until agents notice", func(after time.Duration) uint64 { return 1 + uint64(min(after, 7*s)/(s/10)) }, 9 * s},
+		{"with a pause", func(after time.Duration) uint64 { return 1 + uint64(min(after, 3*s)/(9*s/10)) }, 47 * s / 10},
 		{"for ever", func(after time.Duration) uint64 { return 1 + uint64(after/(s/10)) }, 10 * s},
 	} {
 		var l lull

@@ -15,8 +15,8 @@ func (g *Gateway) leave(why string) {
 	g.poke()
 }
 
-// finished tells whether the process is to end. One that has left waits for the
-// sessions to end and for agents to send answers by others, and leaves nothing on loopback.
+// finished tells whether the process is to end. One that has left waits for the sessions to
+// end, and for agents and other sites to use other gateways, and leaves nothing on loopback.
 func (g *Gateway) finished(ctx context.Context, group *errgroup.Group) (bool, error) {
 	g.mu.Lock()
 	leaving, done, restart := g.drain.leaving != "", g.drain.done(), g.restart
@@ -34,7 +34,10 @@ func (g *Gateway) finished(ctx context.Context, group *errgroup.Group) (bool, er
 		time.Sleep(5 * time.Millisecond)
 	}
 	if g.dataplane != nil {
-		g.awaitLull(ctx, group, g.dataplane.returned)
+		if err := g.dataplane.hide(); err != nil {
+			g.log.Warn("gateways of other sites are not told that this one stops", "err", err)
+		}
+		g.awaitLull(ctx, group, g.dataplane.passing)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -50,12 +53,12 @@ func (g *Gateway) finished(ctx context.Context, group *errgroup.Group) (bool, er
 	return true, nil
 }
 
-// awaitLull waits until answers do not come by this gateway any more, as their counter
-// says, or a signal hurries it.
-func (g *Gateway) awaitLull(ctx context.Context, group *errgroup.Group, returned func() uint64) {
+// awaitLull waits until answers, and packets of other sites, do not come by this gateway any
+// more, as their counters say, or a signal hurries it.
+func (g *Gateway) awaitLull(ctx context.Context, group *errgroup.Group, passing func() uint64) {
 	look := time.NewTicker(lullFor / 20)
 	defer look.Stop()
-	for answers := (lull{}); !answers.over(time.Now(), returned()); {
+	for l := (lull{}); !l.over(time.Now(), passing()); {
 		g.mu.Lock()
 		hurry := g.drain.hurry
 		g.mu.Unlock()

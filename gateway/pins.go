@@ -90,7 +90,7 @@ func ListenPins(locator netip.Prefix, keys wire.Keys, pin func(f balancer.Flow, 
 
 // own has the host take packets to an address, which stays nobody's source: a local
 // route does that, and the address of the locator is the same as long as the host lives,
-// so that it stays when the process ends.
+// so that it stays when the process ends, but for one that takes its tables away.
 func own(a netip.Addr) error {
 	lo, err := loopback()
 	if err != nil {
@@ -99,6 +99,20 @@ func own(a netip.Addr) error {
 	r := lo.route(host(a))
 	r.Protocol = unix.RTPROT_STATIC // Bind takes away what is the protocol of VIPs
 	if err := unless(unix.EEXIST, netlink.RouteAdd(r)); err != nil {
+		return fmt.Errorf("local route of %v: %w", a, err)
+	}
+	return nil
+}
+
+// disown ends that.
+func disown(a netip.Addr) error {
+	lo, err := loopback()
+	if err != nil {
+		return err
+	}
+	r := lo.route(host(a))
+	r.Protocol = unix.RTPROT_STATIC
+	if err := unless(unix.ESRCH, netlink.RouteDel(r)); err != nil {
 		return fmt.Errorf("local route of %v: %w", a, err)
 	}
 	return nil

@@ -31,6 +31,7 @@ func verbs() []verb {
 		{"fail", "backend|gateway|services|router|site NAME...", "hosts lose their power; decider SITE...: the gateway that decides; service BACKEND..., consul SITE...: nginx, or the server that leads, ends", (*lab).fail},
 		{"drain", "backend|gateway|site NAME...", "no new flows, those that are there go on", func(l *lab, args []string) { l.drain(args, true) }},
 		{"undrain", "backend|gateway|site NAME...", "end that", func(l *lab, args []string) { l.drain(args, false) }},
+		{"restart", "gateway NAME...", "they end, and start, as a service manager has them", (*lab).restart},
 		{"cut", "NAME NAME", "the cables between two sites, or two of routers and hosts", (*lab).cut},
 		{"drop", "all|reports|summaries HOST...", "packets to it, silently: all of both ways, or what its agents tell it, or other sites", (*lab).drop},
 		{"heal", "", "end all fail, drain, cut and drop", func(l *lab, args []string) { none(args); l.heal() }},
@@ -147,6 +148,24 @@ func (l *lab) fail(args []string) {
 		}
 	}
 	parallel(does...)
+}
+
+// restart has gateways end in order, and start again.
+func (l *lab) restart(args []string) {
+	if len(args) < 2 || args[0] != "gateway" {
+		must(errors.New("want gateway, and a name"))
+	}
+	for _, name := range args[1:] {
+		h := l.host(roleGateway, name)
+		if h.lost {
+			must(fmt.Errorf("%s is lost", h.name))
+		}
+		for _, p := range h.running {
+			p.Terminate()
+		}
+		h.running = nil
+		l.boot(h)
+	}
 }
 
 func (l *lab) drain(args []string, on bool) {
