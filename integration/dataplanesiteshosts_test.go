@@ -54,8 +54,8 @@ func (a *announcer) counter(series string) int {
 	return n
 }
 
-// replace edits the configuration of a gateway, which takes it.
-func (a *announcer) replace(from, to string) {
+// rewrite edits the configuration.
+func (a *announcer) rewrite(from, to string) {
 	a.tb.Helper()
 	text, err := os.ReadFile(a.config)
 	if err != nil {
@@ -67,6 +67,12 @@ func (a *announcer) replace(from, to string) {
 	if err := os.WriteFile(a.config, []byte(strings.Replace(string(text), from, to, 1)), 0o600); err != nil {
 		a.tb.Fatal(err)
 	}
+}
+
+// replace edits the configuration of a gateway, which takes it.
+func (a *announcer) replace(from, to string) {
+	a.tb.Helper()
+	a.rewrite(from, to)
 	before := strings.Count(a.Log(), "configuration reloaded")
 	a.Signal(syscall.SIGHUP)
 	a.eventually("configuration reloaded", func() bool { return strings.Count(a.Log(), "configuration reloaded") > before })
