@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/razor-steering/razor/upstreams"
@@ -76,24 +74,16 @@ func (c *Config) InConsul(ctx context.Context, read ReadYAML) (*Config, []upstre
 
 // consulSites keeps the other sites that Consul has.
 type consulSites struct {
-	log  *slog.Logger
-	file string
-	from *consul.Folder
-	// config is what is configured now, and configure has the plan be of the sites that
-	// there are now.
-	config    func() *Config
-	configure func() error
-	wake      chan struct{}
+	rounds
+	siteKeys // guarded
 
-	mu sync.Mutex
-	siteKeys
-	answer  consul.Values
-	unsaved bool
-	lost    bool              // the last save failed
-	untold  bool              // the plan has others
+	log    *slog.Logger
+	from   *consul.Folder
+	config func() *Config // what is configured now
+
+	answer  consul.Values     // guarded
 	said    map[string]string // of keys that are not obeyed, as it was logged; of the loop
 	holding bool              // likewise
-	refuses string            // why the plan does not have the sites, as it was logged; of the loop
 }
 
 // newConsulSites is that of a configuration of a gateway with a locator, nil where the file
@@ -107,7 +97,8 @@ func newConsulSites(c *Config, locator netip.Prefix, read ReadYAML, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	s := &consulSites{log: log, file: filepath.Join(c.StateDir, consulSitesFile), from: from, siteKeys: c.keys(read), wake: make(chan struct{}, 1)}
+	s := &consulSites{log: log, from: from, siteKeys: c.keys(read)}
+	s.rounds = newRounds(s, filepath.Join(c.StateDir, consulSitesFile))
 	if c = c.at(locator); !s.load(c) {
 		s.ask(c)
 	}
@@ -156,29 +147,8 @@ func (s *consulSites) load(c *Config) bool {
 	return true
 }
 
-// save keeps the sites for the next process, where they are others, and tells whether they
-// are kept.
-func (s *consulSites) save() bool {
-	s.mu.Lock()
-	if !s.unsaved {
-		s.mu.Unlock()
-		return true
-	}
-	s.unsaved = false
-	text, err := json.Marshal(s.sites)
-	s.mu.Unlock()
-	if err == nil {
-		err = upstreams.ReplaceFile(s.file, text, 0o600)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil && !s.lost {
-		s.log.Warn("the other sites that consul has are not kept over a restart", "err", err)
-	}
-	s.lost = err != nil
-	s.unsaved = s.unsaved || s.lost
-	return !s.lost
-}
+// kept is the sites.
+func (s *consulSites) kept() any { return s.sites }
 
 // in is a configuration with the other sites that there are now. nil has those of the file.
 func (s *consulSites) in(c *Config) *Config {
@@ -190,17 +160,6 @@ func (s *consulSites) in(c *Config) *Config {
 	out := *c
 	out.Sites = s.list()
 	return &out
-}
-
-// poke has the keys be looked at again. nil has none.
-func (s *consulSites) poke() {
-	if s == nil {
-		return
-	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
 }
 
 // run follows Consul until ctx ends.
@@ -217,45 +176,21 @@ func (s *consulSites) run(ctx context.Context) {
 		})
 	}()
 	defer func() { <-ended }()
-	for {
-		var again <-chan time.Time
-		if !s.round() {
-			again = time.After(applyPause)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-again:
-		case <-s.wake:
-		}
-	}
+	s.loop(ctx)
 }
 
-// round brings the sites up to date, and the plan where they are others. It tells whether
-// the plan has them, and they are kept.
-func (s *consulSites) round() bool {
+// hear brings the sites up to date.
+func (s *consulSites) hear(time.Time) (changed bool, again time.Time) {
 	c := s.config()
 	s.mu.Lock()
-	if !s.answer.At.IsZero() {
-		was := s.sites
-		changed := s.next(s.answer.Of, c)
-		s.unsaved, s.untold = s.unsaved || changed, s.untold || changed
-		s.say(was)
+	defer s.mu.Unlock()
+	if s.answer.At.IsZero() {
+		return false, time.Time{}
 	}
-	untold := s.untold
-	s.untold = false
-	s.mu.Unlock()
-	if untold {
-		err := s.configure()
-		if err != nil {
-			s.mu.Lock()
-			s.untold = true
-			s.mu.Unlock()
-		}
-		s.sayApplied(err)
-		untold = err != nil
-	}
-	return s.save() && !untold
+	was := s.sites
+	changed = s.next(s.answer.Of, c)
+	s.say(was)
+	return changed, time.Time{}
 }
 
 // say logs what is another than it was, once for each change.
@@ -293,20 +228,16 @@ func (s *consulSites) say(was map[string]keyedSite) {
 	s.holding = len(held) > 0
 }
 
-// sayApplied logs why the plan does not have the sites, once for each reason.
 func (s *consulSites) sayApplied(err error) {
-	why := ""
 	if err != nil {
-		why = err.Error()
-	}
-	switch {
-	case why == s.refuses:
-	case why != "":
 		s.log.Error("other sites of consul are not applied, the plan stays as it is", "err", err)
-	default:
-		s.log.Info("other sites of consul are applied again")
+		return
 	}
-	s.refuses = why
+	s.log.Info("other sites of consul are applied again")
+}
+
+func (s *consulSites) sayLost(err error) {
+	s.log.Warn("the other sites that consul has are not kept over a restart", "err", err)
 }
 
 // inOne is defects in one line.

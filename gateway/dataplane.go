@@ -227,7 +227,9 @@ func (p *dataplane) reload(c *Config, now time.Time) error {
 	if p.teller != nil {
 		p.teller.setKeys(keys)
 	}
-	p.others.poke() // what its keys say may be right now, or wrong
+	if p.others != nil {
+		p.others.poke() // what its keys say may be right now, or wrong
+	}
 	return nil
 }
 

@@ -2,15 +2,12 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,28 +21,18 @@ import (
 // gateway that starts while Consul is away has them, and knows who is leaving.
 const membersFile = "members.json"
 
-// savePause is until it is tried again to keep what could not be kept.
-const savePause = 10 * time.Second
-
 // membership keeps the backends of the services that have them from Consul or from a list
 // in Redis.
 type membership struct {
+	rounds
+
 	log   *slog.Logger
-	file  string
 	from  *consul.Members     // nil where no service is in Consul
 	lists *upstreams.Follower // nil where no service is of a list
 	saved *upstreams.Snapshot // what lists had at the start
 	word  func(service string, sid netip.Addr) agentWord
-	// configure has the plan be of the backends that there are now.
-	configure func() error
-	wake      chan struct{}
 
-	mu       sync.Mutex
-	services map[string]*followed
-	unsaved  bool
-	lost     bool   // the last save failed
-	untold   bool   // the plan has others
-	refused  string // why the plan does not have them, as it was logged; of the loop
+	services map[string]*followed // what is in them is guarded
 }
 
 // followed is a service that Consul is asked for, or whose list is followed.
@@ -66,7 +53,8 @@ func newMembership(c *Config, lists *upstreams.Follower, log *slog.Logger) (m *m
 	if len(memberships) == 0 {
 		return nil, nil
 	}
-	m = &membership{log: log, file: filepath.Join(c.StateDir, membersFile), wake: make(chan struct{}, 1), services: map[string]*followed{}}
+	m = &membership{log: log, services: map[string]*followed{}}
+	m.rounds = newRounds(m, filepath.Join(c.StateDir, membersFile))
 	block := netip.MustParsePrefix(c.Dataplane.SRBlock)
 	for name, of := range memberships {
 		f := &followed{serviceMembers: serviceMembers{upstream: of.upstream, site: c.Site, service: name, block: block, list: map[netip.Addr]member{}}}
@@ -112,41 +100,13 @@ func (m *membership) load() {
 	}
 }
 
-// readKept reads what a process has kept as JSON.
-func readKept(file string, into any) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(text, into)
-}
-
-// save keeps the backends for the next process, where they are others, and tells whether
-// that is to be tried again.
-func (m *membership) save() (again bool) {
-	m.mu.Lock()
-	if !m.unsaved {
-		m.mu.Unlock()
-		return false
-	}
-	m.unsaved = false
-	saved := map[string]map[netip.Addr]member{}
+// kept is the backends of all services.
+func (m *membership) kept() any {
+	out := map[string]map[netip.Addr]member{}
 	for name, f := range m.services {
-		saved[name] = f.list
+		out[name] = f.list
 	}
-	text, err := json.Marshal(saved)
-	m.mu.Unlock()
-	if err == nil {
-		err = upstreams.ReplaceFile(m.file, text, 0o600)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err != nil && !m.lost {
-		m.log.Warn("the backends that consul or lists have are not kept over a restart", "err", err)
-	}
-	m.lost = err != nil
-	m.unsaved = m.unsaved || m.lost
-	return m.lost
+	return out
 }
 
 // in is a configuration with the backends that there are now. nil has none.
@@ -193,63 +153,21 @@ func (m *membership) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (m *membership) poke() {
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
-}
-
-// loop has the plan be of what Consul, lists and agents say.
-func (m *membership) loop(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		next := m.round(time.Now())
-		timer.Stop()
-		if !next.IsZero() {
-			timer.Reset(max(0, time.Until(next)))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		case <-m.wake:
-		}
-	}
-}
-
-// round brings the lists up to date, and the plan where they are others.
-func (m *membership) round(now time.Time) (again time.Time) {
+// hear brings the lists up to date.
+func (m *membership) hear(now time.Time) (changed bool, again time.Time) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, f := range m.services {
-		changed, at := m.hear(f, now)
-		m.unsaved, m.untold = m.unsaved || changed, m.untold || changed
-		again = soonest(again, at)
+		other, at := m.hearOf(f, now)
+		changed, again = changed || other, soonest(again, at)
 		m.say(f)
 	}
-	untold := m.untold
-	m.untold = false
-	m.mu.Unlock()
-	if untold {
-		err := m.configure()
-		if err != nil {
-			m.mu.Lock()
-			m.untold = true
-			m.mu.Unlock()
-			again = soonest(again, now.Add(applyPause))
-		}
-		m.sayApplied(err)
-	}
-	if m.save() {
-		again = soonest(again, now.Add(savePause))
-	}
-	return again
+	return changed, again
 }
 
-// hear brings the list of a service up to date. Before all have answered, or the lists were
+// hearOf brings the list of a service up to date. Before all have answered, or the lists were
 // read, what was kept stays.
-func (m *membership) hear(f *followed, now time.Time) (changed bool, again time.Time) {
+func (m *membership) hearOf(f *followed, now time.Time) (changed bool, again time.Time) {
 	word := func(sid netip.Addr) agentWord { return m.word(f.service, sid) }
 	if f.upstream == "" {
 		if f.answer.At.IsZero() {
@@ -273,20 +191,16 @@ func (m *membership) hear(f *followed, now time.Time) (changed bool, again time.
 	return f.nextOf(endpoints, word, now)
 }
 
-// sayApplied logs why the plan does not have the backends, once for each reason.
 func (m *membership) sayApplied(err error) {
-	why := ""
 	if err != nil {
-		why = err.Error()
-	}
-	switch {
-	case why == m.refused:
-	case why != "":
 		m.log.Error("backends of consul or lists are not applied, the plan stays as it is", "err", err)
-	default:
-		m.log.Info("backends of consul or lists are applied again")
+		return
 	}
-	m.refused = why
+	m.log.Info("backends of consul or lists are applied again")
+}
+
+func (m *membership) sayLost(err error) {
+	m.log.Warn("the backends that consul or lists have are not kept over a restart", "err", err)
 }
 
 // say logs what is left out and held, once for each change.
