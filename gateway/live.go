@@ -53,7 +53,7 @@ func (v *view) document(now time.Time) live.Document {
 		})
 	}
 	for _, p := range s.Probes {
-		d.Probes = append(d.Probes, live.Probe{Name: p.Name, Health: p.Health, Since: p.Since, Reason: p.why(now)})
+		d.Probes = append(d.Probes, live.Probe{Name: p.Name, Health: p.Health, Since: p.Since, Reason: p.why(now), Good: p.Good})
 	}
 	if g.dataplane != nil {
 		v.traffic(&d, &s, now)

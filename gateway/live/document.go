@@ -141,4 +141,5 @@ type Probe struct {
 	Health string    `json:"health"`
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
+	Good   string    `json:"good,omitempty"` // the window: 6/8 ++-+++-+, the newest last
 }

@@ -45,7 +45,7 @@ func sample(now time.Time) Document {
 			{Prefix: "203.0.113.7/32", Set: "blackhole", Presence: "announced", Reason: "until 2026-11-21T20:00:00Z", Since: now.Add(-3 * time.Minute)},
 			{Prefix: "2001:db8:5e:1::/64", Set: "node", Presence: "withdrawn", Reason: "drained", Since: now.Add(-3 * time.Minute)},
 		},
-		Probes: []Probe{{Name: "dns", Health: "up", Since: now.Add(-26 * time.Hour)}, {Name: "web", Health: "down", Since: now.Add(-20 * time.Second), Reason: "connection refused; held down for 12s"}},
+		Probes: []Probe{{Name: "dns", Health: "up", Since: now.Add(-26 * time.Hour), Good: "7/8 +++-++++"}, {Name: "web", Health: "down", Since: now.Add(-20 * time.Second), Reason: "connection refused; held down for 12s"}},
 	}
 	web := Service{Name: "web", VIPs: []VIP{{"198.51.100.1:443/tcp", wave(120_000, 40), wave(0.9e9, 40)}, {"[2001:db8:ffff::1]:443/tcp", wave(62_300, 30), wave(0.41e9, 30)}}}
 	for i := range 6 {

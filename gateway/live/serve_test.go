@@ -98,7 +98,7 @@ func TestPage(t *testing.T) {
 	header, text := serve(t).text("/")
 	for _, want := range []string{
 		"<h1>edge1.west.example.net</h1>", "lists: redis does not answer", "198.51.100.1:443/tcp", "drained by an operator: new kernel", "1 of 3 active backends are up",
-		"2001:db8:feed::53/128", "no way to it", "connection refused; held down for 12s", "silent for 3 intervals", "&lt;i&gt;web&lt;/i&gt;", "BFD up, 150ms", "site east", "site west", "the nearest with room",
+		"2001:db8:feed::53/128", "no way to it", "connection refused; held down for 12s", "<code>7/8 &#43;&#43;&#43;-&#43;&#43;&#43;&#43;</code>", "silent for 3 intervals", "&lt;i&gt;web&lt;/i&gt;", "BFD up, 150ms", "site east", "site west", "the nearest with room",
 		"nameservers: draining", "drained by an operator: new kernel <time", ", decided here", "level <span class=\"doubt\">warning</span>", "weight 100",
 	} {
 		if !strings.Contains(text, want) {
