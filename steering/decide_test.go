@@ -93,7 +93,7 @@ func TestDecide(t *testing.T) {
 		"no other site":        {480, func(s v) { s.Sites = nil }, "here 1000", "40 40 40 40", "overload: new flows above the limit have nowhere else to go"},
 		"near is drained":      {480, func(s v) { s.Sites[1].Drained = true }, "here 875 near 0 far 125", "40 40 40 40", "drained"},
 		"near is down":         {480, func(s v) { s.Sites[1].Healthy = false }, "here 875 near 0 far 125", "40 40 40 40", "down"},
-		"near is stale":        {480, func(s v) { s.Sites[1].Age = 16 }, "here 875 near 0 far 125", "40 40 40 40", "not believed: heard 16 s ago"},
+		"near is stale":        {480, func(s v) { s.Sites[1].Age = 31 }, "here 875 near 0 far 125", "40 40 40 40", "not believed: heard 31 s ago"},
 		"near is loaded":       {480, func(s v) { s.Sites[1].Loaded = true }, "here 875 near 0 far 125", "40 40 40 40", "loaded itself: load 40.0 %"},
 		"near is full":         {480, func(s v) { s.Sites[1].Load = 901 }, "here 875 near 0 far 125", "40 40 40 40", "above its limit: load 90.1 %"},
 		"near has no room":     {480, func(s v) { s.Sites[1].Load = 850 }, "here 875 near 0 far 125", "40 40 40 40", "no room: load 85.0 %"},
