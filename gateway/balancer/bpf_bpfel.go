@@ -86,6 +86,8 @@ type bpfHost struct {
 	Sites   uint32
 	Traced  uint32
 	Patient uint32
+	Sample  uint32
+	Spare   uint32
 }
 
 type bpfPin struct {
@@ -219,12 +221,14 @@ type bpfScratch struct {
 		Done     uint64
 	}
 	Choice struct {
-		_       structs.HostLayout
-		Hash    uint64
-		Current uint32
-		Other   uint32
-		Owner   uint32
-		Marked  uint32
+		_        structs.HostLayout
+		Hash     uint64
+		Current  uint32
+		Other    uint32
+		Owner    uint32
+		Marked   uint32
+		NewFlows uint32
+		OldFlows uint32
 	}
 	Service uint32
 	Mtu     uint32
@@ -275,6 +279,13 @@ type bpfScratch struct {
 			Bytes [16]uint8
 		}
 	}
+}
+
+type bpfSeen struct {
+	_      structs.HostLayout
+	Second uint32
+	Looks  uint32
+	At     [262144]uint32
 }
 
 type bpfServerKey struct {
@@ -341,9 +352,11 @@ type bpfTrace struct {
 }
 
 type bpfTraffic struct {
-	_       structs.HostLayout
-	Packets uint64
-	Bytes   uint64
+	_        structs.HostLayout
+	Packets  uint64
+	Bytes    uint64
+	NewFlows uint64
+	OldFlows uint64
 }
 
 type bpfVip struct {
@@ -379,6 +392,7 @@ const (
 	bpfMapReasons          = "reasons"
 	bpfMapRecords          = "records"
 	bpfMapScratch          = "scratch"
+	bpfMapSeen             = "seen"
 	bpfMapServers          = "servers"
 	bpfMapServices         = "services"
 	bpfMapSettings         = "settings"
@@ -479,6 +493,7 @@ type bpfMapSpecs struct {
 	Reasons        *ebpf.MapSpec `ebpf:"reasons"`
 	Records        *ebpf.MapSpec `ebpf:"records"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
+	Seen           *ebpf.MapSpec `ebpf:"seen"`
 	Servers        *ebpf.MapSpec `ebpf:"servers"`
 	Services       *ebpf.MapSpec `ebpf:"services"`
 	Settings       *ebpf.MapSpec `ebpf:"settings"`
@@ -529,6 +544,7 @@ type bpfMaps struct {
 	Reasons        *ebpf.Map `ebpf:"reasons"`
 	Records        *ebpf.Map `ebpf:"records"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
+	Seen           *ebpf.Map `ebpf:"seen"`
 	Servers        *ebpf.Map `ebpf:"servers"`
 	Services       *ebpf.Map `ebpf:"services"`
 	Settings       *ebpf.Map `ebpf:"settings"`
@@ -555,6 +571,7 @@ func (m *bpfMaps) Close() error {
 		m.Reasons,
 		m.Records,
 		m.Scratch,
+		m.Seen,
 		m.Servers,
 		m.Services,
 		m.Settings,

@@ -9,6 +9,7 @@ type Counted struct {
 	Backends map[netip.Addr]Traffic // by SID, also entries of other sites: of packets for which it was the first choice
 	Pins     int                    // that there are, some seconds ago
 	Pinned   uint64                 // flows that agents told of
+	Sample   uint32                 // see [Balancer.Sample]
 }
 
 // VIPCount is what came in for a VIP.
@@ -23,7 +24,7 @@ func (k *Keeper) Counted() Counted {
 	defer k.mu.Unlock()
 	out := Counted{
 		Reasons: map[string]Count{}, VIPs: map[string][]VIPCount{}, Backends: map[netip.Addr]Traffic{},
-		Pins: k.pins.present, Pinned: k.pins.made,
+		Pins: k.pins.present, Pinned: k.pins.made, Sample: k.balancer.Sample(),
 	}
 	counts, _ := k.balancer.Counts()
 	for _, c := range counts {

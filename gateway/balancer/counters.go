@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 )
@@ -62,10 +63,15 @@ func (b *Balancer) Counts() ([]Count, error) {
 	return counts, nil
 }
 
-// Traffic is packets and bytes of IP, as they came.
+// Traffic is packets and bytes of IP, as they came, and the flows that they are of.
 type Traffic struct {
 	Packets uint64
 	Bytes   uint64
+	// NewFlows are SYNs, each that is sent again too.
+	NewFlows uint64
+	// OldFlows has each flow once for each second in which it had another packet. What is not
+	// TCP is old. Where [Balancer.Sample] is above 1, it is an estimate.
+	OldFlows uint64
 }
 
 // VIPTraffic reads the counters of a VIP's number.
@@ -78,6 +84,11 @@ func (b *Balancer) BackendTraffic(index int) (Traffic, error) {
 	return traffic(b.objects.BackendTraffic, index)
 }
 
+// Sample is of how many old flows one is looked at now, and stands for all of them.
+func (b *Balancer) Sample() uint32 {
+	return atomic.LoadUint32(&b.settings.at(0).Sample) + 1
+}
+
 func traffic(m *ebpf.Map, key int) (t Traffic, err error) {
 	var of []bpfTraffic
 	if err := m.Lookup(uint32(key), &of); err != nil {
@@ -86,6 +97,8 @@ func traffic(m *ebpf.Map, key int) (t Traffic, err error) {
 	for _, cpu := range of {
 		t.Packets += cpu.Packets
 		t.Bytes += cpu.Bytes
+		t.NewFlows += cpu.NewFlows
+		t.OldFlows += cpu.OldFlows
 	}
 	return t, nil
 }

@@ -45,8 +45,8 @@ func (b *Balancer) SetHost(h Host) error {
 	return nil
 }
 
-// setHost stores what the program knows of the host, but for the word that is of who
-// traces. The mask of the block is last: without it no packet is taken.
+// setHost stores what the program knows of the host, but for the words that are of who
+// traces and of what flows are looked at. The mask of the block is last: without it no packet is taken.
 func (b *Balancer) setHost() {
 	h := b.settings.at(0)
 	h.Source, h.Domain.Locator, h.Domain.Block = b.host.Source, b.host.Domain.Locator, b.host.Domain.Block

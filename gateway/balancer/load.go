@@ -85,7 +85,7 @@ func Load(o Options) (*Balancer, error) {
 }
 
 // layout is that of the maps (gateway/bpf/maps.h): others are not taken over, but copied.
-const layout = 9
+const layout = 10
 
 // load loads a program whose maps have a layout.
 func load(o Options, spec *ebpf.CollectionSpec, layout int) (*Balancer, error) {

@@ -60,9 +60,9 @@ func (b *Balancer) migrate(from string) error {
 	return nil
 }
 
-// fleeting are the maps of a trace. It is not for the next program, which ends it with the
-// first packet, as it has no lease.
-var fleeting = []string{bpfMapCpuTraces, bpfMapRecords, bpfMapTraces}
+// fleeting are the maps of a trace, and of the flows of a second. A trace is not for the
+// next program, which ends it with the first packet, as it has no lease.
+var fleeting = []string{bpfMapCpuTraces, bpfMapRecords, bpfMapTraces, bpfMapSeen}
 
 // copyFrom fills the maps.
 func (b *Balancer) copyFrom(dir string) error {

@@ -94,6 +94,7 @@ type state struct {
 
 func (b *Balancer) state(t *testing.T) state {
 	t.Helper()
+	b.host.Sample = 0 // as the program has it at the moment
 	s := state{host: b.host, services: make([]bpfService, b.services), backends: make([]bpfBackend, 10), pins: map[bpfPinKey]bpfPin{}}
 	var err error
 	check := func(e error) { err = errors.Join(err, e) }

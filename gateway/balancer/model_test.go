@@ -24,6 +24,7 @@ type model struct {
 	servers  map[Server]int
 	pins     map[Flow]*bpfPin // without slots
 	hits     int              // packets that went by a pin
+	tally    *tally           // of the packet before; nil is none
 }
 
 // verdict is what becomes of a frame: the reasons that are counted, the last one of
@@ -228,6 +229,7 @@ func (m *model) hash(service int, client netip.Addr, clientPort, port uint16, pr
 }
 
 func (m *model) run(frame []byte) verdict {
+	m.tally = nil
 	p := read(frame)
 	if p == nil {
 		return passed(frame)
@@ -266,7 +268,7 @@ func (m *model) run(frame []byte) verdict {
 	if !ok {
 		return passed(frame)
 	}
-	return m.steer(frame, p, a.Service)
+	return m.steer(frame, p, a)
 }
 
 // smaller is a router's word of a packet of ours.
@@ -329,20 +331,24 @@ func (m *model) refuses(p *parsed, service int) string {
 	return ""
 }
 
-func (m *model) steer(frame []byte, p *parsed, service int) verdict {
-	tcp := p.protocol == unix.IPPROTO_TCP
+func (m *model) steer(frame []byte, p *parsed, to Assignment) verdict {
+	tcp, service := p.protocol == unix.IPPROTO_TCP, to.Service
 	if reason := m.refuses(p, service); reason != "" {
 		return drop(frame, reason)
 	}
 	hash := m.hash(service, p.source, p.ports[0], p.ports[1], p.protocol)
 	current, other := m.choose(service, hash, tcp, p.flags&syn != 0)
+	m.tally = &tally{hash: hash, vip: to.Number, backend: current, fresh: tcp && p.flags&syn != 0}
 	if owner := m.prefer(p.flow(), service, hash, p.flags); tcp && owner != 0 && owner != current {
+		m.tally.backend = owner
 		return m.sendPinned(frame, p, hash, owner, current, other)
 	}
 	if named := m.named(p, service); named != 0 {
+		m.tally.backend = named
 		return m.send(frame, p, hash, named, 0, false)
 	}
 	if site, ok := m.spills(service, hash); ok && (tcp || current == 0) {
+		m.tally.backend = 0
 		return m.sendSpilled(frame, p, hash, current, other, site)
 	}
 	return m.send(frame, p, hash, current, other, tcp)

@@ -89,6 +89,11 @@ var (
 	vipBytesDesc       = desc("vip_bytes_total", "Bytes of IP to each VIP.", "service", "vip")
 	backendPacketsDesc = desc("backend_packets_total", "Packets for which a backend was the first choice.", "backend")
 	backendBytesDesc   = desc("backend_bytes_total", "Bytes of IP for which a backend was the first choice.", "backend")
+	vipNewDesc         = desc("vip_new_flows_total", "Flows of TCP that began at each VIP: SYNs, those sent again too.", "service", "vip")
+	vipOldDesc         = desc("vip_old_flows_total", "Flows of each VIP with another packet than a SYN, each once in a second in which it has one.", "service", "vip")
+	backendNewDesc     = desc("backend_new_flows_total", "Flows of TCP that began and for which a backend was the first choice: SYNs, those sent again too.", "backend")
+	backendOldDesc     = desc("backend_old_flows_total", "Flows for which a backend was the first choice with another packet than a SYN, each once in a second in which it has one.", "backend")
+	sampleDesc         = desc("old_flows_sample", "Of how many old flows one is looked at, and stands for all of them.")
 	backendUpDesc      = desc("backend_reachable", "Whether there is a way to a backend; and, of the entry of another site, whether its gateway answers.", "backend")
 	backendMTUDesc     = desc("backend_path_mtu_bytes", "MTU of the path to a backend, for encapsulated packets, while there is a way.", "backend")
 	pathsDesc          = desc("smaller_paths_total", "Packets Too Big of routers on the way to backends, by whether they were believed.", "result")
@@ -104,7 +109,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (k *Keeper) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		packetsDesc, vipPacketsDesc, vipBytesDesc, backendPacketsDesc, backendBytesDesc, backendUpDesc,
+		packetsDesc, vipPacketsDesc, vipBytesDesc, backendPacketsDesc, backendBytesDesc, vipNewDesc, vipOldDesc, backendNewDesc, backendOldDesc, sampleDesc, backendUpDesc,
 		backendMTUDesc, pathsDesc, pinsDesc, pinsToldDesc, pinsEndedDesc,
 	} {
 		ch <- d
@@ -126,6 +131,7 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 		counter(packetsDesc, c.Packets, c.Reason, map[bool]string{true: "true", false: "false"}[c.Dropped])
 	}
 	ch <- prometheus.MustNewConstMetric(pinsDesc, prometheus.GaugeValue, float64(k.pins.present))
+	ch <- prometheus.MustNewConstMetric(sampleDesc, prometheus.GaugeValue, float64(k.balancer.Sample()))
 	counter(pinsToldDesc, k.pins.made, "pinned")
 	counter(pinsToldDesc, k.pins.needless, "needless")
 	counter(pinsEndedDesc, k.pins.expired, "idle")
@@ -137,6 +143,8 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 			if t, err := k.balancer.VIPTraffic(n); err == nil {
 				counter(vipPacketsDesc, t.Packets, s.Name, v.String())
 				counter(vipBytesDesc, t.Bytes, s.Name, v.String())
+				counter(vipNewDesc, t.NewFlows, s.Name, v.String())
+				counter(vipOldDesc, t.OldFlows, s.Name, v.String())
 			}
 		}
 	}
@@ -147,6 +155,8 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 		if t, err := k.balancer.BackendTraffic(int(r.index)); err == nil {
 			counter(backendPacketsDesc, t.Packets, sid.String())
 			counter(backendBytesDesc, t.Bytes, sid.String())
+			counter(backendNewDesc, t.NewFlows, sid.String())
+			counter(backendOldDesc, t.OldFlows, sid.String())
 		}
 		reachable := 0.0
 		if way := r.way(); way.Index != 0 {

@@ -104,6 +104,9 @@ func (m *model) sendSpilled(frame []byte, p *parsed, hash uint64, current, other
 		a.ask(other)
 	}
 	a.ask(entry)
+	if len(a.list) > 0 && m.tally != nil { // nil is an error, of no flow
+		m.tally.backend = a.list[0]
+	}
 	switch {
 	case len(a.list) == 0 && !fresh:
 		return m.lost(frame, p, hash, counted...)
@@ -269,6 +272,9 @@ func (m *model) enter(frame []byte, p *parsed) verdict {
 	a := m.here(to.Service, in, s, hash, source[12]&0x7f != 0)
 	if len(a.list) == 0 {
 		return givenBack(frame, p)
+	}
+	if in.protocol == s.protocol { // no error
+		m.tally = &tally{hash: hash, vip: to.Number, backend: a.list[0], fresh: s.protocol == unix.IPPROTO_TCP && in.flags&syn != 0}
 	}
 	frame, in = decapsulated(frame, p, at, kind)
 	source[12] |= 0x80

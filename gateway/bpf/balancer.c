@@ -17,6 +17,7 @@
 #include "send.h"
 #include "include/slots.h"
 #include "entry.h"
+#include "flows.h"
 #include "icmp.h"
 #include "miss.h"
 #include "open.h"
@@ -31,7 +32,7 @@
 char _license[] SEC("license") = "GPL";
 
 /* steer sends a packet of a VIP to the backends of its slot. */
-static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, const struct host *h,
+static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, struct host *h,
 				 const struct vip *v, int traced)
 {
 	int tcp = p->protocol == IPPROTO_TCP;
@@ -39,6 +40,7 @@ static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, con
 	struct service *service = bpf_map_lookup_elem(&services, &number);
 	struct table *table = bpf_map_lookup_elem(&tables, &number);
 	struct choice c = {};
+	struct traffic *came;
 
 	if (!service || !table)
 		return count(DROPPED_BACKEND, XDP_DROP);
@@ -48,9 +50,10 @@ static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, con
 		return count(DROPPED_FLAGS, XDP_DROP);
 	if (p->hops <= 1)
 		return count(DROPPED_HOPS, XDP_DROP);
-	note(&vip_traffic, v->number, p->length);
+	came = note(&vip_traffic, v->number, p->length, &c);
 	c.hash = hash_of(service, &p->source, p->source_port, p->destination_port, p->protocol);
 	choose(&c, table, tcp, p->flags & TCP_SYN);
+	count_flow(came, h, &c, tcp && p->flags & TCP_SYN);
 	if (tcp && c.marked)
 		prefer(&c, p, number);
 	if (traced)
@@ -59,7 +62,7 @@ static __always_inline int steer(struct xdp_md *ctx, const struct packet *p, con
 		send_quic(ctx, &c, number);
 	if (spills(service, &c, tcp))
 		send_spilled(ctx, &c, number);
-	note(&backend_traffic, c.owner ?: c.current, p->length);
+	note(&backend_traffic, c.owner ?: c.current, p->length, &c);
 	if (c.owner)
 		send_pinned(ctx, &c);
 	return send_chosen(ctx, p, h, &c, tcp);
@@ -77,7 +80,7 @@ static __always_inline int special(const struct packet *p, const struct host *h,
 /* balance is the balancer. Whether it tells who traces what it does is known where this is
  * inlined.
  */
-static __always_inline int balance(struct xdp_md *ctx, const struct host *h, int traced)
+static __always_inline int balance(struct xdp_md *ctx, struct host *h, int traced)
 {
 	struct packet p = {};
 	enum parsed parsed = parse(ctx, &p);

@@ -7,6 +7,7 @@
 #ifndef RAZOR_ENTRY_H
 #define RAZOR_ENTRY_H
 
+#include "flows.h"
 #include "miss.h"
 #include "quic.h"
 
@@ -80,8 +81,8 @@ static __always_inline __u32 refused(const struct packet *p, const struct servic
 }
 
 /* steer_entered finds the list for a packet. No list is sent back. */
-static __always_inline __u32 steer_entered(struct xdp_md *ctx, struct asked *a, struct choice *c, const struct packet *p,
-					   const struct embedded *e, const struct vip *v, __u8 round)
+static __always_inline __u32 steer_entered(struct xdp_md *ctx, struct asked *a, struct choice *c, struct host *h,
+					   const struct packet *p, const struct embedded *e, const struct vip *v, __u8 round)
 {
 	__u32 number = v->service, reason;
 	struct service *service = bpf_map_lookup_elem(&services, &number);
@@ -111,8 +112,12 @@ static __always_inline __u32 steer_entered(struct xdp_md *ctx, struct asked *a, 
 	if (!tcp && a->own->n)
 		make_final(&a->own->list[0]);
 	if (a->own->n) {
-		note(&vip_traffic, v->number, p->length);
-		note(&backend_traffic, a->own->first, p->length);
+		struct choice none = {};
+		struct traffic *came = note(&vip_traffic, v->number, p->length, &none);
+
+		if (p->protocol == e->protocol) /* no error, which is no sign of life of the flow */
+			count_flow(came, h, c, new);
+		note(&backend_traffic, a->own->first, p->length, c);
 	}
 	return 0;
 }
@@ -143,7 +148,7 @@ int balancer_entry(struct xdp_md *ctx)
 	round = round_of(&p->source);
 	trace_round(round);
 	v = find_vip(h, &e.vip, e.port, e.protocol, inner.fragment);
-	reason = v ? steer_entered(ctx, &a, &c, &inner, &e, v, round) : 0;
+	reason = v ? steer_entered(ctx, &a, &c, h, &inner, &e, v, round) : 0;
 	if (reason)
 		return count(reason, XDP_DROP);
 	if (!a.own->n)

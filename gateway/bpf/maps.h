@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What user space and the balancer's program share. The gateway's process is the
- * only writer of all but counters, pins' ages and what a trace needs (trace.h). LAYOUT
- * changes with any struct. The next program copies what is in the maps by the names of
- * fields, and of the reasons: what means something else gets another name; "spare" is
- * not copied.
+ * only writer of all but counters, pins' ages, which flows are looked at (flows.h) and
+ * what a trace needs (trace.h). LAYOUT changes with any struct. The next program copies
+ * what is in the maps by the names of fields, and of the reasons: what means something
+ * else gets another name; "spare" is not copied.
  */
 #ifndef RAZOR_MAPS_H
 #define RAZOR_MAPS_H
@@ -13,7 +13,7 @@
 #include "include/flow.h"
 #include "include/srv6.h"
 
-#define LAYOUT 9
+#define LAYOUT 10
 
 #define MIN_MTU 1280 /* RFC 8200 §5 */
 
@@ -155,7 +155,20 @@ _Static_assert(sizeof(struct pin) == 16, "pin");
 struct traffic {
 	__u64 packets;
 	__u64 bytes; /* of IP packets as they came */
+	__u64 new_flows;
+	__u64 old_flows; /* each once in a second in which it had a packet */
 };
+_Static_assert(sizeof(struct traffic) == 32, "traffic");
+
+/* seen is when a flow of each slot had a packet last, s of the monotonic clock. */
+#define SEEN_SLOTS (1 << 18)
+
+struct seen {
+	__u32 second; /* that looks are counted in */
+	__u32 looks;
+	__u32 at[SEEN_SLOTS];
+};
+_Static_assert(sizeof(struct seen) == 8 + 4 * SEEN_SLOTS, "seen");
 
 /* smaller is that a router found a packet of ours too big for its next link. */
 #define SMALLER_QUOTE 256 /* has all headers of ours, and the ports of the packet inside */
@@ -214,8 +227,10 @@ struct host {
 	__u32 sites;	  /* others, from 0 */
 	__u32 traced;	  /* who traces sets it, and the program clears it when nobody does */
 	__u32 patient;	  /* s of the monotonic clock: until then nobody is told that a flow is none */
+	__u32 sample;	  /* old flows are looked at that have none of these bits in the hash */
+	__u32 spare;
 };
-_Static_assert(sizeof(struct host) == 56, "host");
+_Static_assert(sizeof(struct host) == 64, "host");
 
 #define BUDGET_INTERVAL 100000000 /* ns */
 
@@ -360,6 +375,13 @@ struct {
 	__type(value, struct traffic);
 } backend_traffic SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct seen);
+} seen SEC(".maps");
+
 /* choice is whom a packet goes to: owner, if a pin names one that is not current, then
  * current, then other, if there is one.
  */
@@ -369,6 +391,8 @@ struct choice {
 	__u32 other;
 	__u32 owner;
 	__u32 marked; /* pins have flows of the slot */
+	__u32 new_flows; /* that the packet counts for */
+	__u32 old_flows;
 };
 
 /* limit counts what a CPU did in an interval. */

@@ -106,11 +106,12 @@ static __always_inline int send_away(struct xdp_md *ctx, const struct packet *p,
 				     struct asked *a, __u32 entry, __u64 hash, __u8 round)
 {
 	union address source = source_of(h, hash, round);
+	struct choice none = {}; /* the flow was counted when the packet came */
 
 	if (!may_ask(hash))
 		return count(DROPPED_BUDGET, XDP_DROP);
 	ask(a, entry);
-	note(&backend_traffic, entry, p->length);
+	note(&backend_traffic, entry, p->length, &none);
 	count(STEERED_AWAY, 0);
 	return send_list(ctx, p, &source, a, hash);
 }

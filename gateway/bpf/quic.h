@@ -125,7 +125,7 @@ int balancer_quic(struct xdp_md *ctx)
 	name_server(&c, &p, service, s->service, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
 	if (spills(service, &c, 0))
 		send_spilled(ctx, &c, s->service);
-	note(&backend_traffic, c.current, p.length);
+	note(&backend_traffic, c.current, p.length, &c);
 	return send_chosen(ctx, &p, h, &c, 0);
 }
 

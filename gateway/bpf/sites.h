@@ -133,7 +133,7 @@ int balancer_spilled(struct xdp_md *ctx)
 	}
 	if (new && entry)
 		count(SPILLED, 0);
-	note(&backend_traffic, a.own->first, p.length);
+	note(&backend_traffic, a.own->first, p.length, &c);
 	/* Without a backend here, who is given back goes on to the sites behind that one. */
 	source = source_of(h, c.hash, new && entry && !c.current ? site + 2 : 0);
 	return send_list(ctx, &p, &source, &a, c.hash);

@@ -144,14 +144,18 @@ static __always_inline struct host *this_host(void)
 	return bpf_map_lookup_elem(&settings, &zero);
 }
 
-static __always_inline void note(void *map, __u32 number, __u32 bytes)
+/* note counts a packet, and what it counts for of flows. */
+static __always_inline struct traffic *note(void *map, __u32 number, __u32 bytes, const struct choice *c)
 {
 	struct traffic *t = bpf_map_lookup_elem(map, &number);
 
 	if (t) {
 		t->packets++;
 		t->bytes += bytes;
+		t->new_flows += c->new_flows;
+		t->old_flows += c->old_flows;
 	}
+	return t;
 }
 
 #endif
