@@ -121,11 +121,24 @@ func (v *view) traffic(d *live.Document, s *Status, now time.Time) {
 		out := live.Site{Name: site.Site}
 		for _, g := range site.Gateways {
 			sid, _ := netip.ParseAddr(g.SID)
-			out.Entries = append(out.Entries, live.Entry{SID: g.SID, Packets: rates.backend(sid), Why: g.Why})
+			out.Entries = append(out.Entries, live.Entry{Traffic: rates.backend(sid), SID: g.SID, Why: g.Why})
 		}
 		d.Sites = append(d.Sites, out)
 	}
+	toSites(d)
 	d.Figures = rates.figures(d)
+}
+
+// toSites adds what goes to other sites where a service has them beside its backends.
+func toSites(d *live.Document) {
+	for i := range d.Services {
+		for j := range d.Services[i].Backends {
+			b := &d.Services[i].Backends[j]
+			if at := slices.IndexFunc(d.Sites, func(s live.Site) bool { return b.Site && b.Name == "site "+s.Name }); at >= 0 {
+				b.Traffic = d.Sites[at].All()
+			}
+		}
+	}
 }
 
 // decided adds what was decided of a service.
@@ -148,7 +161,7 @@ func decided(service *live.Service, d *DecisionStatus) {
 func (b *BackendStatus) live(r *rates) live.Backend {
 	out := live.Backend{Name: b.Backend, SID: b.SID, Site: b.SID == "", State: string(b.State), Weight: b.Weight, Share: b.Share, Load: -1, Why: b.why()}
 	if sid, err := netip.ParseAddr(b.SID); err == nil {
-		out.Packets = r.backend(sid)
+		out.Traffic = r.backend(sid)
 	}
 	if b.Agent == nil {
 		return out
@@ -161,7 +174,7 @@ func (b *BackendStatus) live(r *rates) live.Backend {
 		out.Level = ""
 		return out
 	}
-	out.NewFlows, out.Guests = b.Agent.Accepted+b.Agent.Guests, b.Agent.Guests
+	out.Taken, out.Guests = b.Agent.Accepted+b.Agent.Guests, b.Agent.Guests
 	if b.Agent.Capacity > 0 {
 		out.Load = b.Agent.Load / b.Agent.Capacity
 	}
@@ -187,12 +200,16 @@ func (r *rates) reason(name string) float64 {
 	return r.per(r.now.Reasons[name].Packets, r.was.Reasons[name].Packets)
 }
 
-func (r *rates) backend(sid netip.Addr) float64 {
+func (r *rates) backend(sid netip.Addr) live.Traffic {
 	was, known := r.was.Backends[sid]
 	if !known {
-		return 0
+		return live.Traffic{}
 	}
-	return r.per(r.now.Backends[sid].Packets, was.Packets)
+	return r.traffic(r.now.Backends[sid], was)
+}
+
+func (r *rates) traffic(now, was balancer.Traffic) live.Traffic {
+	return live.Traffic{New: r.per(now.NewFlows, was.NewFlows), Old: r.per(now.OldFlows, was.OldFlows), Packets: r.per(now.Packets, was.Packets)}
 }
 
 func (r *rates) vips(service string) []live.VIP {
@@ -202,7 +219,7 @@ func (r *rates) vips(service string) []live.VIP {
 		of := live.VIP{VIP: v.VIP.String()}
 		if i >= 0 {
 			was := r.was.VIPs[service][i]
-			of.Packets, of.Bits = r.per(v.Packets, was.Packets), 8*r.per(v.Bytes, was.Bytes)
+			of.Traffic, of.Bits = r.traffic(v.Traffic, was.Traffic), 8*r.per(v.Bytes, was.Bytes)
 		}
 		out = append(out, of)
 	}
@@ -224,26 +241,43 @@ func (r *rates) dropped() (all float64, most string) {
 	return all, most
 }
 
-// figures are where packets go.
+// figures are where flows and packets go.
 func (r *rates) figures(d *live.Document) []live.Figure {
-	var packets, bits, flows, guests float64
+	var all, elsewhere live.Traffic
+	var bits, taken, guests float64
 	seen := map[string]bool{}
 	for _, s := range d.Services {
 		for _, b := range s.Backends {
 			if !seen[b.SID] { // it may have several services
-				flows, guests = flows+b.NewFlows, guests+b.Guests
+				taken, guests = taken+b.Taken, guests+b.Guests
 			}
 			seen[b.SID] = true
 		}
 		for _, v := range s.VIPs {
-			packets, bits = packets+v.Packets, bits+v.Bits
+			all.Add(v.Traffic)
+			bits += v.Bits
 		}
+	}
+	for i := range d.Sites {
+		elsewhere.Add(d.Sites[i].All())
+	}
+	beside := func(text string, n float64) string {
+		if len(d.Sites) > 0 {
+			text += fmt.Sprintf(", %.0f to other sites", n)
+		}
+		return text
+	}
+	old := "with packets"
+	if r.now.Sample > 1 {
+		old = fmt.Sprintf("1 of %d looked at", r.now.Sample)
 	}
 	dropped, most := r.dropped()
 	out := []live.Figure{
-		{Key: "packets", Title: "Packets to VIPs", Value: packets, Unit: "/s", Note: "of new and old flows"},
-		{Key: "bits", Title: "Bits to VIPs", Value: bits, Unit: "bit/s"},
-		{Key: "flows", Title: "New flows", Value: flows, Unit: "/s", Note: fmt.Sprintf("here, %.0f of other sites", guests)},
+		{Key: "flows", Title: "New flows", Value: all.New, Unit: "/s", Note: beside("of TCP", elsewhere.New)},
+		{Key: "old", Title: "Old flows", Value: all.Old, Unit: "/s", Note: beside(old, elsewhere.Old)},
+		{Key: "taken", Title: "Taken", Value: taken, Unit: "/s", Note: fmt.Sprintf("new flows here, %.0f of other sites", guests)},
+		{Key: "packets", Title: "Packets", Value: all.Packets, Unit: "/s", Note: "to VIPs, of all flows"},
+		{Key: "bits", Title: "Bits", Value: bits, Unit: "bit/s", Note: "to VIPs"},
 		{Key: "sent", Title: "Sent", Note: "to backends here", Value: r.reason("sent") + r.reason("icmp_error"), Unit: "/s"},
 		{Key: "misses", Title: "Misses", Value: r.reason("miss"), Unit: "/s", Note: "old flows, asked for here"},
 		{Key: "pins", Title: "Pinned flows", Value: float64(r.now.Pins), Note: fmt.Sprintf("%.0f told in a second", r.per(r.now.Pinned, r.was.Pinned))},

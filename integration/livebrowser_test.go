@@ -112,10 +112,10 @@ func TestLivePageInBrowser(t *testing.T) {
 		d.goOn("while it is watched")
 		_ = beginFlow(t, d.client, 20).conn.Close()
 	}
-	for _, key := range []string{"packets", "flows", "sent"} {
+	for _, key := range []string{"flows", "old", "taken", "packets", "sent"} {
 		s.Eventually(key+" each second", fmt.Sprintf(`document.querySelector('.figures .spark[data-key="%s"]').dataset.value > 0`, key), flowing)
 	}
-	s.Eventually("new flows and packets of a backend", `((r) => r.cells[2].innerText > 0 && /[1-9]\S* packets\/s/.test(r.innerText))(document.querySelector(".service tbody tr"))`, flowing)
+	s.Eventually("flows and packets of a backend", `(([r, more]) => parseFloat(r.cells[2].innerText) > 0 && parseFloat(r.cells[3].innerText) > 0 && /[1-9]\S* taken.*[1-9]\S* packets\/s/.test(more.innerText))(document.querySelectorAll(".service tbody tr"))`, flowing)
 	s.Eventually("sparks have lines", `[...document.querySelectorAll(".figures .spark")].every((e) => e.querySelectorAll("path").length === 2 && e.querySelector("path:not(.area)").getAttribute("d").split("L").length > 2)`, flowing)
 	s.Eventually("a spark is not flat", `new Set(document.querySelector('.spark[data-key="packets"] path:not(.area)').getAttribute("d").match(/ [\d.]+/g)).size > 1`, flowing)
 	s.allServed()

@@ -118,6 +118,7 @@ func TestNoMetricIsForgotten(t *testing.T) {
 		"razor_gateway_bfd_received_packets_total":   "the state is shown",
 		"razor_gateway_bfd_sent_packets_total":       "the state is shown",
 		"razor_gateway_backend_bytes_total":          "the packets are shown",
+		"razor_gateway_old_flows_sample":             "on the live page, where it is not 1",
 		"razor_probe_results_total":                  "the damped health is shown",
 		"razor_agent_segment_events_lost_total":      "told again a second later",
 		"razor_sync_publish_duration_seconds_bucket": "milliseconds beside Consul's own",

@@ -75,28 +75,43 @@ type Share struct {
 	Reason string  `json:"reason,omitempty"`
 }
 
-// VIP is an address of a service, and what comes in for it.
-type VIP struct {
-	VIP     string  `json:"vip"`
-	Packets float64 `json:"packets"` // per second
-	Bits    float64 `json:"bits"`    // per second
+// Traffic is what goes somewhere, per second.
+type Traffic struct {
+	New     float64 `json:"new"`     // flows of TCP that begin: SYNs, those sent again too
+	Old     float64 `json:"old"`     // flows with another packet in a second
+	Packets float64 `json:"packets"` // of both
 }
 
-// Backend is who gets new flows of a service: a backend, or another site.
+// Add adds other traffic.
+func (t *Traffic) Add(more Traffic) {
+	t.New, t.Old, t.Packets = t.New+more.New, t.Old+more.Old, t.Packets+more.Packets
+}
+
+// VIP is an address of a service, and what comes in for it.
+type VIP struct {
+	Traffic
+
+	VIP  string  `json:"vip"`
+	Bits float64 `json:"bits"` // per second
+}
+
+// Backend is who gets new flows of a service: a backend, or another site. Its traffic is
+// that of all its services for which it was the first choice here.
 type Backend struct {
-	Name     string  `json:"name"`
-	SID      string  `json:"sid,omitempty"`
-	Site     bool    `json:"site,omitempty"` // another site
-	State    string  `json:"state"`          // active, draining, dead
-	Health   string  `json:"health,omitempty"`
-	Level    string  `json:"level,omitempty"`
-	Load     float64 `json:"load"`      // share of the capacity; below 0 it is not known
-	Weight   uint32  `json:"weight"`    // its share of the configuration
-	Share    float64 `json:"share"`     // of new flows
-	Packets  float64 `json:"packets"`   // per second, for which it was the first choice
-	NewFlows float64 `json:"new_flows"` // per second, of all its services, as its agent says
-	Guests   float64 `json:"guests"`    // those of them that came by gateways of other sites
-	Why      string  `json:"why,omitempty"`
+	Traffic
+
+	Name   string  `json:"name"`
+	SID    string  `json:"sid,omitempty"`
+	Site   bool    `json:"site,omitempty"` // another site
+	State  string  `json:"state"`          // active, draining, dead
+	Health string  `json:"health,omitempty"`
+	Level  string  `json:"level,omitempty"`
+	Load   float64 `json:"load"`   // share of the capacity; below 0 it is not known
+	Weight uint32  `json:"weight"` // its share of the configuration
+	Share  float64 `json:"share"`  // of new flows
+	Taken  float64 `json:"taken"`  // new flows per second, of all its services, as its agent says
+	Guests float64 `json:"guests"` // those of them that came by gateways of other sites
+	Why    string  `json:"why,omitempty"`
 }
 
 // Site is another site.
@@ -107,9 +122,18 @@ type Site struct {
 
 // Entry is a gateway of another site.
 type Entry struct {
-	SID     string  `json:"sid"`
-	Packets float64 `json:"packets"`       // per second
-	Why     string  `json:"why,omitempty"` // it cannot be reached
+	Traffic
+
+	SID string `json:"sid"`
+	Why string `json:"why,omitempty"` // it cannot be reached
+}
+
+// All is what goes to a site.
+func (s *Site) All() (sum Traffic) {
+	for _, e := range s.Entries {
+		sum.Add(e.Traffic)
+	}
+	return sum
 }
 
 // Peer is a BGP neighbour.

@@ -19,15 +19,16 @@ import (
 var overview = template.Must(template.New("").Parse(`<section>
 <h2>All gateways</h2>
 <table>
-<thead><tr><th>gateway</th><th title="those of clients that come in here">new flows to</th><th class="right" title="new flows that backends of its site take, per second">new/s</th><th class="wide"></th><th class="right" title="to VIPs, of new and old flows">packets/s</th><th class="wide"></th><th class="right wide" title="new flows to other sites, per second">spilled</th><th class="right wide" title="packets from other sites, per second">entered</th><th class="right wide" title="packets of old flows, asked for here and at other sites, per second">misses</th><th class="right" title="that get new flows">backends</th></tr></thead>
+<thead><tr><th>gateway</th><th title="those of clients that come in here">new flows to</th><th class="right" title="new flows of TCP to VIPs that come in here, per second">new/s</th><th class="wide"></th><th class="right" title="flows to VIPs with another packet in a second">old/s</th><th class="wide"></th><th class="right wide" title="to VIPs, of new and old flows">packets/s</th><th class="right wide" title="new flows to other sites, per second">spilled</th><th class="right wide" title="packets from other sites, per second">entered</th><th class="right wide" title="packets of old flows, asked for here and at other sites, per second">misses</th><th class="right" title="that get new flows">backends</th></tr></thead>
 <tbody>
 {{range .}}<tr>
 <td><span class="whole"><i class="dot {{.Tone}}"></i>{{.Name}}</span><small class="quiet">{{.Note}}</small></td>
 <td>{{.To}}</td>
 <td class="right">{{printf "%.1f" .New}}</td>
 <td class="wide"><svg class="spark small" data-key="{{.Name}}/new" data-value="{{.New}}" viewBox="0 0 120 24" preserveAspectRatio="none" aria-hidden="true"></svg></td>
-<td class="right">{{printf "%.0f" .Packets}}</td>
-<td class="wide"><svg class="spark small" data-key="{{.Name}}/packets" data-value="{{.Packets}}" viewBox="0 0 120 24" preserveAspectRatio="none" aria-hidden="true"></svg></td>
+<td class="right">{{printf "%.0f" .Old}}</td>
+<td class="wide"><svg class="spark small" data-key="{{.Name}}/old" data-value="{{.Old}}" viewBox="0 0 120 24" preserveAspectRatio="none" aria-hidden="true"></svg></td>
+<td class="right wide">{{printf "%.0f" .Packets}}</td>
 <td class="right wide">{{printf "%.0f" .Spilled}}</td>
 <td class="right wide">{{printf "%.0f" .Entered}}</td>
 <td class="right wide">{{printf "%.0f" .Misses}}</td>
@@ -39,9 +40,9 @@ var overview = template.Must(template.New("").Parse(`<section>
 
 // glance is what the overview has of a gateway. Rates are per second.
 type glance struct {
-	Name, Note, Tone, To                   string
-	New, Packets, Spilled, Entered, Misses float64
-	Active, Backends                       int
+	Name, Note, Tone, To                        string
+	New, Old, Packets, Spilled, Entered, Misses float64
+	Active, Backends                            int
 }
 
 // overview streams the overview, once a second, as the script of the page takes it.
@@ -117,6 +118,8 @@ func (g *glance) read(site string, d *live.Document) {
 		switch f.Key {
 		case "flows":
 			g.New = f.Value
+		case "old":
+			g.Old = f.Value
 		case "packets":
 			g.Packets = f.Value
 		case "spilled":
