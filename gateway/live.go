@@ -123,6 +123,9 @@ func (v *view) traffic(d *live.Document, s *Status, now time.Time) {
 			sid, _ := netip.ParseAddr(g.SID)
 			out.Entries = append(out.Entries, live.Entry{Traffic: rates.backend(sid), SID: g.SID, Why: g.Why})
 		}
+		for _, sid := range counted.Pinned[site.Site] {
+			out.Pinned.Add(rates.backend(sid))
+		}
 		d.Sites = append(d.Sites, out)
 	}
 	toSites(d)
@@ -280,7 +283,7 @@ func (r *rates) figures(d *live.Document) []live.Figure {
 		{Key: "bits", Title: "Bits", Value: bits, Unit: "bit/s", Note: "to VIPs"},
 		{Key: "sent", Title: "Sent", Note: "to backends here", Value: r.reason("sent") + r.reason("icmp_error"), Unit: "/s"},
 		{Key: "misses", Title: "Misses", Value: r.reason("miss"), Unit: "/s", Note: "old flows, asked for here"},
-		{Key: "pins", Title: "Pinned flows", Value: float64(r.now.Pins), Note: fmt.Sprintf("%.0f told in a second", r.per(r.now.Pinned, r.was.Pinned))},
+		{Key: "pins", Title: "Pinned flows", Value: float64(r.now.Pins), Note: fmt.Sprintf("%.0f told in a second", r.per(r.now.Told, r.was.Told))},
 	}
 	if len(d.Sites) > 0 {
 		out = append(out, live.Figure{Key: "spilled", Title: "Spilled", Note: "new flows to other sites", Value: r.reason("spilled"), Unit: "/s"},

@@ -75,13 +75,13 @@ func TestLiveFigures(t *testing.T) {
 	want(rates{}, "5 of TCP", "42 with packets", "17 new flows here, 2 of other sites")
 	d.Sites = []live.Site{
 		{Name: "west", Entries: []live.Entry{{Traffic: live.Traffic{New: 9}}}},
-		{Name: "east", Entries: []live.Entry{{Traffic: live.Traffic{New: 1, Old: 5, Packets: 70}}, {Traffic: live.Traffic{Old: 1, Packets: 20}}}},
+		{Name: "east", Entries: []live.Entry{{Traffic: live.Traffic{New: 1, Old: 5, Packets: 70}}, {Traffic: live.Traffic{Old: 1, Packets: 20}}}, Pinned: live.Traffic{Old: 2, Packets: 3}},
 	}
 	toSites(&d)
-	if east := d.Services[1].Backends[1]; east.Traffic != (live.Traffic{New: 1, Old: 6, Packets: 90}) {
+	if east := d.Services[1].Backends[1]; east.Traffic != (live.Traffic{New: 1, Old: 8, Packets: 93}) {
 		t.Errorf("to a site: %+v", east.Traffic)
 	}
-	want(rates{now: balancer.Counted{Sample: 4}}, "5 of TCP, 10 to other sites", "42 1 of 4 looked at, 6 to other sites", "17 new flows here, 2 of other sites")
+	want(rates{now: balancer.Counted{Sample: 4}}, "5 of TCP, 10 to other sites", "42 1 of 4 looked at, 8 to other sites", "17 new flows here, 2 of other sites")
 }
 
 func TestLiveDecided(t *testing.T) {

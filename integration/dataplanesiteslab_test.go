@@ -192,14 +192,17 @@ func (s *sites) packets(reason segment.Reason) map[netip.Addr]uint64 {
 	return out
 }
 
-// slot is that of the flow.
-func (f *liveFlow) slot() uint32 {
+// hash is that of the flow.
+func (f *liveFlow) hash() uint64 {
 	local := netip.MustParseAddrPort(f.conn.LocalAddr().String())
 	remote := netip.MustParseAddrPort(f.conn.RemoteAddr().String())
-	return steering.FlowSlot(steering.FlowHash(serviceKey, steering.Flow{
+	return steering.FlowHash(serviceKey, steering.Flow{
 		Client: local.Addr().Unmap(), SourcePort: local.Port(), DestinationPort: remote.Port(), Protocol: 6,
-	}))
+	})
 }
+
+// slot is that of the flow.
+func (f *liveFlow) slot() uint32 { return steering.FlowSlot(f.hash()) }
 
 // table is a map of the balancer's, by its name.
 func (d *dataplane) table(name string) *ebpf.Map {

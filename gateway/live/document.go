@@ -118,6 +118,7 @@ type Backend struct {
 type Site struct {
 	Name    string  `json:"name"`
 	Entries []Entry `json:"entries"`
+	Pinned  Traffic `json:"pinned"` // to its backends, of flows with pins
 }
 
 // Entry is a gateway of another site.
@@ -129,7 +130,8 @@ type Entry struct {
 }
 
 // All is what goes to a site.
-func (s *Site) All() (sum Traffic) {
+func (s *Site) All() Traffic {
+	sum := s.Pinned
 	for _, e := range s.Entries {
 		sum.Add(e.Traffic)
 	}

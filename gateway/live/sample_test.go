@@ -36,7 +36,7 @@ func sample(now time.Time) Document {
 			{Key: "dropped", Title: "Dropped", Value: wave(7, 9), Unit: "/s", Note: "malformed"},
 		},
 		Sites: []Site{
-			{Name: "east", Entries: []Entry{{SID: "2001:db8:5e:e001:5203::", Traffic: to(300, 25)}, {SID: "2001:db8:5e:e002:5203::", Traffic: to(310, 25)}}},
+			{Name: "east", Entries: []Entry{{SID: "2001:db8:5e:e001:5203::", Traffic: to(300, 25)}, {SID: "2001:db8:5e:e002:5203::", Traffic: to(310, 25)}}, Pinned: Traffic{Old: wave(40, 25), Packets: wave(170, 25)}},
 			{Name: "north", Entries: []Entry{{SID: "2001:db8:5e:f001:5203::", Why: "no way to it"}}},
 		},
 		Peers: []Peer{
