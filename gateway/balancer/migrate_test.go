@@ -78,6 +78,7 @@ var newerMaps = []string{
 	"	__u16 service;\n	__u16 number;", "	__u32 newer;\n	__u16 number;\n	__u16 service;",
 	"	SENT,\n", "	NEWER,\n	SENT,\n",
 	"struct host {\n", "struct host {\n	__u64 newer;\n",
+	"	__u64 new_flows;\n	__u64 old_flows;", "	__u64 old_flows, newer, new_flows;",
 }
 
 // state is what a balancer has that the next one needs.
@@ -373,8 +374,8 @@ func TestMigration(t *testing.T) {
 			t.Errorf("%d packets %s, and %d before", c.Packets, c.Reason, counted[i].Packets)
 		}
 	}
-	if more, err := b.VIPTraffic(0); err != nil || more.Packets < vip.Packets+10000 {
-		t.Errorf("%d packets of the VIP, and %d before, %v", more.Packets, vip.Packets, err)
+	if more, err := b.VIPTraffic(0); err != nil || more.Packets < vip.Packets+10000 || more.NewFlows < vip.NewFlows || more.OldFlows < vip.OldFlows || vip.OldFlows == 0 {
+		t.Errorf("%+v of the VIP, and %+v before, %v", more, vip, err)
 	}
 	must(errors.Join(b.Remove(), b.Close()))
 	if left, err := os.ReadDir(pins); err != nil || len(left) > 0 {
