@@ -51,11 +51,11 @@ type site struct {
 	drained  bool
 }
 
-// cable is a link between two sites.
+// cable is what joins two sites: a link, or one for each of their exit switches.
 type cable struct {
-	a, b *site
-	link *netlab.Link
-	cut  bool
+	a, b  *site
+	links []*netlab.Link
+	cut   bool
 }
 
 // host is a machine at a router.
@@ -73,7 +73,6 @@ type host struct {
 	lies    string          // what its agent says of its load; "" is the truth
 	consul  []*consulServer // that run there
 	near    netip.Addr      // its address on the link, which is there before its locator is known
-	gate    netip.Addr      // its router; an invalid one is at the other end of the link
 	lost    bool
 	drained bool
 	dropped bool // packets to it, of some kind
@@ -200,16 +199,23 @@ func (l *lab) lay() {
 	for _, c := range l.topology.Cables {
 		nameA, nameB, _ := ends(c)
 		a, b := l.site(nameA), l.site(nameB)
-		k := &cable{a: a, b: b, link: l.join(a.border(), b.border(), toFar)}
-		a.outside, b.outside = append(a.outside, k.link), append(b.outside, k.link)
+		k := &cable{a: a, b: b}
+		for i := range max(len(a.borders()), len(b.borders())) {
+			k.links = append(k.links, l.join(a.borders()[i%len(a.borders())], b.borders()[i%len(b.borders())], toFar))
+		}
+		a.outside, b.outside = append(a.outside, k.links...), append(b.outside, k.links...)
 		l.cables = append(l.cables, k)
 	}
 	for i := range l.topology.Clients {
 		l.layClient(&l.topology.Clients[i], i)
 	}
+	l.meet()
+	for _, h := range l.hosts() {
+		l.route(h)
+	}
 }
 
-// layHost makes a host at one of the site's racks, with a default route to its router.
+// layHost makes a host at one of the site's racks.
 func (l *lab) layHost(s *site, of role, name string, number, turn int) *host {
 	racks := s.racks()
 	r := racks[turn%len(racks)]
@@ -219,30 +225,30 @@ func (l *lab) layHost(s *site, of role, name string, number, turn int) *host {
 		kind = toGateway
 	}
 	subnets := []string{fmt.Sprintf("2001:db8:0:%x::1/64", h.number)}
-	if s.Overlay {
-		subnets = nil
+	if s.Exits > 0 {
+		kind, subnets = toHost, nil
 	}
 	p := r.plug(l, h.node, "eth0", kind, subnets...)
 	p.prefix = locator(h.number)
 	h.link = p.link
 	h.link.A.MeetXDP()
 	h.link.B.WholeChecksums()
-	if s.Overlay {
+	if s.Exits > 0 {
 		h.bridged(r, p)
 	} else {
 		h.near = h.link.B.Addrs[0]
 	}
 	h.node.Run("ip", "addr", "add", h.address().String()+"/64", "dev", "lo")
-	h.route()
 	return h
 }
 
 // route has the host send all to its router, as after each loss of its link.
-func (h *host) route() {
-	router := h.link.A.Local.WithZone("").String()
-	if h.gate.IsValid() {
-		router = h.gate.String()
+func (l *lab) route(h *host) {
+	if l.topology.overlay() {
+		l.routeOverlay(h)
+		return
 	}
+	router := h.link.A.Local.WithZone("").String()
 	h.node.Run("ip", "-6", "route", "replace", "default", "via", router, "dev", "eth0")
 	h.node.Run("ip", "-4", "route", "replace", "default", "via", "inet6", router, "dev", "eth0")
 }

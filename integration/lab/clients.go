@@ -23,8 +23,8 @@ type client struct {
 
 	lab    *lab
 	router *router
-	ports  map[string]*port // by site
-	from   [2]netip.Addr    // IPv6, IPv4
+	ports  map[string][]*port // by site
+	from   [2]netip.Addr      // IPv6, IPv4
 
 	end  context.CancelFunc
 	work sync.WaitGroup
@@ -61,10 +61,10 @@ const (
 	atOnce   = 32
 )
 
-// layClient makes a client, with a cable to each site.
+// layClient makes a client, with a cable to each site, or to each of its exit switches.
 func (l *lab) layClient(conf *Client, number int) {
 	c := &client{
-		Client: conf, lab: l, ports: map[string]*port{}, kept: map[*connection]bool{}, some: make(chan struct{}, atOnce), keep: conf.Keep,
+		Client: conf, lab: l, ports: map[string][]*port{}, kept: map[*connection]bool{}, some: make(chan struct{}, atOnce), keep: conf.Keep,
 		from: [2]netip.Addr{netip.MustParseAddr(fmt.Sprintf("2001:db8:c:%d::1", number+1)), netip.AddrFrom4([4]byte{203, 0, 113, byte(number + 1)})},
 	}
 	c.router = l.router(c.Name, 4_209_000_001+uint32(number), netip.AddrFrom4([4]byte{10, 1, 0, byte(1 + number)}))
@@ -74,12 +74,14 @@ func (l *lab) layClient(conf *Client, number int) {
 		c.router.own = append(c.router.own, p)
 	}
 	for _, s := range l.sites {
-		link := l.join(s.border(), c.router, toClient)
-		link.B.WholeChecksums()
-		p := c.router.ports[len(c.router.ports)-1]
-		p.kind, p.from = toSite, strings.ToUpper(s.Name)
-		c.ports[s.Name] = p
-		s.outside = append(s.outside, link)
+		for _, r := range s.borders() {
+			link := l.join(r, c.router, toClient)
+			link.B.WholeChecksums()
+			p := c.router.ports[len(c.router.ports)-1]
+			p.kind, p.from = toSite, strings.ToUpper(s.Name)
+			c.ports[s.Name] = append(c.ports[s.Name], p)
+			s.outside = append(s.outside, link)
+		}
 	}
 	l.clients = append(l.clients, c)
 }
@@ -92,7 +94,7 @@ func (c *client) shift(to string) {
 		if s.Name == to {
 			preference = 200
 		}
-		commands = append(commands, fmt.Sprintf("route-map %s permit 10", c.ports[s.Name].from), fmt.Sprint("set local-preference ", preference), "exit")
+		commands = append(commands, fmt.Sprintf("route-map %s permit 10", strings.ToUpper(s.Name)), fmt.Sprint("set local-preference ", preference), "exit")
 	}
 	c.router.frr.Vtysh(strings.Join(append(commands, "end"), "\n"))
 	c.router.frr.Vtysh("clear bgp ipv4 unicast * soft in\nclear bgp ipv6 unicast * soft in")
@@ -103,9 +105,11 @@ func (c *client) shift(to string) {
 func (c *client) way() (out []string) {
 	for _, vip := range []string{vip6, vip4} {
 		text, _ := c.router.node.Command("ip", "route", "get", vip).Output() // fails where there is none
-		for site, p := range c.ports {
-			if strings.Contains(string(text), " dev "+p.device+" ") && !slices.Contains(out, site) {
-				out = append(out, site)
+		for site, ports := range c.ports {
+			for _, p := range ports {
+				if strings.Contains(string(text), " dev "+p.device+" ") && !slices.Contains(out, site) {
+					out = append(out, site)
+				}
 			}
 		}
 	}

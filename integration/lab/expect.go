@@ -30,6 +30,7 @@ var things = map[string]struct {
 	of    bool // clients have it
 	site  bool // gateways of a site have it
 	one   bool // or one of them
+	exit  bool // exit switches have it instead: one, or each of them
 	named bool // of a name in DNS
 	word  bool // with a word before it
 }{
@@ -43,6 +44,7 @@ var things = map[string]struct {
 	"gone backends":       {see: (*lab).seeBackends, site: true},
 	"load":                {see: (*lab).seeLoad, site: true},
 	"spilled share":       {see: (*lab).seeSpilled, site: true},
+	"outgoing flows":      {see: (*lab).seeOutgoing, site: true, exit: true},
 	"addresses":           {see: (*lab).seeAddresses, site: true, of: true, named: true},
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
 	"deciding gateways":   {see: (*lab).seeDeciders, site: true},
@@ -104,6 +106,8 @@ func parseExpectation(words []string) (e expectation, err error) {
 		return e, fmt.Errorf("%q: want one of %s, with a word before packets, reports and summaries", e.what, known)
 	case e.of != "" && !thing.of:
 		return e, fmt.Errorf("%s are of no client", e.what)
+	case e.at == "" && thing.exit:
+		return e, fmt.Errorf("%s: want at EXIT, or at exits", e.what)
 	case e.at == "" && thing.site:
 		return e, fmt.Errorf("%s: want at SITE", e.what)
 	case e.of == "" && thing.named:
@@ -181,6 +185,8 @@ func (l *lab) expect(words []string) {
 		l.client(e.of)
 	}
 	switch {
+	case thing.exit:
+		l.exit(&e)
 	case thing.one:
 		l.placed(&e, roleGateway)
 	case thing.site:

@@ -52,7 +52,9 @@ func (l *lab) cut(args []string) {
 	})
 	if i >= 0 {
 		l.cables[i].cut = true
-		l.cables[i].link.Down()
+		for _, k := range l.cables[i].links {
+			k.Down()
+		}
 		return
 	}
 	found := false
@@ -86,7 +88,7 @@ func (l *lab) rejoin() {
 	parallel(starts...)
 	for _, h := range l.hosts() {
 		if slices.Contains(l.down, h.link) && !h.lost {
-			h.route()
+			l.route(h)
 		}
 	}
 	l.down = nil

@@ -30,6 +30,9 @@ func (l *lab) startHosts() {
 func (l *lab) boot(h *host) {
 	switch h.role {
 	case roleBackend:
+		if l.topology.overlay() {
+			h.leave(l.exits())
+		}
 		h.put("dataplane.keys", keyFile)
 		h.put("razor.yaml", l.backendConfig(h))
 		h.put("nginx.conf", h.nginx())
@@ -91,7 +94,7 @@ func (l *lab) lose(h *host) {
 // mend has the host be there again.
 func (l *lab) mend(h *host) {
 	h.link.Up()
-	h.route()
+	l.route(h)
 	l.boot(h)
 	h.lost = false
 }
@@ -150,8 +153,11 @@ func (l *lab) gatewayConfig(h *host) string {
 	if s.services != nil {
 		line("  lists: true\n  health: {report: true}")
 	}
-	if h.gate.IsValid() {
-		line("  bgp:\n    peers: [{name: leaf, address: \"%s\", bfd: {interval: 300ms, multiplier: 3}}]", h.gate)
+	if exits := l.exits(); len(exits) > 0 {
+		line("  bgp:\n    peers:")
+		for _, r := range exits {
+			line("      - {name: %s, address: \"%s\", bfd: {interval: %dms, multiplier: %d}}", r.name, r.gate, bfdInterval, bfdMultiplier)
+		}
 	} else {
 		line("  bgp: {unnumbered: [eth0]}")
 	}

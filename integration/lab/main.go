@@ -171,8 +171,10 @@ func prepared(t *Topology) error {
 		{"vtysh", "frr"},
 		{"nginx", "nginx"},
 		{"redis-server", "redis-server"},
+		{"bird", "bird2"},
+		{"nft", "nftables"},
 	} {
-		if _, err := exec.LookPath(p.program); err != nil && (p.program != "redis-server" || t.needsRedis()) {
+		if _, err := exec.LookPath(p.program); err != nil && t.needs(p.program) {
 			missing = append(missing, p.program+" (Debian: "+p.debian+")")
 		}
 	}
@@ -191,13 +193,15 @@ func (t *Topology) needsConsul() bool {
 	return slices.ContainsFunc(t.Sites, func(s Site) bool { return s.Consul > 0 })
 }
 
-func (t *Topology) needsRedis() bool {
-	for _, s := range t.Sites {
-		if s.Redis != "" {
-			return true
-		}
+// needs tells whether the lab of the topology runs a program, of those that not all do.
+func (t *Topology) needs(program string) bool {
+	switch program {
+	case "redis-server":
+		return slices.ContainsFunc(t.Sites, func(s Site) bool { return s.Redis != "" })
+	case "bird", "nft":
+		return t.overlay()
 	}
-	return false
+	return true
 }
 
 // built is where this process builds razor.

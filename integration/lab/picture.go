@@ -44,8 +44,8 @@ func (s *Site) box(people []string) (out []string) {
 	}
 	if s.Leaves > 0 {
 		what := fmt.Sprintf("%d spines, %d leaves", s.Spines, s.Leaves)
-		if s.Overlay {
-			what += ", VXLAN"
+		if s.Exits > 0 {
+			what = fmt.Sprintf("%d exits, %d leaves, EVPN", s.Exits, s.Leaves)
 		}
 		add("routers", []string{what})
 	}

@@ -20,10 +20,10 @@ type router struct {
 	frr   *netlab.FRR
 	lost  bool
 
-	evpn    bool
-	overlay bool       // its hosts are in the segment of the site
-	segment []*port    // of the hosts there that it has static routes to
-	gate    netip.Addr // its address there
+	evpn  bool       // it bridges the segment
+	gate  netip.Addr // its address there, of an exit switch
+	hosts []*host    // who are there, to an exit switch
+	site  *site      // nil is that of a client
 }
 
 // port is an interface of a router.
@@ -34,15 +34,6 @@ type port struct {
 	far    *netlab.End
 	prefix netip.Prefix // of the host that it leads to
 	from   string       // route map for what comes in; "" is that of its kind
-	peer   netip.Addr   // of the host in the segment of an overlay
-}
-
-// neighbour is how the configuration of BGP names who is there.
-func (p *port) neighbour() string {
-	if p.peer.IsValid() {
-		return p.peer.String()
-	}
-	return p.device
 }
 
 // kind is who a port leads to.
@@ -52,15 +43,18 @@ const (
 	toGateway kind = "gateways"
 	toHost    kind = "hosts" // by a static route
 	toRouter  kind = "fabric"
-	toFar     kind = "cables" // of other sites
+	toFar     kind = "cables"   // of other sites
+	toSwitch  kind = "switches" // of the segment, at any site
+	toGuest   kind = "guests"   // gateways of other sites, in the segment
 	toClient  kind = "people"
 	toSite    kind = "sites" // of a client
 )
 
-// layRouters makes the router of a site, or its leaves and spines.
+// layRouters makes the router of a site, or its leaves, and spines or exit switches.
 func (l *lab) layRouters(s *site) {
 	add := func(name string) *router {
 		r := l.router(name, s.AS+uint32(len(s.routers)), netip.AddrFrom4([4]byte{10, 0, byte(s.number), byte(1 + len(s.routers))}))
+		r.site, r.evpn = s, s.Exits > 0
 		s.routers = append(s.routers, r)
 		return r
 	}
@@ -71,15 +65,16 @@ func (l *lab) layRouters(s *site) {
 	for i := range s.Spines {
 		add(fmt.Sprintf("%s-s%d", s.Name, i+1))
 	}
+	for i := range s.Exits {
+		add(fmt.Sprintf("%s-exit%d", s.Name, i+1))
+	}
 	for i := range s.Leaves {
 		leaf := add(fmt.Sprintf("%s-l%d", s.Name, i+1))
-		for _, spine := range s.routers[:s.Spines] {
-			l.join(spine, leaf, toRouter)
+		for _, up := range s.routers[:s.Spines+s.Exits] {
+			l.join(up, leaf, toRouter)
 		}
 	}
-	if s.Overlay {
-		l.layOverlay(s)
-	}
+	s.bridge()
 }
 
 func (l *lab) router(name string, as uint32, id netip.Addr) *router {
@@ -100,10 +95,10 @@ func (l *lab) router(name string, as uint32, id netip.Addr) *router {
 }
 
 // racks are the routers that hosts are at.
-func (s *site) racks() []*router { return s.routers[s.Spines:] }
+func (s *site) racks() []*router { return s.routers[s.Spines+s.Exits:] }
 
-// border is the router that leads to other sites and clients.
-func (s *site) border() *router { return s.routers[0] }
+// borders are the routers that lead to other sites and clients.
+func (s *site) borders() []*router { return s.routers[:max(1, s.Exits)] }
 
 // plug lays a cable from a new port of the router to a device of a node.
 func (r *router) plug(l *lab, to *netlab.Node, device string, k kind, subnets ...string) *port {
@@ -116,6 +111,9 @@ func (r *router) plug(l *lab, to *netlab.Node, device string, k kind, subnets ..
 
 // join lays a cable between two routers.
 func (l *lab) join(a, b *router, k kind) *netlab.Link {
+	if a.evpn && b.evpn {
+		k = toSwitch
+	}
 	device := fmt.Sprintf("swp%d", len(b.ports)+1)
 	p := a.plug(l, b.node, device, k)
 	b.ports = append(b.ports, &port{device: device, kind: k, link: p.link, far: &p.link.A})
@@ -151,6 +149,7 @@ ipv6 prefix-list VIP6 seq 10 permit 2001:db8:ffff::/48 ge 128
 ipv6 prefix-list LOCATOR6 seq 10 permit 2001:db8:5e::/48 ge 64 le 64
 ipv6 prefix-list PEOPLE6 seq 10 permit 2001:db8:c::/48 ge 128
 ipv6 prefix-list LINKS6 seq 10 permit 2001:db8::/48 ge 64 le 64
+ip prefix-list SWITCHES4 seq 10 permit 10.0.0.0/16 ge 32
 route-map GATEWAYS4 permit 10
  match ip address prefix-list VIP4
 route-map GATEWAYS6 permit 10
@@ -167,6 +166,18 @@ route-map WORLD6 permit 10
  match ipv6 address prefix-list VIP6
 route-map LINKS6 permit 10
  match ipv6 address prefix-list LINKS6
+route-map GUESTS4 permit 10
+ match ip address prefix-list VIP4
+ set local-preference 50
+route-map GUESTS6 permit 10
+ match ipv6 address prefix-list VIP6
+ set local-preference 50
+route-map SWITCHES4 permit 10
+ match ip address prefix-list SWITCHES4
+route-map SWITCHES4 permit 20
+ match ip address prefix-list PEOPLE4
+route-map SWITCHES6 permit 10
+ match ipv6 address prefix-list PEOPLE6
 route-map FAR4 permit 10
  set local-preference 50
 route-map FAR6 permit 10
@@ -180,6 +191,8 @@ var filters = map[kind][2]string{
 	toGateway: {"GATEWAYS", "NOTHING"},
 	toRouter:  {"", ""},
 	toFar:     {"FAR", ""},
+	toSwitch:  {"", "SWITCHES"},
+	toGuest:   {"GUESTS", "NOTHING"},
 	toClient:  {"PEOPLE", "WORLD"},
 	toSite:    {"", "PEOPLE"},
 }
@@ -187,18 +200,23 @@ var filters = map[kind][2]string{
 // configuration is the router's frr.conf.
 func (r *router) configuration() string {
 	var b strings.Builder
-	// Groups of next hops in the kernel are not filled up again when a link is back (FRR 8.4).
-	fmt.Fprintf(&b, "frr defaults datacenter\nhostname %s\nzebra nexthop proto only\n!", r.name)
+	fmt.Fprintf(&b, "frr defaults datacenter\nhostname %s\n!", r.name)
+	if !r.gate.IsValid() {
+		// Groups of next hops in the kernel are not filled up again when a link is back (FRR 8.4).
+		// But without them IPv4 has one IPv6 next hop for each interface, and exit switches have
+		// all gateways at one, which is always there.
+		b.WriteString("\nzebra nexthop proto only\n!")
+	}
 	for _, p := range r.ports {
-		if p.kind == toHost && !r.overlay {
+		if r.evpn || p.kind == toSite {
+			fmt.Fprintf(&b, "\ninterface %s\n ipv6 nd ra-interval 1\nexit", p.device)
+		}
+		if p.kind == toHost && !r.evpn {
 			fmt.Fprintf(&b, "\nipv6 route %s %s %s", p.prefix, p.far.Local.WithZone(""), p.device)
 		}
 		if p.from != "" {
 			fmt.Fprintf(&b, "\nroute-map %s permit 10\n set local-preference 100", p.from)
 		}
-	}
-	for _, p := range r.segment {
-		fmt.Fprintf(&b, "\nipv6 route %s %s %s", p.prefix, p.peer, bridge)
 	}
 	b.WriteString(policies)
 	fmt.Fprintf(&b, `!
@@ -210,15 +228,16 @@ router bgp %d
  bgp graceful-restart stalepath-time 120
 `, r.as, r.id)
 	for _, p := range r.ports {
-		if p.kind != toHost && !p.peer.IsValid() {
+		if p.kind != toHost {
 			fmt.Fprintf(&b, " neighbor %s interface remote-as external\n neighbor %[1]s timers connect 1\n", p.device)
 		}
 	}
-	r.peers(&b)
+	r.gateways(&b)
 	for _, family := range []string{"4", "6"} {
 		r.family(&b, family)
 	}
 	r.l2vpn(&b)
+	r.asked(&b)
 	return b.String()
 }
 
@@ -233,22 +252,36 @@ func (r *router) family(b *strings.Builder, family string) {
 		}
 	}
 	for _, p := range r.ports {
-		if p.kind == toHost {
-			continue
+		if p.kind != toHost {
+			activate(b, p.device, p.kind, p.from, family)
 		}
-		fmt.Fprintf(b, "  neighbor %s activate\n", p.neighbour())
-		for i, direction := range []string{"in", "out"} {
-			policy := filters[p.kind][i]
-			switch {
-			case direction == "in" && p.from != "":
-				policy = p.from
-			case policy != "" && policy != "NOTHING":
-				policy += family
-			}
-			if policy != "" {
-				fmt.Fprintf(b, "  neighbor %s route-map %s %s\n", p.neighbour(), policy, direction)
-			}
+	}
+	for _, h := range r.hosts {
+		switch {
+		case h.role != roleGateway:
+		case h.site == r.site:
+			activate(b, h.near.String(), toGateway, "", family)
+		default:
+			activate(b, h.near.String(), toGuest, "", family)
 		}
 	}
 	fmt.Fprintln(b, " exit-address-family")
+}
+
+// activate has a neighbour take part in a family, with the filters of its kind; from is a
+// route map instead of the first of them.
+func activate(b *strings.Builder, neighbour string, k kind, from, family string) {
+	fmt.Fprintf(b, "  neighbor %s activate\n", neighbour)
+	for i, direction := range []string{"in", "out"} {
+		policy := filters[k][i]
+		switch {
+		case direction == "in" && from != "":
+			policy = from
+		case policy != "" && policy != "NOTHING":
+			policy += family
+		}
+		if policy != "" {
+			fmt.Fprintf(b, "  neighbor %s route-map %s %s\n", neighbour, policy, direction)
+		}
+	}
 }

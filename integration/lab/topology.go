@@ -36,10 +36,10 @@ type Topology struct {
 // Site is a place with routers, gateways and backends.
 type Site struct {
 	Name     string  `yaml:"site"`
-	AS       uint32  `yaml:"as"`      // of its router, or of its first one: the others follow it
-	Leaves   int     `yaml:"leaves"`  // racks, each with a router; 0 is one router for all
-	Spines   int     `yaml:"spines"`  // routers between leaves, and to the world
-	Overlay  bool    `yaml:"overlay"` // leaves bridge all hosts over VXLAN
+	AS       uint32  `yaml:"as"`     // of its router, or of its first one: the others follow it
+	Leaves   int     `yaml:"leaves"` // racks, each with a router; 0 is one router for all
+	Spines   int     `yaml:"spines"` // routers between leaves, and to the world
+	Exits    int     `yaml:"exits"`  // instead: they and leaves bridge all hosts over VXLAN
 	Gateways int     `yaml:"gateways"`
 	Backends int     `yaml:"backends"`
 	Capacity int     `yaml:"capacity"` // connections of a backend; 0 is that load is not measured
@@ -215,12 +215,15 @@ func (t *Topology) check(wrong func(key, format string, args ...any)) {
 		within(key+".capacity", s.Capacity, 0, 1_000_000)
 		within(key+".leaves", s.Leaves, 0, mostRouters)
 		within(key+".spines", s.Spines, 0, mostRouters)
+		within(key+".exits", s.Exits, 0, mostRouters)
 		within(key+".consul", s.Consul, 0, mostServers)
-		if (s.Leaves == 0) != (s.Spines == 0) {
+		switch {
+		case s.Exits > 0 && (s.Leaves == 0 || s.Spines > 0):
+			wrong(key+".exits", "%d with %d leaves and %d spines: want leaves, and no spines", s.Exits, s.Leaves, s.Spines)
+		case (s.Exits > 0) != (t.Sites[0].Exits > 0):
+			wrong(key+".exits", "%d with %d at %s: want exits at all sites, or at none", s.Exits, t.Sites[0].Exits, t.Sites[0].Name)
+		case s.Exits == 0 && (s.Leaves == 0) != (s.Spines == 0):
 			wrong(key+".spines", "%d with %d leaves: want both, or none for one router", s.Spines, s.Leaves)
-		}
-		if s.Overlay && s.Leaves == 0 {
-			wrong(key+".overlay", "needs leaves and spines")
 		}
 		if m := s.MinHealthy; m != nil && !(*m >= 0 && *m <= 1) {
 			wrong(key+".min_healthy", "%v: want 0 to 1", *m)
@@ -281,6 +284,25 @@ func (t *Topology) checkCables(wrong func(key, format string, args ...any)) {
 		}
 		laid[a+" "+b] = true
 	}
+	if t.overlay() && !t.joined() {
+		wrong("cables", "want sites with exits joined, as all hosts are in one segment")
+	}
+}
+
+// overlay tells whether all hosts of all sites are in one segment.
+func (t *Topology) overlay() bool { return len(t.Sites) > 0 && t.Sites[0].Exits > 0 }
+
+// joined tells whether cables lead from the first site to all others.
+func (t *Topology) joined() bool {
+	reached := map[string]bool{t.Sites[0].Name: true}
+	for range t.Sites {
+		for _, c := range t.Cables {
+			if a, b, ok := ends(c); ok && (reached[a] || reached[b]) {
+				reached[a], reached[b] = true, true
+			}
+		}
+	}
+	return !slices.ContainsFunc(t.Sites, func(s Site) bool { return !reached[s.Name] })
 }
 
 // ends are the sites of a cable.
@@ -301,7 +323,7 @@ func (t *Topology) site(name string) *Site {
 }
 
 // routers is how many the site has.
-func (s *Site) routers() int { return max(1, s.Leaves+s.Spines) }
+func (s *Site) routers() int { return max(1, s.Leaves+s.Spines+s.Exits) }
 
 // overlaps tells whether two sites have a number of an AS in common.
 func (s *Site) overlaps(o *Site) bool {

@@ -66,6 +66,8 @@ shows it. "over 30s" at the end is the mean of that time. WHAT and its PLACE:
   passing instances             in Consul, at a site
   addresses                     of a name, at the nameserver of a site
   watched programs              with -prometheus, those that it has metrics of
+  outgoing flows                opened for this, whose answers leave at an exit switch; at
+                                exits is at each that is there
   load                          at a site, of its capacity
   spilled share                 of a site, of its clients' new flows, as was decided
   pins                          at a site or gateway
@@ -239,7 +241,9 @@ func (l *lab) drainHost(h *host, on bool) {
 func (l *lab) heal() {
 	for _, k := range l.cables {
 		if k.cut || k.a.lost || k.b.lost {
-			k.link.Up()
+			for _, link := range k.links {
+				link.Up()
+			}
 			k.cut = false
 		}
 	}

@@ -34,6 +34,11 @@ func (l *lab) settle() {
 				}
 			}
 		}
+		for _, r := range l.exits() {
+			if why := r.unsettled(); why != "" {
+				wrong = append(wrong, r.name+": "+why)
+			}
+		}
 		if len(wrong) == 0 {
 			return true, ""
 		}
