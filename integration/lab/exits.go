@@ -64,7 +64,7 @@ func (l *lab) seeOutgoing(e *expectation) (n, of int, saw string) {
 	for _, r := range l.exits() {
 		by[r.name] = r.answered() - before[r]
 		of += by[r.name]
-		if !r.lost {
+		if !r.lost && !r.site.lost {
 			there = append(there, r.name)
 		}
 	}

@@ -79,6 +79,20 @@ func (l *lab) meet() {
 	}
 }
 
+// bridging waits until all switches of the segment know each other: hosts that look for others
+// before wait for long until they look again.
+func (l *lab) bridging() {
+	switches := slices.DeleteFunc(l.routers(), func(r *router) bool { return !r.evpn })
+	l.eventually("the segment", func() (bool, string) {
+		for _, r := range switches {
+			if n := strings.Count(r.node.Run("bridge", "fdb", "show", "dev", "vx0"), "00:00:00:00:00:00 dst"); n < len(switches)-1 {
+				return false, fmt.Sprintf("%s knows %d of %d other switches", r.name, n, len(switches)-1)
+			}
+		}
+		return true, ""
+	})
+}
+
 // routeOverlay has a host send to the locators of others straight, and out by all exit
 // switches, of which the kernel leaves those out that do not answer. Those of backends are
 // BIRD's.

@@ -137,11 +137,13 @@ func (l *lab) startRouters() {
 		starts = append(starts, func() { r.frr = r.node.StartFRR(r.configuration()) })
 	}
 	parallel(starts...)
+	l.bridging()
 }
 
 // policies are what routers take from whom: VIPs and locators from gateways, addresses of
-// people from people, who hear of VIPs alone. Ways by other sites are for when there is none
-// here, however many routers are in between.
+// people from people, who hear of VIPs alone. Ways by other sites, and gateways of those, are
+// for when there is none here, however many routers are in between. Switches of a segment tell
+// each other where they are, and people.
 const policies = `
 ip prefix-list VIP4 seq 10 permit 198.51.100.0/24 ge 32
 ip prefix-list PEOPLE4 seq 10 permit 203.0.113.0/24 ge 32
@@ -208,7 +210,7 @@ func (r *router) configuration() string {
 		b.WriteString("\nzebra nexthop proto only\n!")
 	}
 	for _, p := range r.ports {
-		if r.evpn || p.kind == toSite {
+		if r.evpn || p.kind == toSite { // else 10 s: by them FRR finds a router that starts
 			fmt.Fprintf(&b, "\ninterface %s\n ipv6 nd ra-interval 1\nexit", p.device)
 		}
 		if p.kind == toHost && !r.evpn {
