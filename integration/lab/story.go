@@ -87,6 +87,7 @@ func (l *lab) play(lines []line, out io.Writer) error {
 			fmt.Fprintf(out, "%-64s %5.1f s\n", c.text, time.Since(from).Seconds())
 		}
 		if err != nil {
+			l.tellWhy(out)
 			return fmt.Errorf("%s:%d: %w", c.file, c.number, err)
 		}
 	}
@@ -114,4 +115,14 @@ func (l *lab) sound() error {
 		}
 	}
 	return errors.Join(all...)
+}
+
+// tellWhy shows the last lines of the logs of gateways and agents, as the hosts are gone when
+// who reads of a failure could ask them.
+func (l *lab) tellWhy(out io.Writer) {
+	for _, h := range l.hosts() {
+		if h.role == roleGateway || h.role == roleBackend {
+			fmt.Fprintf(out, "\nlogs %s\n%s", h.name, h.logs())
+		}
+	}
 }
