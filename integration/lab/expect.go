@@ -49,6 +49,7 @@ var things = map[string]struct {
 	"announcing gateways": {see: (*lab).seeGateways, site: true},
 	"deciding gateways":   {see: (*lab).seeDeciders, site: true},
 	"sessions":            {see: (*lab).seeSessions, site: true},
+	"paths":               {see: (*lab).seePaths, site: true},
 	"watched programs":    {see: (*lab).seeTargets},
 	"passing instances":   {see: (*lab).seeInstances, site: true},
 	"pins":                {see: (*lab).seeCounter, site: true, one: true},
@@ -445,6 +446,32 @@ func (l *lab) seeSessions(e *expectation) (n, of int, saw string) {
 		}
 	}
 	return n, of, "all are but: " + strings.Join(not, ", ")
+}
+
+// seePaths is how many paths of gateways to their peers BFD has up, which begins to look some
+// seconds after the session is established.
+func (l *lab) seePaths(e *expectation) (n, of int, saw string) {
+	var not []string
+	for _, g := range l.site(e.at).gateways {
+		if g.lost {
+			continue
+		}
+		status, err := l.status(g)
+		if err != nil {
+			return -1, 0, fmt.Sprintf("%s: %v", g.name, err)
+		}
+		for _, p := range status.Peers {
+			if p.BFD == nil {
+				continue
+			}
+			if of++; p.BFD.State == "up" {
+				n++
+				continue
+			}
+			not = append(not, fmt.Sprintf("%s to %s is %s", g.name, p.Name, p.BFD.State))
+		}
+	}
+	return n, of, "all are up but: " + strings.Join(not, ", ")
 }
 
 func (l *lab) seeDeciders(e *expectation) (n, of int, saw string) {

@@ -63,6 +63,7 @@ shows it. "over 30s" at the end is the mean of that time. WHAT and its PLACE:
   announcing gateways           at a site
   deciding gateways             at a site
   sessions                      of BGP, of a site's routers and families; all are established
+  paths                         of a site's gateways to their peers, by BFD; all are up
   passing instances             in Consul, at a site
   addresses                     of a name, at the nameserver of a site
   watched programs              with -prometheus, those that it has metrics of
